@@ -1,0 +1,1 @@
+"""What is seen: metrics, logs, and the record of a request from which both derive."""

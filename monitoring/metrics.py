@@ -1,0 +1,79 @@
+"""Every metric of the API side, in one place.
+
+Right over several workers: where `PROMETHEUS_MULTIPROC_DIR` is set (`./stoker up` sets it for the gateway's workers,
+the ingestion worker and the keeper alike), each process writes its values to a file there and `exposition` adds them up.
+
+Labels are route templates, model groups and deployment names from the configuration: nothing that a client
+sends ever makes a series.
+"""
+
+import os
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+REQUESTS = Counter("stoker_requests_total", "Requests answered.", ("route", "method", "status"))
+REQUEST_SECONDS = Histogram(
+    "stoker_request_seconds", "From the request's first byte to the answer's last.", ("route",), buckets=_LATENCY_S
+)
+REQUESTS_RUNNING = Gauge("stoker_requests_running", "Requests being answered now.", multiprocess_mode="livesum")
+TTFT_SECONDS = Histogram(
+    "stoker_time_to_first_token_seconds",
+    "From the request to its first non-empty content token.",
+    ("model_group",),
+    buckets=_LATENCY_S,
+)
+TPOT_SECONDS = Histogram(
+    "stoker_time_per_output_token_seconds",
+    "(end-to-end - TTFT) / (output tokens - 1), for streams of 2 tokens and more.",
+    ("model_group",),
+    buckets=_STEP_S,
+)
+TOKENS = Counter("stoker_tokens_total", "Tokens, by direction: in, cached, out.", ("model_group", "direction"))
+UPSTREAM_CALLS = Counter(
+    "stoker_upstream_calls_total", "Calls to deployments, by outcome.", ("model_group", "deployment", "outcome")
+)
+FALLBACKS = Counter("stoker_fallbacks_total", "Calls answered by a fallback group.", ("model_group", "fallback"))
+RETRIEVAL_SECONDS = Histogram(
+    "stoker_retrieval_stage_seconds", "Time of one stage of a search or an answer.", ("stage",), buckets=_STEP_S
+)
+ANSWERS = Counter("stoker_answers_total", "Answers from documents, by whether they were degraded.", ("degraded",))
+INGESTED = Counter("stoker_ingested_documents_total", "Documents that left ingestion, by final status.", ("status",))
+INGEST_SECONDS = Histogram(
+    "stoker_ingest_stage_seconds", "Time of one stage of ingesting one document.", ("stage",), buckets=_STEP_S
+)
+LEASES_EXPIRED = Counter("stoker_ingest_leases_expired_total", "Leases taken back from workers that went silent.")
+
+
+def exposition() -> tuple[bytes, str]:
+    """The metrics of all processes that share the folder, as text for Prometheus, and its media type."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def forget_process(pid: int) -> None:
+    """Drop the gauges of a process that has ended; its counters stay counted."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def clear_folder(folder: Path) -> None:
+    """Empty the shared folder; call it before any process of a new run starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""The record of one request: filled on the way, and read once, at the end, by metrics and log."""
+
+from dataclasses import dataclass, field
+
+from core.usage import Usage
+from monitoring import metrics
+from monitoring.logs import logger
+
+_log = logger(__name__)
+
+UNMATCHED = "unmatched"
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What happened to one request. Times are readings of one monotonic clock, in seconds.
+
+    Attributes:
+        route: the route's template, never the raw path.
+        model_group: the group that was asked for, set only once the router knows it.
+        deployment: the one that answered.
+        fallback: the group that answered instead of the one asked for.
+        error_code: the `code` of the error envelope that was sent.
+    """
+
+    request_id: str
+    method: str
+    started_s: float
+    route: str = UNMATCHED
+    status: int = 0
+    tenant_id: str | None = None
+    key_id: str | None = None
+    model_group: str | None = None
+    deployment: str | None = None
+    fallback: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    first_token_s: float | None = None
+    ended_s: float = 0.0
+    client_left: bool = False
+    degraded: bool | None = None
+    error_code: str | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return self.ended_s - self.started_s
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_token_s is None else self.first_token_s - self.started_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Seconds per output token after the first; None unless the answer was streamed and had two."""
+        if self.first_token_s is None or self.usage.completion_tokens < 2:
+            return None
+        return (self.ended_s - self.first_token_s) / (self.usage.completion_tokens - 1)
+
+
+def finish(record: RequestRecord, ended_s: float) -> None:
+    """Close the record and derive from it what is counted and logged; call it once, in `finally`."""
+    record.ended_s = ended_s
+    metrics.REQUESTS.labels(record.route, record.method, str(record.status)).inc()
+    metrics.REQUEST_SECONDS.labels(record.route).observe(record.duration_s)
+    if record.model_group is not None:
+        _count_tokens(record, record.model_group)
+    if record.degraded is not None:
+        metrics.ANSWERS.labels(str(record.degraded).lower()).inc()
+    _log.log(
+        40 if record.status >= 500 else 20,
+        "request",
+        request_id=record.request_id,
+        method=record.method,
+        route=record.route,
+        status=record.status,
+        duration_ms=round(record.duration_s * 1000, 2),
+        **_known(record),
+    )
+
+
+def _count_tokens(record: RequestRecord, group: str) -> None:
+    metrics.TOKENS.labels(group, "in").inc(record.usage.prompt_tokens)
+    metrics.TOKENS.labels(group, "cached").inc(record.usage.cached_tokens)
+    metrics.TOKENS.labels(group, "out").inc(record.usage.completion_tokens)
+    if record.ttft_s is not None:
+        metrics.TTFT_SECONDS.labels(group).observe(record.ttft_s)
+    if record.tpot_s is not None:
+        metrics.TPOT_SECONDS.labels(group).observe(record.tpot_s)
+    if record.fallback is not None:
+        metrics.FALLBACKS.labels(group, record.fallback).inc()
+
+
+def _known(record: RequestRecord) -> dict[str, object]:
+    """The optional fields that were filled."""
+    usage = record.usage
+    fields: dict[str, object] = {
+        "tenant": record.tenant_id,
+        "key": record.key_id,
+        "model_group": record.model_group,
+        "deployment": record.deployment,
+        "fallback": record.fallback,
+        "tokens_in": usage.prompt_tokens or None,
+        "tokens_out": usage.completion_tokens or None,
+        "ttft_ms": None if record.ttft_s is None else round(record.ttft_s * 1000, 2),
+        "client_left": record.client_left or None,
+        "degraded": record.degraded,
+        "error": record.error_code,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

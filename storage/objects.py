@@ -1,0 +1,188 @@
+"""Files: one small interface, a folder or an S3-compatible store behind it.
+
+ObjectError
+├── ObjectNotFound      no such key
+└── (DependencyError)   the store is away: from `core.dependency`
+"""
+
+import asyncio
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from core.dependency import Dependency
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+
+
+class ObjectError(Exception):
+    """The object store could not do what was asked."""
+
+
+class ObjectNotFound(ObjectError):
+    """There is no object under this key."""
+
+
+class ObjectStore(Protocol):
+    """Whole objects under keys such as `sources/doc_01k9`; a put replaces, and is all or nothing."""
+
+    @property
+    def dependency(self) -> Dependency: ...
+
+    async def put(self, key: str, data: bytes) -> None: ...
+
+    async def get(self, key: str) -> bytes:
+        """Raises: ObjectNotFound."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete the object; one that is already gone is no error."""
+        ...
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        """All keys that begin with `prefix`, sorted."""
+        ...
+
+
+def open_store(address: str, deadline_s: float, s3_endpoint_url: str | None = None) -> ObjectStore:
+    """Open `folder:PATH` or `s3://BUCKET/PREFIX`.
+
+    Raises: ObjectError: the address is neither.
+    """
+    if address.startswith("folder:"):
+        return FolderStore(Path(address.removeprefix("folder:")), deadline_s)
+    if address.startswith("s3://"):
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        return S3Store(bucket, prefix.rstrip("/"), deadline_s, s3_endpoint_url)
+    raise ObjectError(f"{address!r} is no object store: use folder:PATH or s3://BUCKET/PREFIX")
+
+
+class FolderStore:
+    """Objects as files below one folder."""
+
+    def __init__(self, root: Path, deadline_s: float) -> None:
+        self._root = root
+        self._dependency = Dependency("objects", deadline_s)
+
+    @property
+    def dependency(self) -> Dependency:
+        return self._dependency
+
+    async def put(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        await self._dependency.call(lambda: asyncio.to_thread(_write_whole, path, data))
+
+    async def get(self, key: str) -> bytes:
+        path = self._path(key)
+
+        def read() -> bytes | None:
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+        data = await self._dependency.call(lambda: asyncio.to_thread(read))
+        if data is None:
+            raise ObjectNotFound(f"no object {key!r}")
+        return data
+
+    async def delete(self, key: str) -> None:
+        path = self._path(key)
+        await self._dependency.call(lambda: asyncio.to_thread(path.unlink, missing_ok=True))
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        def walk() -> list[str]:
+            files = (path for path in self._root.rglob("*") if path.is_file() and not path.name.startswith("."))
+            return sorted(key for path in files if (key := path.relative_to(self._root).as_posix()).startswith(prefix))
+
+        return await self._dependency.call(lambda: asyncio.to_thread(walk))
+
+    def _path(self, key: str) -> Path:
+        return self._root / _checked(key)
+
+
+class S3Store:
+    """Objects in a bucket; boto3 blocks, so each call runs in a thread."""
+
+    def __init__(self, bucket: str, prefix: str, deadline_s: float, endpoint_url: str | None) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._dependency = Dependency("objects", deadline_s, (OSError, BotoCoreError))
+        self._client: S3Client = boto3.client(
+            "s3",
+            endpoint_url=endpoint_url,
+            config=Config(connect_timeout=5, read_timeout=deadline_s, retries={"max_attempts": 2}),
+        )
+
+    @property
+    def dependency(self) -> Dependency:
+        return self._dependency
+
+    async def put(self, key: str, data: bytes) -> None:
+        name = self._name(key)
+        await self._dependency.call(
+            lambda: asyncio.to_thread(self._client.put_object, Bucket=self._bucket, Key=name, Body=data)
+        )
+
+    async def get(self, key: str) -> bytes:
+        name = self._name(key)
+
+        def read() -> bytes:
+            return self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+
+        try:
+            return await self._dependency.call(lambda: asyncio.to_thread(read))
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                raise ObjectNotFound(f"no object {key!r}") from error
+            raise
+
+    async def delete(self, key: str) -> None:
+        name = self._name(key)
+        await self._dependency.call(
+            lambda: asyncio.to_thread(self._client.delete_object, Bucket=self._bucket, Key=name)
+        )
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        def walk() -> list[str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            names = (item["Key"] for page in pages for item in page.get("Contents", []))
+            return sorted(name.removeprefix(self._prefix) for name in names)
+
+        return await self._dependency.call(lambda: asyncio.to_thread(walk))
+
+    def _name(self, key: str) -> str:
+        return self._prefix + _checked(key)
+
+
+def _checked(key: str) -> str:
+    """Keys are made by Stoker from ids; anything else (a `..`, a leading `/`) is a bug that must not reach a disk."""
+    if not _KEY.fullmatch(key):
+        raise ObjectError(f"{key!r} is no object key")
+    return key
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write beside the target and rename, so that a reader or a crash never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

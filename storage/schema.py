@@ -1,0 +1,161 @@
+"""The tables. Times are seconds since the Unix epoch (float), ids are opaque strings, JSON is JSON.
+
+A change here needs a migration in `storage/migrations/versions`; a test compares the two.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("prefix", String(32), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),  # of the whole key, which has 160 random bits
+    Column("role", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+)
+
+# A collection's name is free again once it is deleted: only live rows hold one in `live_name`.
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("live_name", String(200)),
+    Column("description", Text, nullable=False, default=""),
+    Column("metadata", JSON, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    Column("embedding_space", String(200), nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("version", Integer, nullable=False, default=0),  # raised by each visibility transaction
+    Column("chunks", Integer, nullable=False, default=0),
+    Column("terms", BigInteger, nullable=False, default=0),  # lexical length of all visible chunks together
+    Column("average_terms", Float, nullable=False),  # BM25's average chunk length, frozen for this epoch
+    Column("created_at", Float, nullable=False),
+    Column("deleted_at", Float),
+    UniqueConstraint("tenant_id", "live_name", name="uq_collections_tenant_id_live_name"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("filename", String(1000), nullable=False),
+    Column("media_type", String(200), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("source_key", String(300), nullable=False),  # the bytes as they came, in the object store
+    Column("metadata", JSON, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("error", Text),
+    Column("version", Integer, nullable=False, default=0),  # number of the visible revision; 0: none yet
+    Column("revision_id", String(64)),  # the visible revision
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("deleted_at", Float),
+    Index("ix_documents_collection_id_id", "collection_id", "id"),
+)
+
+# One attempt at indexing one document. Its rows in Milvus carry its id. `visible_from` and `visible_to` are
+# collection versions: a reader pinned to v sees it when visible_from <= v < visible_to (null: no end yet).
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("document_id", ForeignKey("documents.id"), nullable=False),
+    Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("number", Integer, nullable=False),  # the document's version, counted from 1
+    Column("text_key", String(300), nullable=False),  # the normalised text, in the object store
+    Column("pages", JSON, nullable=False),  # [[page, start, end], ...] in characters; empty: no pages
+    Column("characters", Integer, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("terms", BigInteger, nullable=False),
+    Column("visible_from", Integer),
+    Column("visible_to", Integer),
+    Column("created_at", Float, nullable=False),
+    Column("retired_at", Float),  # when it stopped being visible, or was given up; the sweeper waits from here
+    Column("swept_at", Float),  # when its rows in Milvus were deleted
+    Index("ix_revisions_document_id_number", "document_id", "number"),
+)
+
+# How many visible chunks of a collection hold a term: BM25's document frequency.
+term_frequencies = Table(
+    "term_frequencies",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("term", String(200), primary_key=True),
+    Column("chunks", Integer, nullable=False),
+)
+
+# The terms of one revision, so that its share can be taken out of `term_frequencies` again.
+revision_terms = Table(
+    "revision_terms",
+    metadata,
+    Column("revision_id", ForeignKey("revisions.id"), primary_key=True),
+    Column("terms", JSON, nullable=False),  # {term: chunks that hold it}
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("cancelled_at", Float),
+)
+
+# One document to be indexed in one job; a worker holds it by lease. `fence` rises with every lease, and what
+# a worker writes is accepted only with the fence it was given.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("document_id", ForeignKey("documents.id"), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("progress", Float, nullable=False, default=0.0),  # 0 to 1
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("worker", String(100)),
+    Column("lease_until", Float),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("ix_tasks_status_created_at", "status", "created_at"),
+)

@@ -1,0 +1,121 @@
+"""The SQL engine: SQLite in WAL mode, or PostgreSQL, behind one deadline and one breaker."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy.exc
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from core.dependency import Dependency
+
+T = TypeVar("T")
+
+_OUTAGES = (OSError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """Runs transactions; whoever opens it closes it."""
+
+    def __init__(self, url: str, deadline_s: float) -> None:
+        self._engine = _engine(url)
+        self._dependency = Dependency("sql", deadline_s, _OUTAGES)
+
+    @property
+    def dependency(self) -> Dependency:
+        return self._dependency
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` on one consistent snapshot and commit nothing.
+
+        Raises: DependencyError: SQL is away or past its deadline.
+        """
+
+        async def run() -> T:
+            async with self._engine.connect() as connection:
+                if not self.is_sqlite:
+                    await connection.execution_options(isolation_level="REPEATABLE READ")
+                return await work(connection)
+
+        return await self._dependency.call(run)
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in one transaction, which commits when it returns and rolls back when it raises.
+
+        On SQLite the transaction takes the write lock at its start, so that what it reads stays true.
+
+        Raises: DependencyError: SQL is away or past its deadline.
+        """
+
+        async def run() -> T:
+            async with self._engine.connect() as connection:
+                connection.sync_connection.info["write"] = True  # type: ignore[union-attr]  # open, so it is set
+                try:
+                    async with connection.begin():
+                        return await work(connection)
+                finally:
+                    if connection.sync_connection is not None:
+                        connection.sync_connection.info.pop("write", None)
+
+        return await self._dependency.call(run)
+
+    def insert_or_ignore(self, table: Any) -> Any:
+        """An INSERT that leaves a row alone whose key is taken, in this database's dialect."""
+        insert = sqlite.insert if self.is_sqlite else postgresql.insert
+        return insert(table).on_conflict_do_nothing()
+
+    def upsert(self, table: Any) -> Any:
+        """An INSERT of this database's dialect, to be given `.on_conflict_do_update(...)`."""
+        return (sqlite.insert if self.is_sqlite else postgresql.insert)(table)
+
+    async def check(self) -> None:
+        """Ask for nothing, to learn whether SQL answers. Raises: DependencyError."""
+
+        async def ask(connection: AsyncConnection) -> None:
+            await connection.execute(text("SELECT 1"))
+
+        await self.read(ask)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _engine(url: str) -> AsyncEngine:
+    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Leave BEGIN to `_begin_sqlite`: the driver's own comes late and takes no write lock."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=4000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("write") else "BEGIN")
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`, upwards or downwards; blocks.
+
+    Raises: sqlalchemy.exc.SQLAlchemyError: the database refused.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["url"] = url
+    (command.downgrade if revision == "base" else command.upgrade)(config, revision)
