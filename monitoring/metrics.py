@@ -1,7 +1,8 @@
 """Every metric of the API side, in one place.
 
 Right over several workers: where `PROMETHEUS_MULTIPROC_DIR` is set (`./stoker up` sets it for the gateway's workers,
-the ingestion worker and the keeper alike), each process writes its values to a file there and `exposition` adds them up.
+the ingestion worker and the keeper alike), each process writes its values to a file there and `exposition` adds
+them up.
 
 Labels are route templates, model groups and deployment names from the configuration: nothing that a client
 sends ever makes a series.

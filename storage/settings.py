@@ -19,7 +19,8 @@ class StorageSettings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="redis://[:PASSWORD@]HOST:PORT/DB of a Redis or Valkey server. Unset: the embedded one.",
+        description="redis://[:PASSWORD@]HOST:PORT/DB of a Redis or Valkey server; `./stoker up` starts one where "
+        "this is unset.",
     )
     object_store: str | None = Field(
         None, description="folder:PATH or s3://BUCKET/PREFIX for files. Unset: a folder in the data folder."
@@ -38,3 +39,7 @@ class StorageSettings(BaseSettings):
     def object_store_url(self) -> str:
         """The object store's address in force."""
         return self.object_store or f"folder:{self.data_dir.resolve() / 'objects'}"
+
+    def redis_address(self) -> str:
+        """The Redis URL in force."""
+        return "redis://127.0.0.1:6379/0" if self.redis_url is None else self.redis_url.get_secret_value()

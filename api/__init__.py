@@ -1,0 +1,1 @@
+"""The HTTP door: who may ask, what they may ask, and how an answer reaches them."""

@@ -1,0 +1,54 @@
+"""`python -m api`: the gateway process."""
+
+import asyncio
+import sys
+
+import uvicorn
+
+from api.errors import SettingsRefused
+from api.keys import Keys
+from api.settings import ApiSettings
+from core.clock import SystemClock
+from monitoring.logs import configure_logs, logger
+from router.config import load
+from router.errors import RouterError
+from storage.sql import Database
+
+
+def main() -> int:
+    """Check the configuration, make the first admin key, then serve until a signal comes."""
+    settings = ApiSettings()
+    configure_logs("gateway", settings.log_level)
+    try:
+        load(settings.config, settings.local_deployments)
+        asyncio.run(_prepare(settings))
+    except (SettingsRefused, RouterError) as error:
+        logger(__name__).error("the gateway does not start", reason=str(error))
+        print(f"stoker: {error}", file=sys.stderr)
+        return 2
+    uvicorn.run(
+        "api.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=30,
+    )
+    return 0
+
+
+async def _prepare(settings: ApiSettings) -> None:
+    database = Database(settings.sql_url(), settings.sql_deadline_s)
+    try:
+        await Keys(database, SystemClock()).ensure_admin(settings.admin_key_path())
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

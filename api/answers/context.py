@@ -1,0 +1,88 @@
+"""Which stretch of the found passages the answering model is shown.
+
+A small model loses the thread in long contexts, so it sees the sentences around the best one, not whole passages.
+Sentences are weighed by the question's terms they hold, rarer ones among the candidates counting more (BM25's IDF),
+and by the rank of their passage.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from api.answers.sentences import spans
+from retrieval.analyzer import analyze
+from retrieval.search import Passage
+
+_RANK_WEIGHT = 0.15  # what each place further down the ranking costs, as a share of the best sentence's weight
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A stretch of one passage; `start` and `end` count the document's characters, as the passage's do."""
+
+    passage: Passage
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        return self.passage.text[self.start - self.passage.start : self.end - self.passage.start]
+
+
+def choose_excerpts(
+    question: str, passages: Sequence[Passage], max_excerpts: int, max_characters: int
+) -> list[Excerpt]:
+    """The best stretches, best first, each from another passage, together at most `max_characters` long."""
+    if not passages:
+        return []
+    wanted = set(analyze(question))
+    cut = [_Cut(rank, passage, wanted) for rank, passage in enumerate(passages)]
+    rarity = _rarity(cut, wanted)
+    ranked = sorted(cut, key=lambda piece: piece.best(rarity)[0], reverse=True)[:max_excerpts]
+    share = max_characters // len(ranked)
+    return [piece.around_best(rarity, share) for piece in ranked]
+
+
+def _rarity(cut: "Sequence[_Cut]", wanted: set[str]) -> dict[str, float]:
+    sentences = [terms for piece in cut for terms in piece.terms]
+    held = Counter(term for terms in sentences for term in terms)
+    return {term: math.log(1 + (len(sentences) - held[term] + 0.5) / (held[term] + 0.5)) for term in wanted}
+
+
+class _Cut:
+    """One passage, cut into sentences, with the question's terms that each holds."""
+
+    def __init__(self, rank: int, passage: Passage, wanted: set[str]) -> None:
+        self._rank = rank
+        self._passage = passage
+        self._spans = list(spans(passage.text)) or [(0, len(passage.text))]
+        self.terms = [wanted.intersection(analyze(passage.text[start:end])) for start, end in self._spans]
+
+    def best(self, rarity: dict[str, float]) -> tuple[float, int]:
+        """Weight and index of the best sentence; its neighbours' terms count half."""
+        total = sum(rarity.values()) or 1.0
+        weights = []
+        for index, terms in enumerate(self.terms):
+            near = set().union(*self.terms[max(0, index - 1) : index + 2]) - terms
+            weight = sum(rarity[term] for term in terms) + sum(rarity[term] for term in near) / 2
+            weights.append(weight / total - _RANK_WEIGHT * self._rank)
+        index = max(range(len(weights)), key=weights.__getitem__)
+        return weights[index], index
+
+    def around_best(self, rarity: dict[str, float], max_characters: int) -> Excerpt:
+        """The best sentence and as many of its neighbours as fit, what follows before what precedes."""
+        first = last = self.best(rarity)[1]
+        while True:
+            if last + 1 < len(self._spans) and self._length(first, last + 1) <= max_characters:
+                last += 1
+            elif first > 0 and self._length(first - 1, last) <= max_characters:
+                first -= 1
+            else:
+                break
+        start, end = self._spans[first][0], self._spans[last][1]
+        end = min(end, start + max_characters)
+        return Excerpt(self._passage, self._passage.start + start, self._passage.start + end)
+
+    def _length(self, first: int, last: int) -> int:
+        return self._spans[last][1] - self._spans[first][0]

@@ -1,0 +1,64 @@
+"""What happens while a question is answered, in order; the JSON answer is the last of them."""
+
+from dataclasses import dataclass, field
+
+from core.usage import Usage
+from retrieval.search import SearchResult
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a sentence of the answer stands. `quote` equals the document version's content from `start` to `end`."""
+
+    document_id: str
+    document_version: int
+    filename: str
+    page: int | None
+    start: int
+    end: int
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The passages were found."""
+
+    result: SearchResult
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the answer; all pieces joined are the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """A source of what was said so far."""
+
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The whole answer.
+
+    Attributes:
+        degraded_reason: why this is less than a generated answer with all parts at work; None if it is that.
+        model: the group that answered; None where passages were quoted instead.
+        timings_ms: milliseconds of each stage.
+    """
+
+    answer: str
+    citations: tuple[Citation, ...]
+    degraded_reason: str | None
+    model: str | None
+    deployment: str | None = None
+    fallback: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    first_token_s: float | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+Event = Retrieved | Token | Cited | Done

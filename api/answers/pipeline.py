@@ -1,0 +1,216 @@
+"""The stages of an answer, in order: retrieve, choose excerpts, generate, check, cite."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from api.answers.context import Excerpt, choose_excerpts
+from api.answers.deltas import StreamBroken, texts
+from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
+from api.answers.prompt import messages
+from api.answers.sentences import SentenceBuffer
+from api.answers.support import Support, best_quote, find_support
+from api.settings import ApiSettings
+from core.clock import Clock
+from core.dependency import DependencyError
+from core.principal import Principal
+from core.usage import Usage
+from monitoring.logs import logger
+from monitoring.metrics import RETRIEVAL_SECONDS
+from retrieval.errors import RetrievalError
+from retrieval.search import Query
+from retrieval.service import Retrieval
+from router.errors import RouterError
+from router.router import Answer, Call, Router
+
+_log = logger(__name__)
+
+NOTHING_FOUND = "Nothing in this collection speaks of that."
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question; `max_tokens` None means the setting."""
+
+    text: str
+    collection: str
+    request_id: str
+    model: str | None = None
+    top_k: int = 10
+    filter: dict[str, Any] | None = None
+    temperature: float = 0.0
+    max_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class _Generation:
+    """What came of asking the model."""
+
+    answer: Answer | None = None
+    failure: str | None = None
+
+
+class Answerer:
+    """Answers questions from one stack's collections and models."""
+
+    def __init__(self, retrieval: Retrieval, router: Router, settings: ApiSettings, clock: Clock) -> None:
+        self._retrieval = retrieval
+        self._router = router
+        self._settings = settings
+        self._clock = clock
+
+    async def answer(self, principal: Principal, question: Question) -> AsyncIterator[Event]:
+        """Answer as a stream of events: `Retrieved`, any number of `Token` and `Cited`, and one `Done`.
+
+        A sentence becomes a token only after its sources were found to support it, so what was streamed is never
+        taken back. Where no sentence is supported, or no model answers, the best passage is quoted.
+
+        Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
+            always before the first event.
+        """
+        model = self._model(question.model)
+        timings: dict[str, float] = {}
+        started_s = self._clock.monotonic()
+        query = Query(question.collection, question.text, question.top_k, "hybrid", question.filter, None)
+        result = await self._retrieval.searcher.search(principal, query)
+        self._lap(timings, "retrieve", started_s)
+        yield Retrieved(result)
+
+        excerpts = choose_excerpts(
+            question.text,
+            result.passages,
+            self._settings.answer_passages,
+            self._settings.answer_context_characters,
+        )
+        if not excerpts:
+            yield Token(NOTHING_FOUND)
+            yield Done(NOTHING_FOUND, (), "no passage matches the question", None, timings_ms=timings)
+            return
+        generation = _Generation()
+        generate_s = self._clock.monotonic()
+        said: list[str] = []
+        citations: list[Citation] = []
+        async for sentence, support in self._generate(question, model, excerpts, generation):
+            citation = await self._cite(principal, question, support)
+            if citation is None:
+                continue
+            said.append(sentence)
+            yield Token(sentence)
+            if citation not in citations:
+                citations.append(citation)
+                yield Cited(citation)
+        self._lap(timings, "generate", generate_s)
+        degraded = generation.failure or result.degraded_reason
+        if not said:
+            degraded = generation.failure or "the model's answer was not supported by its sources, so they are quoted"
+            quoted = await self._quote(principal, question, excerpts)
+            said.append(NOTHING_FOUND if quoted is None else quoted.quote)
+            yield Token(said[0])
+            if quoted is not None:
+                citations.append(quoted)
+                yield Cited(quoted)
+        self._lap(timings, "total", started_s)
+        yield _done("".join(said).strip(), citations, degraded, model, generation.answer, timings)
+
+    def _model(self, asked: str | None) -> str | None:
+        """The group to ask: the named one, else the setting's, else the first that chats."""
+        chat = [model.id for model in self._router.models() if model.kind == "chat"]
+        wanted = asked or self._settings.answer_model
+        if wanted is None:
+            return chat[0] if chat else None
+        self._router.require(wanted)
+        return wanted
+
+    async def _generate(
+        self, question: Question, model: str | None, excerpts: list[Excerpt], generation: _Generation
+    ) -> AsyncIterator[tuple[str, Support]]:
+        """The model's sentences that their sources support, as they are made."""
+        if model is None:
+            generation.failure = "no model is configured to answer"
+            return
+        body = {
+            "model": model,
+            "messages": messages(question.text, excerpts),
+            "temperature": question.temperature,
+            "max_tokens": question.max_tokens or self._settings.answer_max_tokens,
+            "stream": True,
+        }
+        call = Call("chat.completions", model, body, stream=True, allow_hosted=True, request_id=question.request_id)
+        buffer = SentenceBuffer()
+        try:
+            answer = generation.answer = await self._router.open(call)
+            assert answer.frames is not None
+            try:
+                async for text in texts(answer.frames):
+                    for sentence in buffer.add(text):
+                        if (support := self._check(sentence, question, excerpts)) is not None:
+                            yield sentence, support
+            finally:
+                await answer.aclose()
+        except (RouterError, DependencyError, StreamBroken) as error:
+            generation.failure = f"no model answered: {error}"
+            _log.warning("no answer was generated", request_id=question.request_id, reason=str(error))
+            return
+        for sentence in buffer.rest():
+            if (support := self._check(sentence, question, excerpts)) is not None:
+                yield sentence, support
+
+    def _check(self, sentence: str, question: Question, excerpts: list[Excerpt]) -> Support | None:
+        return find_support(sentence, question.text, excerpts, self._settings.answer_min_coverage)
+
+    async def _quote(self, principal: Principal, question: Question, excerpts: list[Excerpt]) -> Citation | None:
+        """The best passage's own words."""
+        support = best_quote(question.text, excerpts)
+        return None if support is None else await self._cite(principal, question, support)
+
+    async def _cite(self, principal: Principal, question: Question, support: Support) -> Citation | None:
+        """Make a citation and hold it against the kept text; one that doesn't verify is never shown."""
+        passage = support.excerpt.passage
+        citation = Citation(
+            document_id=passage.document_id,
+            document_version=passage.document_version,
+            filename=passage.filename,
+            page=passage.page,
+            start=support.start,
+            end=support.end,
+            quote=support.quote,
+        )
+        try:
+            content = await self._retrieval.documents.content(
+                principal, question.collection, passage.document_id, passage.document_version
+            )
+        except (RetrievalError, DependencyError) as error:
+            _log.warning("a citation could not be checked", request_id=question.request_id, reason=str(error))
+            return None
+        if content[citation.start : citation.end] != citation.quote:
+            _log.error("a citation does not verify", request_id=question.request_id, document=citation.document_id)
+            return None
+        return citation
+
+    def _lap(self, timings: dict[str, float], stage: str, started_s: float) -> None:
+        seconds = self._clock.monotonic() - started_s
+        timings[stage] = round(seconds * 1000, 2)
+        RETRIEVAL_SECONDS.labels(f"answer_{stage}").observe(seconds)
+
+
+def _done(
+    text: str,
+    citations: list[Citation],
+    degraded_reason: str | None,
+    model: str | None,
+    answer: Answer | None,
+    timings: dict[str, float],
+) -> Done:
+    if answer is None:
+        return Done(text, tuple(citations), degraded_reason, None, timings_ms=timings)
+    return Done(
+        text,
+        tuple(citations),
+        degraded_reason,
+        model,
+        deployment=answer.deployment.name,
+        fallback=answer.fallback,
+        usage=answer.usage or Usage(),
+        first_token_s=answer.first_token_s,
+        timings_ms=timings,
+    )

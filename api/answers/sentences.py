@@ -1,0 +1,53 @@
+"""Where sentences begin and end, so that quotes and checks have exact spans."""
+
+import re
+from collections.abc import Iterator
+
+_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n+|$")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|fig|dr|mr|mrs|st)|\b[A-Z])\.$", re.IGNORECASE)
+
+
+def spans(text: str) -> Iterator[tuple[int, int]]:
+    """The sentences of a text as (start, end), white space at either end left out; line ends separate too."""
+    start = 0
+    for match in _END.finditer(text):
+        if match.end() == start and match.end() < len(text):
+            continue
+        if not match.group().startswith("\n") and _ABBREVIATION.search(text, start, match.end()):
+            continue
+        span = _trimmed(text, start, match.end())
+        if span is not None:
+            yield span
+        start = match.end()
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
+    piece = text[start:end]
+    lead = len(piece) - len(piece.lstrip())
+    body = piece.strip()
+    return (start + lead, start + lead + len(body)) if body else None
+
+
+class SentenceBuffer:
+    """Gathers streamed text and gives it back a finished sentence at a time."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def add(self, text: str) -> list[str]:
+        """Take a piece. Returns: the sentences that it finished, each with the white space before it."""
+        self._text += text
+        found = list(spans(self._text))
+        if len(found) < 2:
+            return []
+        finished, cut = [], 0
+        for _, end in found[:-1]:
+            finished.append(self._text[cut:end])
+            cut = end
+        self._text = self._text[cut:]
+        return finished
+
+    def rest(self) -> list[str]:
+        """What is left when the stream has ended."""
+        left, self._text = self._text, ""
+        return [left] if left.strip() else []

@@ -1,0 +1,81 @@
+"""/v1/collections."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.errors import NotSupportedYet
+from api.identity import Member
+from api.paging import After, Limit, page
+from api.state import State
+from retrieval.collections import Collection
+
+routes = APIRouter(prefix="/v1/collections", tags=["Documents"])
+
+
+class CollectionRequest(BaseModel):
+    """A collection to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = Field("", max_length=10_000)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    chunking: dict[str, Any] | None = None
+    embedding_model: str | None = None
+    local_only: bool | None = None
+
+    def refuse_what_is_not_kept(self) -> None:
+        """Raises: NotSupportedYet."""
+        for field, remedy in (
+            ("chunking", "every collection is chunked by the default settings"),
+            ("embedding_model", "every collection uses the stack's embedding server"),
+            ("local_only", "nothing of a collection leaves this stack in this version"),
+        ):
+            if getattr(self, field):
+                raise NotSupportedYet(f"{field} of a collection is not supported yet: {remedy}; leave it out", field)
+
+
+@routes.post("", status_code=201)
+async def create_collection(asked: CollectionRequest, state: State, principal: Member) -> dict[str, Any]:
+    """Make an empty collection; its name is unique within the tenant."""
+    asked.refuse_what_is_not_kept()
+    made = await state.retrieval.collections.create(principal, asked.name, asked.description, asked.metadata)
+    return shown(made)
+
+
+@routes.get("")
+async def list_collections(state: State, principal: Member, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+    """The tenant's collections."""
+    return page(await state.retrieval.collections.list(principal, after, limit + 1), limit, shown)
+
+
+@routes.get("/{name}")
+async def get_collection(name: str, state: State, principal: Member) -> dict[str, Any]:
+    """One collection."""
+    return shown(await state.retrieval.collections.get(principal, name))
+
+
+@routes.delete("/{name}")
+async def delete_collection(name: str, state: State, principal: Member) -> dict[str, Any]:
+    """Delete a collection and its documents; no later request sees any of it."""
+    collection = await state.retrieval.collections.get(principal, name)
+    await state.retrieval.collections.delete(principal, name)
+    return {"id": collection.id, "object": "collection.deleted", "name": name, "deleted": True}
+
+
+def shown(collection: Collection) -> dict[str, Any]:
+    """The collection as clients see it."""
+    return {
+        "id": collection.id,
+        "object": "collection",
+        "name": collection.name,
+        "description": collection.description,
+        "metadata": collection.metadata,
+        "version": collection.version,
+        "documents": collection.documents,
+        "chunks": collection.chunks,
+        "embedding_model": collection.embedding_space,
+        "created_at": int(collection.created_at),
+    }

@@ -1,0 +1,165 @@
+"""Errors as clients see them: the tree of the gateway's own, and the one table for all of them.
+
+ApiError
+├── NotAuthenticated    no key, or one that is not live
+├── NotAllowed          the role does not reach this route
+├── RequestInvalid      the request is at fault; `param` names the field
+├── NotSupportedYet     a field of the contract that this version cannot honour, so it refuses it
+├── BodyTooLarge
+├── KeyNotFound
+├── AnswerUnavailable   no answer, and no passage to quote instead
+└── SettingsRefused     at start only
+
+Errors of the packages below (`RetrievalError`, `RouterError`, `DependencyError`) know nothing of HTTP; `TABLE` says
+what each means here. An error that stands nowhere in it is answered by a plain 500 and logged with its trace.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.record import record_of
+from core.dependency import DependencyError
+from monitoring.logs import logger
+from router import errors as router
+
+_log = logger(__name__)
+
+
+class ApiError(Exception):
+    """The gateway refuses a request; the text is meant for the client."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotAuthenticated(ApiError): ...
+
+
+class NotAllowed(ApiError): ...
+
+
+class RequestInvalid(ApiError): ...
+
+
+class NotSupportedYet(ApiError): ...
+
+
+class BodyTooLarge(ApiError): ...
+
+
+class KeyNotFound(ApiError): ...
+
+
+class AnswerUnavailable(ApiError): ...
+
+
+class SettingsRefused(ApiError): ...
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an error class means over HTTP.
+
+    Attributes:
+        type: OpenAI's error type, on which the SDKs choose their exception together with the status.
+        code: the machine's word for it, stable.
+        level: of the log line.
+    """
+
+    status: int
+    type: str
+    code: str
+    level: int = logging.INFO
+
+
+_INVALID = "invalid_request_error"
+_UNAVAILABLE = "service_unavailable"
+
+TABLE: Mapping[type[Exception], Meaning] = {
+    NotAuthenticated: Meaning(401, "authentication_error", "invalid_api_key"),
+    NotAllowed: Meaning(403, "permission_error", "role_not_allowed"),
+    RequestInvalid: Meaning(400, _INVALID, "invalid_request"),
+    NotSupportedYet: Meaning(400, _INVALID, "not_supported_yet"),
+    BodyTooLarge: Meaning(413, _INVALID, "body_too_large"),
+    KeyNotFound: Meaning(404, _INVALID, "key_not_found"),
+    AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
+    SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
+    DependencyError: Meaning(503, _UNAVAILABLE, "part_unavailable", logging.WARNING),
+}
+
+
+def meaning_of(error: Exception) -> Meaning | None:
+    """Find the error's row: its own class's, or that of the nearest class above it."""
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), None)
+
+
+def envelope(message: str, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    """OpenAI's error body."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers for any error; what is not in the table stays secret and becomes a 500."""
+    if isinstance(error, router.UpstreamRefused):
+        return error.status, {"error": error.error}, _retry_header(error)
+    meaning = meaning_of(error)
+    if meaning is None:
+        return 500, envelope("Stoker failed on this request; its log holds the reason", "server_error", "internal"), {}
+    body = envelope(str(error), meaning.type, meaning.code, getattr(error, "param", None))
+    headers = _retry_header(error)
+    if meaning.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return meaning.status, body, headers
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The handler of every error."""
+    status, body, headers = describe(error)
+    record_of(request).error_code = body["error"].get("code")
+    meaning = meaning_of(error)
+    if meaning is None and status == 500:
+        _log.error("unexpected error", request_id=record_of(request).request_id, exc_info=error)
+    elif meaning is not None and meaning.level >= logging.WARNING:
+        _log.log(meaning.level, "refused", request_id=record_of(request).request_id, reason=str(error))
+    return JSONResponse(body, status, headers)
+
+
+async def answer_http_error(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the same envelope."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    messages = {
+        404: ("not_found", f"there is no route {request.method} {request.url.path}; /docs lists them"),
+        405: ("method_not_allowed", f"{request.url.path} does not take {request.method}; /docs lists what it takes"),
+    }
+    code, message = messages.get(status, ("invalid_request", str(getattr(error, "detail", ""))))
+    record_of(request).error_code = code
+    return JSONResponse(envelope(message, _INVALID, code), status, headers)
+
+
+async def answer_validation_error(request: Request, error: Exception) -> Response:
+    """A body or parameter of the wrong shape: 400 with the first field at fault, as OpenAI does."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    first = problems[0] if problems else {"loc": (), "msg": "the request is malformed", "type": ""}
+    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    if first["type"] == "json_invalid":
+        param, message = None, f"the body is no JSON: {first.get('ctx', {}).get('error', 'it cannot be read')}"
+    else:
+        message = f"{param}: {first['msg']}" if param else str(first["msg"])
+    record_of(request).error_code = "invalid_request"
+    return JSONResponse(envelope(message, _INVALID, "invalid_request", param), 400)
+
+
+def _retry_header(error: Exception) -> dict[str, str]:
+    seconds = getattr(error, "retry_after_s", None)
+    return {} if seconds is None else {"retry-after": str(max(1, math.ceil(seconds)))}

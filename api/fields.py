@@ -1,0 +1,68 @@
+"""Which fields of a chat or embedding request reach an upstream.
+
+Listed ones pass unchanged, unlisted ones are dropped and named in `x-stoker-ignored`, dangerous ones are refused.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from api.errors import NotSupportedYet, RequestInvalid
+
+_OPENAI_CHAT = """messages model audio frequency_penalty function_call functions logit_bias logprobs
+max_completion_tokens max_tokens metadata modalities n parallel_tool_calls prediction
+presence_penalty prompt_cache_key reasoning_effort response_format safety_identifier seed
+service_tier stop store stream stream_options temperature tool_choice tools top_logprobs top_p user
+verbosity web_search_options"""
+_VLLM_CHAT = """add_generation_prompt allowed_token_ids bad_words continue_final_message echo add_special_tokens
+ignore_eos include_reasoning length_penalty min_p min_tokens priority prompt_logprobs repetition_penalty
+return_token_ids return_tokens_as_token_ids skip_special_tokens spaces_between_special_tokens stop_token_ids
+structured_outputs thinking_token_budget top_k truncate_prompt_tokens use_beam_search"""
+CHAT_FIELDS = frozenset(f"{_OPENAI_CHAT} {_VLLM_CHAT}".split())
+EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user".split())
+
+DANGEROUS_FIELDS = frozenset(
+    """chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs cache_salt api_base api_key
+    user_config""".split()
+)
+_PLANNED_FIELDS = {"retrieval": "use POST /v1/query for answers from documents", "cache": "leave it out"}
+MAX_N = 8
+
+
+def read_json_object(body: bytes) -> dict[str, Any]:
+    """Read a request's body. Raises: RequestInvalid: it is no JSON object."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestInvalid(f"the body is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RequestInvalid("the body must be a JSON object")
+    return value
+
+
+def sort_fields(body: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
+    """Divide a body into what goes upstream and the names of what is dropped.
+
+    Raises:
+        RequestInvalid: a dangerous field, or `n` out of range.
+        NotSupportedYet: a field of Stoker's contract that this version would have to ignore.
+    """
+    for name in body:
+        if name in DANGEROUS_FIELDS:
+            raise RequestInvalid(f"the field {name} is not allowed: it would change the server, not the answer", name)
+        if name in _PLANNED_FIELDS:
+            raise NotSupportedYet(f"the field {name} is not supported yet; {_PLANNED_FIELDS[name]}", name)
+    n = body.get("n", 1)
+    if n is not None and not (isinstance(n, int) and 1 <= n <= MAX_N):
+        raise RequestInvalid(f"n must be a whole number from 1 to {MAX_N}", "n")
+    passed = {name: value for name, value in body.items() if name in known}
+    return passed, sorted(set(body) - set(passed))
+
+
+def model_of(body: Mapping[str, Any]) -> str:
+    """The model group that a request names. Raises: RequestInvalid."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise RequestInvalid("model is missing: name one of GET /v1/models", "model")
+    return model

@@ -1,0 +1,31 @@
+"""GET /v1/models."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from api.identity import Member
+from api.state import State
+from router.errors import ModelNotFound
+from router.router import ModelInfo
+
+routes = APIRouter(tags=["OpenAI"])
+
+
+@routes.get("/v1/models")
+async def list_models(state: State, _: Member) -> dict[str, Any]:
+    """The model groups that requests may name."""
+    return {"object": "list", "data": [_shown(model) for model in state.router.models()]}
+
+
+@routes.get("/v1/models/{model_id:path}")
+async def get_model(model_id: str, state: State, _: Member) -> dict[str, Any]:
+    """One model group."""
+    models = {model.id: model for model in state.router.models()}
+    if model_id not in models:
+        raise ModelNotFound(model_id, sorted(models))
+    return _shown(models[model_id])
+
+
+def _shown(model: ModelInfo) -> dict[str, Any]:
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}

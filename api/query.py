@@ -1,0 +1,155 @@
+"""POST /v1/query: an answer from documents, in one piece or as it is made."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
+from api.answers.pipeline import Question
+from api.errors import NotSupportedYet, describe
+from api.identity import Member
+from api.record import record_of
+from api.search import shown_passage
+from api.state import State
+from core.ids import new_id
+from monitoring.logs import logger
+from monitoring.record import RequestRecord
+
+routes = APIRouter(prefix="/v1/query", tags=["Documents"])
+_log = logger(__name__)
+
+
+class QueryRequest(BaseModel):
+    """A question to one collection."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(min_length=1, max_length=8000)
+    collection: str = Field(min_length=1, max_length=200)
+    model: str | None = None
+    top_k: int = Field(10, ge=1, le=100)
+    filter: dict[str, Any] | None = None
+    stream: bool = False
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    use_cache: bool | None = None
+    grounding: str | None = None
+    conversation_id: str | None = None
+
+    def refuse_what_is_not_done(self) -> None:
+        """Raises: NotSupportedYet."""
+        for field, remedy in (
+            ("use_cache", "no answer is cached in this version"),
+            ("grounding", "every sentence is checked against its sources, and left out where they do not support it"),
+            ("conversation_id", "each question stands alone in this version"),
+        ):
+            if getattr(self, field):
+                raise NotSupportedYet(f"{field} is not supported yet: {remedy}; leave it out", field)
+
+
+@routes.post("", response_model=None)
+async def query(asked: QueryRequest, request: Request, state: State, principal: Member) -> Response:
+    """Answer from a collection's documents; every citation's quote stands in its document as it says."""
+    asked.refuse_what_is_not_done()
+    record = record_of(request)
+    question = Question(
+        text=asked.query,
+        collection=asked.collection,
+        model=asked.model,
+        top_k=asked.top_k,
+        filter=asked.filter,
+        temperature=asked.temperature,
+        max_tokens=asked.max_tokens,
+        request_id=record.request_id,
+    )
+    events = state.answerer.answer(principal, question)
+    first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
+    if asked.stream:
+        return StreamingResponse(
+            _streamed(first, events, record), headers={"cache-control": "no-cache"}, media_type="text/event-stream"
+        )
+    done = await _last(events)
+    _note(record, done)
+    return JSONResponse(shown(done))
+
+
+async def _last(events: AsyncIterator[Event]) -> Done:
+    async for event in events:
+        if isinstance(event, Done):
+            return event
+    raise RuntimeError("an answer ends with Done")
+
+
+async def _streamed(first: Event, events: AsyncIterator[Event], record: RequestRecord) -> AsyncIterator[bytes]:
+    yield _frame(first)
+    try:
+        async for event in events:
+            if isinstance(event, Done):
+                _note(record, event)
+                yield _sse("usage", event.usage.as_openai())
+            yield _frame(event)
+    except Exception as error:
+        _log.error("an answer broke off", request_id=record.request_id, exc_info=error)
+        body = describe(error)[1]
+        record.error_code = body["error"].get("code")
+        yield _sse("error", body)
+
+
+def _note(record: RequestRecord, done: Done) -> None:
+    record.model_group = done.model
+    record.deployment = done.deployment
+    record.fallback = done.fallback
+    record.usage = done.usage
+    record.first_token_s = done.first_token_s
+    record.degraded = done.degraded_reason is not None
+
+
+def _frame(event: Event) -> bytes:
+    match event:
+        case Retrieved(result):
+            passages = [shown_passage(passage) for passage in result.passages]
+            return _sse("retrieval", {"data": passages, "collection_version": result.collection_version})
+        case Token(text):
+            return _sse("token", {"text": text})
+        case Cited(citation):
+            return _sse("citation", _shown_citation(citation))
+        case Done():
+            return _sse("done", shown(event))
+
+
+def _sse(name: str, data: dict[str, Any]) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+
+
+def shown(done: Done) -> dict[str, Any]:
+    """The answer as clients see it."""
+    answer: dict[str, Any] = {
+        "id": new_id("answer"),
+        "object": "answer",
+        "answer": done.answer,
+        "citations": [_shown_citation(citation) for citation in done.citations],
+        "degraded": done.degraded_reason is not None,
+        "model": done.model,
+        "cache": "bypass",
+        "usage": done.usage.as_openai(),
+        "timings_ms": done.timings_ms,
+    }
+    if done.degraded_reason is not None:
+        answer["degraded_reason"] = done.degraded_reason
+    return answer
+
+
+def _shown_citation(citation: Citation) -> dict[str, Any]:
+    return {
+        "document_id": citation.document_id,
+        "document_version": citation.document_version,
+        "filename": citation.filename,
+        "page": citation.page,
+        "start": citation.start,
+        "end": citation.end,
+        "quote": citation.quote,
+    }
