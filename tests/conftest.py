@@ -1,0 +1,44 @@
+"""Fixtures that several folders share: the two stacks, and the folder of real documents."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.network import free_port
+from tests.support.stack import ROOT, Stack, start_stack
+
+DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def plain_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack without an engine: its only chat deployment points at a port where nothing listens."""
+    folder = tmp_path_factory.mktemp("plain")
+    config = folder / "stoker.yaml"
+    config.write_text(
+        "model_list:\n"
+        "  - model_name: absent-model\n"
+        "    litellm_params:\n"
+        "      model: hosted_vllm/absent-model\n"
+        f"      api_base: http://127.0.0.1:{free_port()}/v1\n"
+    )
+    flags = ("--engine", "none", "--no-demo", "--config", str(config), "--workers", "2")
+    with start_stack(folder / "data", *flags, env={"STOKER_CORS_ORIGINS": "https://allowed.example"}) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack with vLLM, as `./stoker up --detach` gives it, its own documentation in `demo`."""
+    with start_stack(tmp_path_factory.mktemp("whole") / "data", "--engine", "vllm-cpu") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def documents() -> Path:
+    """Real documents of many kinds, each with what it is expected to give."""
+    folder = DATA / "documents"
+    if not folder.is_dir():
+        pytest.skip("the folder of real documents is not here: ../shared/data/documents")
+    return folder

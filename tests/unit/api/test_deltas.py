@@ -1,0 +1,40 @@
+"""Reading text out of a stream of events."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.answers.deltas import StreamBroken, texts
+
+STREAM = (
+    b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+    b'data: {"choices":[{"delta":{"content":"caf\xc3\xa9 "}}]}\n\n'
+    b": a comment\n\n"
+    b'data: {"choices":[{"delta":{"content":"au lait"}}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+async def pieces(data: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
+    at = 0
+    for cut in [*sorted(cuts), len(data)]:
+        yield data[at:cut]
+        at = cut
+
+
+@given(st.lists(st.integers(min_value=0, max_value=len(STREAM)), max_size=12))
+async def test_the_text_is_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
+    assert "".join([text async for text in texts(pieces(STREAM, cuts))]) == "café au lait"
+
+
+async def test_a_stream_that_just_stops_is_broken() -> None:
+    with pytest.raises(StreamBroken, match="before the answer did"):
+        [text async for text in texts(pieces(STREAM.replace(b"data: [DONE]\n\n", b""), []))]
+
+
+async def test_an_error_event_is_an_error() -> None:
+    with pytest.raises(StreamBroken, match="the engine died"):
+        [text async for text in texts(pieces(b'data: {"error":{"message":"the engine died"}}\n\n', []))]

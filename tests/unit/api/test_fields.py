@@ -1,0 +1,44 @@
+"""Which fields pass, which are dropped, which are refused."""
+
+import pytest
+
+from api.errors import NotSupportedYet, RequestInvalid
+from api.fields import CHAT_FIELDS, DANGEROUS_FIELDS, MAX_N, model_of, read_json_object, sort_fields
+
+
+def test_known_fields_pass_unchanged_and_others_are_named() -> None:
+    body = {"model": "m", "temperature": 0.5, "zebra": 1, "alpha": 2}
+    assert sort_fields(body, CHAT_FIELDS) == ({"model": "m", "temperature": 0.5}, ["alpha", "zebra"])
+
+
+@pytest.mark.parametrize("name", sorted(DANGEROUS_FIELDS))
+def test_a_dangerous_field_is_refused_even_when_it_is_empty(name: str) -> None:
+    with pytest.raises(RequestInvalid, match=name):
+        sort_fields({"model": "m", name: None}, CHAT_FIELDS)
+
+
+def test_no_dangerous_field_is_listed() -> None:
+    assert not CHAT_FIELDS & DANGEROUS_FIELDS
+
+
+@pytest.mark.parametrize("n", [0, -1, MAX_N + 1, "2", 1.5, [1]])
+def test_n_out_of_range_is_refused(n: object) -> None:
+    with pytest.raises(RequestInvalid, match="whole number from 1 to 8"):
+        sort_fields({"n": n}, CHAT_FIELDS)
+
+
+def test_what_is_not_done_yet_is_refused_with_the_way_round() -> None:
+    with pytest.raises(NotSupportedYet, match="/v1/query"):
+        sort_fields({"retrieval": {"collection": "demo"}}, CHAT_FIELDS)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"\xff", b'{"a":NaN}'])
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestInvalid):
+        read_json_object(body)
+
+
+@pytest.mark.parametrize("model", [None, "", 7, ["m"]])
+def test_a_request_names_its_model(model: object) -> None:
+    with pytest.raises(RequestInvalid, match="model is missing"):
+        model_of({"model": model})

@@ -1,0 +1,53 @@
+"""Sentences: exact spans, and the same sentences however the text arrives."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.answers.sentences import SentenceBuffer, spans
+
+TEXTS = st.text(alphabet="ab .!?\n3.e.g", max_size=80)
+
+
+def cut(text: str) -> list[str]:
+    return [text[start:end] for start, end in spans(text)]
+
+
+def test_sentences_end_at_stops_and_lines() -> None:
+    assert cut("It is late. Go home!\n\nTea (at four.) Then?") == ["It is late.", "Go home!", "Tea (at four.)", "Then?"]
+
+
+def test_numbers_names_and_abbreviations_do_not_end_a_sentence() -> None:
+    assert cut("Use v0.32 of docs/api.md, e.g. today. It costs 1.50 USD.") == [
+        "Use v0.32 of docs/api.md, e.g. today.",
+        "It costs 1.50 USD.",
+    ]
+
+
+@given(TEXTS)
+def test_spans_are_ordered_trimmed_and_lose_only_white_space(text: str) -> None:
+    found = list(spans(text))
+    at = 0
+    for start, end in found:
+        assert at <= start < end
+        assert text[at:start].strip() == ""
+        assert text[start:end] == text[start:end].strip()
+        at = end
+    assert text[at:].strip() == ""
+
+
+@given(TEXTS, st.lists(st.integers(min_value=1, max_value=7)))
+def test_a_stream_cut_anywhere_loses_and_repeats_nothing(text: str, sizes: list[int]) -> None:
+    buffer, out, at = SentenceBuffer(), [], 0
+    for size in sizes:
+        out += buffer.add(text[at : at + size])
+        at += size
+    out += buffer.add(text[at:]) + buffer.rest()
+    assert "".join(out).strip() == text.strip()
+
+
+def test_a_sentence_is_given_only_when_the_next_one_has_begun() -> None:
+    buffer = SentenceBuffer()
+    assert buffer.add("Port 80") == []
+    assert buffer.add("80 is it.") == []
+    assert buffer.add(" And") == ["Port 8080 is it."]
+    assert buffer.rest() == [" And"]
