@@ -16,7 +16,7 @@ from api.settings import ApiSettings
 from api.state import open_state
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
-from router.errors import RouterError
+from router import errors as router_errors
 
 VERSION = "0.1.0"
 
@@ -50,7 +50,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         ],
         exception_handlers={
             **dict.fromkeys(TABLE, answer_error),
-            RouterError: answer_error,
+            router_errors.UpstreamRefused: answer_error,
             HTTPException: answer_http_error,
             RequestValidationError: answer_validation_error,
             Exception: answer_error,

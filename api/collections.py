@@ -19,17 +19,16 @@ class CollectionRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str
     description: str = Field("", max_length=10_000)
     metadata: dict[str, Any] = Field(default_factory=dict)
-    chunking: dict[str, Any] | None = None
+    chunking: dict[str, int] | None = None
     embedding_model: str | None = None
     local_only: bool | None = None
 
     def refuse_what_is_not_kept(self) -> None:
         """Raises: NotSupportedYet."""
         for field, remedy in (
-            ("chunking", "every collection is chunked by the default settings"),
             ("embedding_model", "every collection uses the stack's embedding server"),
             ("local_only", "nothing of a collection leaves this stack in this version"),
         ):
@@ -41,7 +40,9 @@ class CollectionRequest(BaseModel):
 async def create_collection(asked: CollectionRequest, state: State, principal: Member) -> dict[str, Any]:
     """Make an empty collection; its name is unique within the tenant."""
     asked.refuse_what_is_not_kept()
-    made = await state.retrieval.collections.create(principal, asked.name, asked.description, asked.metadata)
+    made = await state.retrieval.collections.create(
+        principal, asked.name, asked.description, asked.metadata, asked.chunking
+    )
     return shown(made)
 
 
@@ -73,6 +74,7 @@ def shown(collection: Collection) -> dict[str, Any]:
         "name": collection.name,
         "description": collection.description,
         "metadata": collection.metadata,
+        "chunking": collection.chunking,
         "version": collection.version,
         "documents": collection.documents,
         "chunks": collection.chunks,

@@ -29,6 +29,7 @@ from starlette.responses import Response
 from api.record import record_of
 from core.dependency import DependencyError
 from monitoring.logs import logger
+from retrieval import errors as retrieval
 from router import errors as router
 
 _log = logger(__name__)
@@ -95,6 +96,22 @@ TABLE: Mapping[type[Exception], Meaning] = {
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
     DependencyError: Meaning(503, _UNAVAILABLE, "part_unavailable", logging.WARNING),
+    retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
+    retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists"),
+    retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
+    retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),
+    retrieval.InputInvalid: Meaning(400, _INVALID, "invalid_request"),
+    retrieval.FilterInvalid: Meaning(400, _INVALID, "filter_invalid"),
+    retrieval.DocumentRejected: Meaning(400, _INVALID, "document_rejected"),
+    retrieval.SpaceMismatch: Meaning(409, _INVALID, "embedding_space_mismatch", logging.WARNING),
+    retrieval.IndexRefused: Meaning(500, "server_error", "index_refused", logging.ERROR),
+    retrieval.LeaseLost: Meaning(409, _INVALID, "lease_lost", logging.WARNING),
+    router.ConfigInvalid: Meaning(500, "server_error", "configuration_invalid", logging.ERROR),
+    router.ModelNotFound: Meaning(404, _INVALID, "model_not_found"),
+    router.NoDeployment: Meaning(503, _UNAVAILABLE, "no_deployment", logging.WARNING),
+    router.UpstreamFailed: Meaning(502, "upstream_error", "upstream_failed", logging.WARNING),
+    router.UpstreamUnavailable: Meaning(503, _UNAVAILABLE, "upstream_unavailable", logging.WARNING),
+    router.UpstreamTimeout: Meaning(504, "upstream_error", "upstream_timeout", logging.WARNING),
 }
 
 
@@ -150,10 +167,10 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 async def answer_validation_error(request: Request, error: Exception) -> Response:
     """A body or parameter of the wrong shape: 400 with the first field at fault, as OpenAI does."""
     problems = error.errors() if isinstance(error, RequestValidationError) else []
-    first = problems[0] if problems else {"loc": (), "msg": "the request is malformed", "type": ""}
+    first: dict[str, Any] = problems[0] if problems else {"loc": (), "msg": "the request is malformed", "type": ""}
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     if first["type"] == "json_invalid":
-        param, message = None, f"the body is no JSON: {first.get('ctx', {}).get('error', 'it cannot be read')}"
+        param, message = None, "the body is no JSON"
     else:
         message = f"{param}: {first['msg']}" if param else str(first["msg"])
     record_of(request).error_code = "invalid_request"

@@ -2,7 +2,6 @@
 
 import re
 from secrets import token_hex
-from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -90,6 +89,6 @@ def _request_id(scope: Scope) -> str:
     return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else f"req_{token_hex(12)}"
 
 
-def _template(scope: dict[str, Any]) -> str:
+def _template(scope: Scope) -> str:
     """The matched route's template; FastAPI leaves the route, prefix included, in the scope."""
     return getattr(scope.get("route"), "path", UNMATCHED)

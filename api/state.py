@@ -11,7 +11,7 @@ from api.answers.pipeline import Answerer
 from api.keys import Keys
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
-from retrieval.service import Retrieval, open_retrieval
+from retrieval.open import Retrieval, open_retrieval
 from router.config import load
 from router.router import Router, open_router
 from storage.objects import open_store

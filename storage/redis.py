@@ -40,7 +40,7 @@ class RedisClient:
         """Raises: DependencyError: Redis does not answer."""
 
         async def ping(redis: Redis) -> None:
-            await redis.execute_command("PING")
+            await redis.ping()
 
         await self.call(ping)
 
@@ -65,7 +65,7 @@ class RedisClient:
         """
 
         async def pop(redis: Redis) -> bool:
-            return await redis.execute_command("BRPOP", _NUDGE, seconds) is not None
+            return await redis.brpop([_NUDGE], timeout=seconds) is not None
 
         return await self.call(pop, deadline_s=seconds + 1.0)
 

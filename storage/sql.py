@@ -58,13 +58,14 @@ class Database:
 
         async def run() -> T:
             async with self._engine.connect() as connection:
-                connection.sync_connection.info["write"] = True  # type: ignore[union-attr]  # open, so it is set
+                # The dictionary itself is kept: asking a connection that a cancel has broken for it would reconnect.
+                info = connection.sync_connection.info  # type: ignore[union-attr]  # open, so it is set
+                info["write"] = True
                 try:
                     async with connection.begin():
                         return await work(connection)
                 finally:
-                    if connection.sync_connection is not None:
-                        connection.sync_connection.info.pop("write", None)
+                    info.pop("write", None)
 
         return await self._dependency.call(run)
 

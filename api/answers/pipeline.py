@@ -18,8 +18,8 @@ from core.usage import Usage
 from monitoring.logs import logger
 from monitoring.metrics import RETRIEVAL_SECONDS
 from retrieval.errors import RetrievalError
+from retrieval.open import Retrieval
 from retrieval.search import Query
-from retrieval.service import Retrieval
 from router.errors import RouterError
 from router.router import Answer, Call, Router
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 _END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n+|$")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|fig|dr|mr|mrs|st)|\b[A-Z])\.$", re.IGNORECASE)
+_ABBREVIATION = re.compile(r"(?:\b(?i:e\.g|i\.e|etc|vs|cf|approx|no|fig|dr|mr|mrs|st)|\b[A-Z])\.$")
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
@@ -13,7 +13,8 @@ def spans(text: str) -> Iterator[tuple[int, int]]:
     for match in _END.finditer(text):
         if match.end() == start and match.end() < len(text):
             continue
-        if not match.group().startswith("\n") and _ABBREVIATION.search(text, start, match.end()):
+        at_stop = match.group().startswith(".") and match.end() < len(text)
+        if at_stop and _ABBREVIATION.search(text, start, match.end()):
             continue
         span = _trimmed(text, start, match.end())
         if span is not None:

@@ -35,7 +35,8 @@ def score(stack: Stack, half: str) -> tuple[int, int, int]:
     answers = ask_all(stack, questions)
     keys = {(c["document_id"], c["document_version"]) for said in answers for c in said["citations"]}
     contents = {key: stack.content("demo", *key) for key in keys}
-    right = [holds_facts(said["answer"], asked) and verifies(said, contents) for asked, said in zip(questions, answers, strict=True)]
+    pairs = zip(questions, answers, strict=True)
+    right = [holds_facts(said["answer"], asked) and verifies(said, contents) for asked, said in pairs]
     generated = [not said["degraded"] for said in answers]
     good = sum(a and b for a, b in zip(right, generated, strict=True))
     low, high = wilson(sum(right), len(questions))

@@ -33,10 +33,15 @@ seen["streamed_tokens"] = chunks[-1].usage.completion_tokens
 plain = list(client.chat.completions.create(model="smollm2-135m", messages=question, max_tokens=4, stream=True))
 seen["usage_unasked"] = any(chunk.usage for chunk in plain) or any(not chunk.choices for chunk in plain)
 
+
+def dot(left, right) -> float:
+    return sum(a * b for a, b in zip(left, right, strict=True))
+
+
 vectors = client.embeddings.create(model="all-minilm-l6-v2", input=["a cat", "a kitten", "a lorry"])
 seen["dimensions"] = [len(item.embedding) for item in vectors.data]
 cat, kitten, lorry = (item.embedding for item in vectors.data)
-seen["nearer"] = sum(a * b for a, b in zip(cat, kitten)) > sum(a * b for a, b in zip(cat, lorry))
+seen["nearer"] = dot(cat, kitten) > dot(cat, lorry)
 
 
 def raised(call) -> str:

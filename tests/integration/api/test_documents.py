@@ -147,7 +147,11 @@ def test_a_filter_narrows_by_metadata_and_a_bad_one_is_400(plain_stack: Stack, n
     plain_stack.ingest(
         name,
         [
-            {"title": f"report {year}", "content": f"The report of {year} counts the boats.", "metadata": {"year": year}}
+            {
+                "title": f"report {year}",
+                "content": f"The report of {year} counts the boats.",
+                "metadata": {"year": year},
+            }
             for year in (2022, 2023, 2024)
         ],
     )

@@ -54,7 +54,9 @@ def test_a_pdf_ingested_by_the_command_line_is_cited_with_its_page(stack: Stack,
     collection = f"pdf-{secrets.token_hex(3)}"
     done = stack.cli("ingest", str(documents / "multi_page.pdf"), "--collection", collection)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = stack.client.post("/v1/search", json={"query": "Who patented a typewriter in 1868?", "collection": collection})
+    found = stack.client.post(
+        "/v1/search", json={"query": "Who patented a typewriter in 1868?", "collection": collection}
+    )
     assert found.json()["data"][0]["page"] == 1
     said = ask(stack, collection, "Who patented the typewriter in 1868?")
     assert "Sholes" in said["answer"]
