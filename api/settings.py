@@ -34,9 +34,9 @@ class ApiSettings(RetrievalSettings):
     )
     answer_passages: int = Field(1, ge=1, le=20, description="Passages that the answering model is shown.")
     answer_context_characters: int = Field(
-        1400, ge=200, le=16_000, description="Characters of context at most; 4 are about one token."
+        300, ge=200, le=16_000, description="Characters of context at most; 4 are about one token."
     )
-    answer_max_tokens: int = Field(96, ge=1, le=4096, description="Tokens of an answer, where a request says nothing.")
+    answer_max_tokens: int = Field(64, ge=1, le=4096, description="Tokens of an answer, where a request says nothing.")
     answer_min_coverage: float = Field(
         0.6, ge=0, le=1, description="Share of a sentence's terms that its source must hold for it to be kept."
     )

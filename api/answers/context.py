@@ -14,7 +14,7 @@ from api.answers.sentences import spans
 from retrieval.analyzer import analyze
 from retrieval.search import Passage
 
-_RANK_WEIGHT = 0.15  # what each place further down the ranking costs, as a share of the best sentence's weight
+RANK_WEIGHT = 0.1  # what each place further down the ranking costs, as a share of the best sentence's weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,17 @@ def choose_excerpts(
         return []
     wanted = set(analyze(question))
     cut = [_Cut(rank, passage, wanted) for rank, passage in enumerate(passages)]
-    rarity = _rarity(cut, wanted)
-    ranked = sorted(cut, key=lambda piece: piece.best(rarity)[0], reverse=True)[:max_excerpts]
-    share = max_characters // len(ranked)
-    return [piece.around_best(rarity, share) for piece in ranked]
+    shares = rarity([terms for piece in cut for terms in piece.terms], wanted)
+    ranked = sorted(cut, key=lambda piece: piece.best(shares)[0], reverse=True)[:max_excerpts]
+    return [piece.around_best(shares, max_characters // len(ranked)) for piece in ranked]
 
 
-def _rarity(cut: "Sequence[_Cut]", wanted: set[str]) -> dict[str, float]:
-    sentences = [terms for piece in cut for terms in piece.terms]
+def rarity(sentences: Sequence[set[str]], wanted: set[str]) -> dict[str, float]:
+    """How much each wanted term counts: its share of all weight, larger the fewer sentences hold it (BM25's IDF)."""
     held = Counter(term for terms in sentences for term in terms)
-    return {term: math.log(1 + (len(sentences) - held[term] + 0.5) / (held[term] + 0.5)) for term in wanted}
+    idf = {term: math.log(1 + (len(sentences) - held[term] + 0.5) / (held[term] + 0.5)) for term in wanted}
+    total = sum(idf.values()) or 1.0
+    return {term: weight / total for term, weight in idf.items()}
 
 
 class _Cut:
@@ -59,20 +60,19 @@ class _Cut:
         self._spans = list(spans(passage.text)) or [(0, len(passage.text))]
         self.terms = [wanted.intersection(analyze(passage.text[start:end])) for start, end in self._spans]
 
-    def best(self, rarity: dict[str, float]) -> tuple[float, int]:
+    def best(self, shares: dict[str, float]) -> tuple[float, int]:
         """Weight and index of the best sentence; its neighbours' terms count half."""
-        total = sum(rarity.values()) or 1.0
         weights = []
         for index, terms in enumerate(self.terms):
             near = set().union(*self.terms[max(0, index - 1) : index + 2]) - terms
-            weight = sum(rarity[term] for term in terms) + sum(rarity[term] for term in near) / 2
-            weights.append(weight / total - _RANK_WEIGHT * self._rank)
+            weight = sum(shares[term] for term in terms) + sum(shares[term] for term in near) / 2
+            weights.append(weight - RANK_WEIGHT * self._rank)
         index = max(range(len(weights)), key=weights.__getitem__)
         return weights[index], index
 
-    def around_best(self, rarity: dict[str, float], max_characters: int) -> Excerpt:
+    def around_best(self, shares: dict[str, float], max_characters: int) -> Excerpt:
         """The best sentence and as many of its neighbours as fit, what follows before what precedes."""
-        first = last = self.best(rarity)[1]
+        first = last = self.best(shares)[1]
         while True:
             if last + 1 < len(self._spans) and self._length(first, last + 1) <= max_characters:
                 last += 1

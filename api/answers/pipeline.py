@@ -9,7 +9,7 @@ from api.answers.deltas import StreamBroken, texts
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
 from api.answers.prompt import messages
 from api.answers.sentences import SentenceBuffer
-from api.answers.support import Support, best_quote, find_support
+from api.answers.support import Sources, Support
 from api.settings import ApiSettings
 from core.clock import Clock
 from core.dependency import DependencyError
@@ -86,11 +86,12 @@ class Answerer:
             yield Token(NOTHING_FOUND)
             yield Done(NOTHING_FOUND, (), "no passage matches the question", None, timings_ms=timings)
             return
+        sources = Sources(question.text, excerpts)
         generation = _Generation()
         generate_s = self._clock.monotonic()
         said: list[str] = []
         citations: list[Citation] = []
-        async for sentence, support in self._generate(question, model, excerpts, generation):
+        async for sentence, support in self._generate(question, model, excerpts, sources, generation):
             citation = await self._cite(principal, question, support)
             if citation is None:
                 continue
@@ -103,7 +104,8 @@ class Answerer:
         degraded = generation.failure or result.degraded_reason
         if not said:
             degraded = generation.failure or "the model's answer was not supported by its sources, so they are quoted"
-            quoted = await self._quote(principal, question, excerpts)
+            best = sources.best_quote()
+            quoted = None if best is None else await self._cite(principal, question, best)
             said.append(NOTHING_FOUND if quoted is None else quoted.quote)
             yield Token(said[0])
             if quoted is not None:
@@ -122,7 +124,12 @@ class Answerer:
         return wanted
 
     async def _generate(
-        self, question: Question, model: str | None, excerpts: list[Excerpt], generation: _Generation
+        self,
+        question: Question,
+        model: str | None,
+        excerpts: list[Excerpt],
+        sources: Sources,
+        generation: _Generation,
     ) -> AsyncIterator[tuple[str, Support]]:
         """The model's sentences that their sources support, as they are made."""
         if model is None:
@@ -137,13 +144,14 @@ class Answerer:
         }
         call = Call("chat.completions", model, body, stream=True, allow_hosted=True, request_id=question.request_id)
         buffer = SentenceBuffer()
+        min_coverage = self._settings.answer_min_coverage
         try:
             answer = generation.answer = await self._router.open(call)
             assert answer.frames is not None
             try:
                 async for text in texts(answer.frames):
                     for sentence in buffer.add(text):
-                        if (support := self._check(sentence, question, excerpts)) is not None:
+                        if (support := sources.find_support(sentence, min_coverage)) is not None:
                             yield sentence, support
             finally:
                 await answer.aclose()
@@ -151,17 +159,11 @@ class Answerer:
             generation.failure = f"no model answered: {error}"
             _log.warning("no answer was generated", request_id=question.request_id, reason=str(error))
             return
+        if answer.finish_reason == "length":
+            return  # the last sentence was cut off
         for sentence in buffer.rest():
-            if (support := self._check(sentence, question, excerpts)) is not None:
+            if (support := sources.find_support(sentence, min_coverage)) is not None:
                 yield sentence, support
-
-    def _check(self, sentence: str, question: Question, excerpts: list[Excerpt]) -> Support | None:
-        return find_support(sentence, question.text, excerpts, self._settings.answer_min_coverage)
-
-    async def _quote(self, principal: Principal, question: Question, excerpts: list[Excerpt]) -> Citation | None:
-        """The best passage's own words."""
-        support = best_quote(question.text, excerpts)
-        return None if support is None else await self._cite(principal, question, support)
 
     async def _cite(self, principal: Principal, question: Question, support: Support) -> Citation | None:
         """Make a citation and hold it against the kept text; one that doesn't verify is never shown."""

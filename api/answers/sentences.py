@@ -3,18 +3,20 @@
 import re
 from collections.abc import Iterator
 
-_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n+|$")
-_ABBREVIATION = re.compile(r"(?:\b(?i:e\.g|i\.e|etc|vs|cf|approx|no|fig|dr|mr|mrs|st)|\b[A-Z])\.$")
+# A stop before white space; an empty line; a line end before a list item, a table row, a heading or a fence. Other line
+# ends are where a paragraph was wrapped.
+_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*+|#>] ?|\d+[.)] |```))|$")
+_NO_END = re.compile(r"(?:\b(?i:e\.g|i\.e|etc|vs|cf|approx|fig|dr|mr|mrs|st)|\b[A-Z]|^[ \t]*\d+)\.\Z", re.MULTILINE)
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
-    """The sentences of a text as (start, end), white space at either end left out; line ends separate too."""
+    """The sentences of a text as (start, end), white space at either end left out."""
     start = 0
     for match in _END.finditer(text):
         if match.end() == start and match.end() < len(text):
             continue
         at_stop = match.group().startswith(".") and match.end() < len(text)
-        if at_stop and _ABBREVIATION.search(text, start, match.end()):
+        if at_stop and _NO_END.search(text, start, match.end()):
             continue
         span = _trimmed(text, start, match.end())
         if span is not None:

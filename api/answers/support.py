@@ -1,11 +1,11 @@
 """Whether a sentence is supported by its sources, and by which words of theirs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from api.answers.context import Excerpt
+from api.answers.context import RANK_WEIGHT, Excerpt, rarity
 from api.answers.sentences import spans
 from retrieval.analyzer import analyze
 
@@ -19,59 +19,77 @@ class Support:
     excerpt: Excerpt
     start: int
     end: int
-    coverage: float
 
     @property
     def quote(self) -> str:
-        passage = self.excerpt.passage
-        return passage.text[self.start - passage.start : self.end - passage.start]
+        return self.excerpt.text[self.start - self.excerpt.start : self.end - self.excerpt.start]
 
 
-def find_support(sentence: str, question: str, excerpts: Sequence[Excerpt], min_coverage: float) -> Support | None:
-    """The best stretch of one or two source sentences for `sentence`; None where it is not supported.
+class Sources:
+    """The excerpts that one question is answered from, cut into stretches: each sentence, and each two neighbours."""
 
-    Supported means: the stretch holds at least `min_coverage` (0 to 1) of the sentence's terms and every number in
-    it, and the sentence says something that the question does not.
-    """
-    said = set(analyze(sentence))
-    new = said - set(analyze(question))
-    if not new and not _NUMBER.search(sentence):
-        return None
-    stretches = (stretch for excerpt in excerpts for stretch in _stretches(excerpt))
-    best = max(
-        (_weigh(said, new, excerpt, start, end) for excerpt, start, end in stretches),
-        key=lambda support: (support.coverage, support.start - support.end),
-        default=None,
-    )
-    if best is None or best.coverage < min_coverage:
-        return None
-    return best if _numbers(sentence) <= _numbers(best.quote) | _numbers(question) else None
+    def __init__(self, question: str, excerpts: Sequence[Excerpt]) -> None:
+        self._asked = set(analyze(question))
+        self._question_numbers = _numbers(question)
+        self._stretches = [
+            (support, set(analyze(support.quote))) for excerpt in excerpts for support in _stretches(excerpt)
+        ]
+        self._shares = rarity([terms for _, terms in self._stretches], self._asked)
+        self._ranks = {id(excerpt): rank for rank, excerpt in enumerate(excerpts)}
+        self._best = self.best_quote()
+
+    def find_support(self, sentence: str, min_coverage: float) -> Support | None:
+        """The stretch that supports a sentence; None where there is none.
+
+        Supported means: one stretch holds every number of the sentence, every term that the question did not bring, and
+        at least `min_coverage` (0 to 1) of all its terms; that stretch shares words with the one that fits the question
+        best, so that it is about what was asked; and the sentence says something that the question does not.
+        """
+        said = set(analyze(sentence))
+        new = said - self._asked
+        if not new or sentence.rstrip().endswith(":"):
+            return None
+        numbers = _numbers(sentence) - self._question_numbers
+        fitting = [
+            (support, terms)
+            for support, terms in self._stretches
+            if new <= terms
+            and len(said & terms) >= min_coverage * len(said)
+            and self._touches_best(support)
+            and numbers <= _numbers(support.quote)
+        ]
+        # The one that holds most of what is said; among equals the shortest.
+        return max(fitting, key=lambda pair: (len(said & pair[1]), -len(pair[0].quote)), default=(None, set()))[0]
+
+    def best_quote(self) -> Support | None:
+        """The stretch that best holds the question's terms, the shortest among equals."""
+
+        def worth(stretch: tuple[Support, set[str]]) -> tuple[float, int]:
+            support, terms = stretch
+            rank = self._ranks[id(support.excerpt)]
+            return round(self._weight(terms) - RANK_WEIGHT * rank, 6), -len(support.quote)
+
+        return max(self._stretches, key=worth)[0] if self._stretches else None
+
+    def _touches_best(self, support: Support) -> bool:
+        best = self._best
+        return (
+            best is not None
+            and support.excerpt is best.excerpt
+            and max(support.start, best.start) < min(support.end, best.end)
+        )
+
+    def _weight(self, terms: set[str]) -> float:
+        """The share of the question that a stretch holds, 0 to 1, rarer terms counting more."""
+        return sum(self._shares[term] for term in self._asked & terms)
 
 
-def best_quote(question: str, excerpts: Sequence[Excerpt]) -> Support | None:
-    """The source sentences that hold most of the question's terms, to be quoted where no answer is supported."""
-    asked = set(analyze(question))
-    stretches = (stretch for excerpt in excerpts for stretch in _stretches(excerpt))
-    return max(
-        (_weigh(asked, asked, excerpt, start, end) for excerpt, start, end in stretches),
-        key=lambda support: support.coverage,
-        default=None,
-    )
-
-
-def _stretches(excerpt: Excerpt) -> list[tuple[Excerpt, int, int]]:
-    """Each sentence of an excerpt, and each pair of neighbours, with document positions."""
+def _stretches(excerpt: Excerpt) -> Iterator[Support]:
     found = [(excerpt.start + start, excerpt.start + end) for start, end in spans(excerpt.text)]
-    pairs = [(a[0], b[1]) for a, b in pairwise(found)]
-    return [(excerpt, start, end) for start, end in found + pairs]
-
-
-def _weigh(said: set[str], new: set[str], excerpt: Excerpt, start: int, end: int) -> Support:
-    """Coverage of `said`; what is new counts twice, since the rest was in the question already."""
-    held = set(analyze(excerpt.text[start - excerpt.start : end - excerpt.start]))
-    total = len(said) + len(new)
-    coverage = (len(said & held) + len(new & held)) / total if total else 0.0
-    return Support(excerpt, start, end, coverage)
+    for start, end in found:
+        yield Support(excerpt, start, end)
+    for first, second in pairwise(found):
+        yield Support(excerpt, first[0], second[1])
 
 
 def _numbers(text: str) -> set[str]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from api.answers.sentences import SentenceBuffer, spans
 
-TEXTS = st.text(alphabet="ab .!?\n3.e.g", max_size=80)
+TEXTS = st.text(alphabet="ab .!?\n3.e.g-|", max_size=80)
 
 
 def cut(text: str) -> list[str]:
@@ -14,6 +14,18 @@ def cut(text: str) -> list[str]:
 
 def test_sentences_end_at_stops_and_lines() -> None:
     assert cut("It is late. Go home!\n\nTea (at four.) Then?") == ["It is late.", "Go home!", "Tea (at four.)", "Then?"]
+
+
+def test_a_wrapped_line_goes_on_and_a_row_or_an_item_stands_alone() -> None:
+    assert cut("The gate is\nopen. It\nstays so\n\n| a | b |\n| c | d |\n- one\n- two\n1. three") == [
+        "The gate is\nopen.",
+        "It\nstays so",
+        "| a | b |",
+        "| c | d |",
+        "- one",
+        "- two",
+        "1. three",
+    ]
 
 
 def test_numbers_names_and_abbreviations_do_not_end_a_sentence() -> None:
