@@ -1,0 +1,1 @@
+"""The person's door: commands that start, watch, fill, ask and end the stack."""

@@ -1,0 +1,5 @@
+"""`python -m cli`, which is what `./stoker` runs."""
+
+from cli.main import run
+
+run()

@@ -1,0 +1,56 @@
+"""`./stoker ask`: the answer as it streams, then where it comes from."""
+
+from typing import Any
+
+from cli.client import Client
+from cli.console import err, out
+from cli.errors import CliError
+
+
+def ask(client: Client, question: str, collection: str, model: str | None) -> None:
+    """Print the answer and its numbered sources.
+
+    Raises: CliError: the server reported an error, or the stream ended before the answer did.
+    """
+    body: dict[str, Any] = {"query": question, "collection": collection, "stream": True}
+    if model is not None:
+        body["model"] = model
+    printed = ""
+    for event in client.stream("/v1/query", body):
+        if event.name == "token":
+            printed += event.data["text"]
+            out.print(event.data["text"], end="", markup=False)
+        elif event.name == "error":
+            out.print()
+            raise _failure(event.data)
+        elif event.name == "done":
+            _finish(event.data, printed)
+            return
+    out.print()
+    raise CliError("the answer broke off", "ask again; ./stoker logs gateway may say why")
+
+
+def _finish(answer: dict[str, Any], printed: str) -> None:
+    if printed.strip() != str(answer["answer"]).strip():
+        # What streamed did not stand up to its sources and was replaced, or nothing streamed at all.
+        if printed.strip():
+            out.print("\n")
+        out.print(answer["answer"], markup=False)
+    else:
+        out.print()
+    if answer.get("degraded"):
+        err.print(f"[yellow]degraded:[/yellow] {answer.get('degraded_reason') or 'no reason given'}")
+    citations = answer.get("citations") or []
+    if citations:
+        out.print("\nSources")
+    for number, citation in enumerate(citations, 1):
+        page = f", page {citation['page']}" if citation.get("page") is not None else ""
+        span = f"characters {citation['start']} to {citation['end']}"
+        out.print(f"  {number}. {citation['filename']}{page} ({span})", markup=False)
+        out.print(f"     “{' '.join(str(citation['quote']).split())}”", markup=False, style="dim")
+
+
+def _failure(data: Any) -> CliError:
+    error = data.get("error", data) if isinstance(data, dict) else {}
+    message = error.get("message") if isinstance(error, dict) else None
+    return CliError(str(message or data), "./stoker status shows which part is away")

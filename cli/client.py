@@ -1,0 +1,189 @@
+"""A small client for the gateway's routes: deadlines, error envelopes, server-sent events."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import httpx
+
+from cli.errors import ApiRefused, ApiUnreachable, CliError
+from cli.settings import CliSettings
+from cli.state import StackState
+
+_CONNECT_S = 5.0
+_READ_S = 60.0
+_STREAM_READ_S = 120.0  # the slowest first token of a CPU engine, and the answer's own deadline
+_UPLOAD_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event; `data` is decoded JSON."""
+
+    name: str
+    data: Any
+
+
+class Client:
+    """Talks to one gateway; used as a context manager."""
+
+    def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
+            transport=transport,
+            trust_env=not self.url.startswith("http://127.0.0.1"),  # a proxy has no business on the own machine
+        )
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **query: str | int) -> dict[str, Any]:
+        return self._call("GET", path, params=query)
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self._call("POST", path, json=body)
+
+    def delete(self, path: str) -> dict[str, Any]:
+        return self._call("DELETE", path)
+
+    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+        """All items of a list, page by page."""
+        query: dict[str, str | int] = {"limit": 100}
+        while True:
+            page = self.get(path, **query)
+            yield from page["data"]
+            if not page.get("has_more"):
+                return
+            query["after"] = page["last_id"]
+
+    def upload(self, path: str, fields: dict[str, str], files: Iterable[tuple[str, BinaryIO]]) -> dict[str, Any]:
+        """POST files as multipart/form-data, each in a field `file`; `files` are (name, open file)."""
+        parts = [("file", (name, file)) for name, file in files]
+        return self._call("POST", path, data=fields, files=parts, timeout=httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S))
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[Event]:
+        """POST and yield the answer's events as they come."""
+        timeout = httpx.Timeout(_STREAM_READ_S, connect=_CONNECT_S)
+        with (
+            self._translated(),
+            self._http.stream(
+                "POST", path, json=body, headers={"accept": "text/event-stream"}, timeout=timeout
+            ) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+                raise _refused(answer)
+            yield from parse_events(answer.iter_lines())
+
+    def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        with self._translated():
+            answer = self._http.request(method, path, **how)
+        if answer.is_error:
+            raise _refused(answer)
+        try:
+            result = answer.json()
+        except ValueError:
+            result = None
+        if not isinstance(result, dict):
+            raise ApiUnreachable(f"what answers at {self.url} is no Stoker", "check STOKER_URL")
+        return result
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """httpx's failures become ours."""
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise ApiUnreachable(f"{self.url} did not answer in time", "./stoker status shows what is slow") from error
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise ApiUnreachable(
+                f"cannot talk to {self.url}: {reason}", "start the stack with ./stoker up, or set STOKER_URL"
+            ) from error
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[Event]:
+    """Read server-sent events; comments and unknown fields are skipped, several data lines are joined.
+
+    Source: WHATWG HTML, section "Server-sent events", event stream interpretation.
+    """
+    name, data = "", list[str]()
+    for line in lines:
+        if not line:
+            if data:
+                yield Event(name or "message", _decoded("\n".join(data)))
+            name, data = "", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+def open_client(settings: CliSettings) -> Client:
+    """The client for STOKER_URL with STOKER_API_KEY, by default the local stack with its admin key.
+
+    Raises: CliError: there is no local stack, or no key.
+    """
+    url = settings.url or _local_url(settings)
+    if settings.api_key is not None:
+        return Client(url, settings.api_key.get_secret_value())
+    try:
+        return Client(url, settings.admin_key_file.read_text().strip())
+    except OSError as error:
+        raise CliError(
+            f"no key: STOKER_API_KEY is not set and {settings.admin_key_file} cannot be read ({error.strerror})",
+            "set STOKER_API_KEY, or run ./stoker up, which makes the local admin key",
+        ) from error
+
+
+def _local_url(settings: CliSettings) -> str:
+    state = StackState.load(settings.run_dir)
+    if state is None or not state.supervisor.is_alive():
+        raise CliError(
+            f"no stack is running on {settings.data_dir}",
+            "start it with ./stoker up, name its folder with --data-dir, or set STOKER_URL",
+        )
+    return state.url
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+_REMEDIES = {
+    401: "set STOKER_API_KEY to a live key (./stoker keys create NAME makes one)",
+    403: "use a key with the role that this needs, such as the admin key",
+    404: "check the name",
+    413: "send smaller files",
+    429: "wait a little and run it again",
+    503: "./stoker status shows which part is away",
+}
+
+
+def _refused(answer: httpx.Response) -> ApiRefused:
+    try:
+        error = answer.json()["error"]
+        message, code = str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError):
+        message, code = f"HTTP {answer.status_code}: {answer.text[:200]}", None
+    remedy = _REMEDIES.get(
+        answer.status_code, "./stoker logs gateway may say more" if answer.status_code >= 500 else ""
+    )
+    return ApiRefused(answer.status_code, message, code, remedy)

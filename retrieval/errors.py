@@ -1,0 +1,92 @@
+"""What retrieval refuses; nothing here knows of HTTP.
+
+RetrievalError
+├── CollectionNotFound
+├── CollectionExists
+├── DocumentNotFound        no such document, or not this version of it
+├── JobNotFound
+├── InputInvalid            a name, metadata or query that can't be taken; `param` names the field
+│   └── FilterInvalid       a filter that doesn't compile
+├── DocumentRejected        this file can't be ingested, now or later; the message says what to do
+├── SpaceMismatch           the embedding server serves another model than the collection was made with
+├── IndexRefused            Milvus understood and said no
+└── LeaseLost               another worker or a cancel has taken the document: stop writing
+
+A part being away is `core.dependency.DependencyError`.
+"""
+
+
+class RetrievalError(Exception):
+    """The root of what retrieval raises on its own account."""
+
+
+class CollectionNotFound(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no collection {name!r}.")
+        self.name = name
+
+
+class CollectionExists(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There already is a collection {name!r}.")
+        self.name = name
+
+
+class DocumentNotFound(RetrievalError):
+    def __init__(self, document_id: str, version: int | None = None) -> None:
+        which = f"version {version} of document" if version is not None else "document"
+        super().__init__(f"There is no {which} {document_id!r}.")
+        self.document_id = document_id
+
+
+class JobNotFound(RetrievalError):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}.")
+        self.job_id = job_id
+
+
+class InputInvalid(RetrievalError):
+    """Something the caller sent can't be taken.
+
+    Attributes:
+        param: the field it came in.
+    """
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class FilterInvalid(InputInvalid):
+    """The filter doesn't compile; the message says where and what would."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("filter", message)
+
+
+class DocumentRejected(RetrievalError):
+    """The file can't be ingested.
+
+    Attributes:
+        reason: for the person who sent it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class SpaceMismatch(RetrievalError):
+    def __init__(self, collection_space: str, served_space: str) -> None:
+        super().__init__(
+            f"The collection was made with the embedding model {collection_space!r}, but {served_space!r} is being "
+            f"served: start the embedding server with {collection_space!r}, or make a new collection."
+        )
+
+
+class IndexRefused(RetrievalError):
+    """Milvus refused a call; a bug of ours or a limit of the server, never the caller's words."""
+
+
+class LeaseLost(RetrievalError):
+    """The fence has moved on."""

@@ -1,0 +1,262 @@
+"""Who works at which document: leases with a fence, kept in SQL.
+
+A lease is a task's fence number. Everything a worker writes about its task names it, and is refused once the fence
+has moved on: because the lease ran out, the job was cancelled, or the document was deleted. A worker that slept
+through all of it (a zombie) is therefore harmless.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.clock import Clock
+from monitoring import metrics
+from monitoring.logs import logger
+from retrieval import lifecycle
+from retrieval.errors import LeaseLost
+from retrieval.status import STAGES, Status
+from storage.schema import collections, documents, tasks
+from storage.sql import Database
+
+_log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One document, held by one worker until the fence moves on.
+
+    Attributes:
+        attempt: counted from 1.
+    """
+
+    job_id: str
+    document_id: str
+    fence: int
+    attempt: int
+    tenant_id: str
+    filename: str
+    media_type: str
+    source_key: str
+    metadata: dict[str, Any]
+    collection_id: str
+    embedding_space: str
+    dimensions: int
+    average_terms: float
+    chunking: dict[str, int]
+
+
+class Leases:
+    """Takes, renews and ends leases for one worker."""
+
+    def __init__(self, database: Database, clock: Clock, worker: str, lease_s: float, max_attempts: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._worker = worker
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+
+    async def acquire(self) -> Lease | None:
+        """Take the oldest waiting document; None when none waits. Raises: DependencyError: SQL is away."""
+        return await self._database.write(self._acquire)
+
+    async def renew(self, lease: Lease) -> None:
+        """Raises: LeaseLost; DependencyError: SQL is away."""
+        await self._fenced(lease, {"lease_until": self._clock.time() + self._lease_s})
+
+    async def progress(self, lease: Lease, stage: Status, share: float) -> None:
+        """Say how far it is, and renew.
+
+        Args:
+            share: of the whole way, 0 to 1.
+
+        Raises: LeaseLost; DependencyError: SQL is away.
+        """
+        until = self._clock.time() + self._lease_s
+        await self._fenced(lease, {"status": stage, "progress": share, "lease_until": until}, document=stage)
+
+    async def start(self, lease: Lease, revision: lifecycle.NewRevision) -> None:
+        """Write the attempt's revision down, invisible. Raises: LeaseLost; DependencyError: SQL is away."""
+
+        async def add(connection: AsyncConnection) -> None:
+            await lifecycle.start(connection, revision, self._clock.time())
+
+        await self._fenced(lease, {"lease_until": self._clock.time() + self._lease_s}, also=add)
+
+    async def publish(self, lease: Lease, revision_id: str) -> None:
+        """Finish: make the revision visible, in one transaction with the task's end.
+
+        Raises: LeaseLost: nothing became visible; DependencyError: SQL is away.
+        """
+
+        async def show(connection: AsyncConnection) -> None:
+            await lifecycle.publish(self._database, connection, revision_id, self._clock.time())
+
+        await self._fenced(lease, self._ended(Status.READY) | {"progress": 1.0, "error": None}, also=show)
+
+    async def fail(self, lease: Lease, reason: str) -> None:
+        """Finish without success; an earlier version of the document stays visible.
+
+        Raises: LeaseLost; DependencyError: SQL is away.
+        """
+        await self._fenced(
+            lease, self._ended(Status.FAILED) | {"error": reason}, Status.FAILED, reason, self._drop(lease)
+        )
+
+    async def retry(self, lease: Lease, reason: str) -> Status:
+        """Hand a document back after a failed attempt; the last attempt's failure is final.
+
+        Returns: `QUEUED` or `FAILED`.
+        """
+        if lease.attempt >= self._max_attempts:
+            await self.fail(lease, f"{reason} (after {lease.attempt} attempts)")
+            return Status.FAILED
+        await self._fenced(lease, self._waiting() | {"error": reason}, Status.QUEUED, reason, self._drop(lease))
+        return Status.QUEUED
+
+    async def release(self, lease: Lease) -> None:
+        """Hand a document back that nothing is wrong with: the worker is ending. The attempt doesn't count.
+
+        Raises: LeaseLost; DependencyError: SQL is away.
+        """
+        values = self._waiting() | {"attempts": tasks.c.attempts - 1}
+        await self._fenced(lease, values, Status.QUEUED, None, self._drop(lease))
+
+    async def _acquire(self, connection: AsyncConnection) -> Lease | None:
+        waiting = (
+            sa.select(tasks.c.job_id, tasks.c.document_id, tasks.c.fence, tasks.c.attempts)
+            .where(tasks.c.status == Status.QUEUED)
+            .order_by(tasks.c.created_at, tasks.c.job_id, tasks.c.document_id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        task = (await connection.execute(waiting)).one_or_none()
+        if task is None:
+            return None
+        await connection.execute(
+            tasks.update()
+            .where(tasks.c.job_id == task.job_id, tasks.c.document_id == task.document_id)
+            .values(
+                status=Status.PARSING,
+                progress=0.0,
+                attempts=task.attempts + 1,
+                fence=task.fence + 1,
+                worker=self._worker,
+                lease_until=self._clock.time() + self._lease_s,
+            )
+        )
+        await connection.execute(
+            documents.update().where(documents.c.id == task.document_id).values(status=Status.PARSING, error=None)
+        )
+        about = (
+            sa.select(
+                documents.c.tenant_id,
+                documents.c.filename,
+                documents.c.media_type,
+                documents.c.source_key,
+                documents.c.metadata,
+                documents.c.collection_id,
+                collections.c.embedding_space,
+                collections.c.dimensions,
+                collections.c.average_terms,
+                collections.c.chunking,
+            )
+            .join(collections, collections.c.id == documents.c.collection_id)
+            .where(documents.c.id == task.document_id)
+        )
+        row = (await connection.execute(about)).one()
+        return Lease(task.job_id, task.document_id, task.fence + 1, task.attempts + 1, **row._mapping)
+
+    async def _fenced(
+        self,
+        lease: Lease,
+        values: dict[str, Any],
+        document: Status | None = None,
+        error: str | None = None,
+        also: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+    ) -> None:
+        """Change the task only while its fence is the lease's, and with it the document and what `also` does."""
+
+        async def change(connection: AsyncConnection) -> None:
+            held = sa.and_(
+                tasks.c.job_id == lease.job_id,
+                tasks.c.document_id == lease.document_id,
+                tasks.c.fence == lease.fence,
+                tasks.c.status.in_(STAGES),
+            )
+            if (await connection.execute(tasks.update().where(held).values(values))).rowcount != 1:
+                raise LeaseLost(f"the lease on {lease.document_id} was taken back")
+            if document is not None:
+                about = {"status": document, "error": error, "updated_at": self._clock.time()}
+                await connection.execute(documents.update().where(documents.c.id == lease.document_id).values(about))
+            if also is not None:
+                await also(connection)
+
+        await self._database.write(change)
+
+    def _ended(self, status: Status) -> dict[str, Any]:
+        return {"status": status, "worker": None, "lease_until": None, "finished_at": self._clock.time()}
+
+    def _waiting(self) -> dict[str, Any]:
+        return {
+            "status": Status.QUEUED,
+            "progress": 0.0,
+            "worker": None,
+            "lease_until": None,
+            "fence": tasks.c.fence + 1,
+        }
+
+    def _drop(self, lease: Lease) -> Callable[[AsyncConnection], Awaitable[None]]:
+        async def drop(connection: AsyncConnection) -> None:
+            await lifecycle.give_up(connection, lease.document_id, self._clock.time())
+
+        return drop
+
+
+async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int:
+    """Take documents back from workers that went silent; a document that silenced too many is failed.
+
+    Returns: how many leases had run out.
+
+    Raises: DependencyError: SQL is away.
+    """
+    now_s = clock.time()
+    overdue = sa.and_(tasks.c.status.in_(STAGES), tasks.c.lease_until < now_s)
+
+    async def look(connection: AsyncConnection) -> int:
+        return (await connection.execute(sa.select(sa.func.count()).select_from(tasks).where(overdue))).scalar_one()
+
+    async def take_back(connection: AsyncConnection) -> int:
+        found = (await connection.execute(sa.select(tasks).where(overdue).with_for_update(skip_locked=True))).all()
+        for task in found:
+            hopeless = task.attempts >= max_attempts
+            status = Status.FAILED if hopeless else Status.QUEUED
+            error = f"The worker stopped {task.attempts} times at this document." if hopeless else None
+            await connection.execute(
+                tasks.update()
+                .where(tasks.c.job_id == task.job_id, tasks.c.document_id == task.document_id)
+                .values(
+                    status=status,
+                    error=error,
+                    progress=0.0,
+                    worker=None,
+                    lease_until=None,
+                    fence=task.fence + 1,
+                    finished_at=now_s if hopeless else None,
+                )
+            )
+            await connection.execute(
+                documents.update().where(documents.c.id == task.document_id).values(status=status, error=error)
+            )
+            await lifecycle.give_up(connection, task.document_id, now_s)
+        return len(found)
+
+    if await database.read(look) == 0:  # the usual case takes no write lock
+        return 0
+    taken = await database.write(take_back)
+    metrics.LEASES_EXPIRED.inc(taken)
+    if taken:
+        _log.warning("took documents back from silent workers", leases=taken)
+    return taken

@@ -1,0 +1,225 @@
+"""The transactions that decide what a reader sees; each function runs inside the caller's transaction.
+
+A revision is invisible until `publish` and again after a later `publish`, `hide_document` or `hide_collection`. Each
+of them raises the collection's version and brings its lexical statistics along, so that a reader who pinned a
+version finds revisions, counts and frequencies that belong together.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from retrieval.errors import CollectionNotFound, LeaseLost
+from retrieval.status import UNFINISHED, Status
+from storage.schema import collections, documents, revision_terms, revisions, tasks, term_frequencies
+from storage.sql import Database
+
+
+@dataclass(frozen=True, slots=True)
+class NewRevision:
+    """One attempt at indexing a document, before anybody may see it.
+
+    Attributes:
+        pages: (page, start, end) in characters.
+        frequencies: for each term, how many of the chunks hold it.
+        terms: lexical length of all chunks together.
+    """
+
+    id: str
+    document_id: str
+    collection_id: str
+    text_key: str
+    pages: tuple[tuple[int, int, int], ...]
+    characters: int
+    chunks: int
+    terms: int
+    frequencies: Mapping[str, int]
+
+
+async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str) -> Any:
+    """Find a live collection and hold it until the transaction ends. Raises: CollectionNotFound."""
+    statement = (
+        sa.select(collections)
+        .where(collections.c.tenant_id == tenant_id, collections.c.live_name == name)
+        .with_for_update()
+    )
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise CollectionNotFound(name)
+    return row
+
+
+async def start(connection: AsyncConnection, revision: NewRevision, now_s: float) -> None:
+    """Write a revision down before any of its rows or files exist, so that whatever an attempt leaves can be found."""
+    await give_up(connection, revision.document_id, now_s)
+    await connection.execute(
+        revisions.insert().values(
+            id=revision.id,
+            document_id=revision.document_id,
+            collection_id=revision.collection_id,
+            number=0,
+            text_key=revision.text_key,
+            pages=[list(page) for page in revision.pages],
+            characters=revision.characters,
+            chunks=revision.chunks,
+            terms=revision.terms,
+            created_at=now_s,
+        )
+    )
+    await connection.execute(revision_terms.insert().values(revision_id=revision.id, terms=dict(revision.frequencies)))
+
+
+async def give_up(connection: AsyncConnection, document_id: str, now_s: float) -> None:
+    """Retire what earlier attempts at this document left unpublished."""
+    unpublished = sa.and_(
+        revisions.c.document_id == document_id, revisions.c.visible_from.is_(None), revisions.c.retired_at.is_(None)
+    )
+    await connection.execute(revisions.update().where(unpublished).values(retired_at=now_s))
+
+
+async def publish(database: Database, connection: AsyncConnection, revision_id: str, now_s: float) -> None:
+    """Make a revision the one that readers see, in place of the document's last.
+
+    Raises: LeaseLost: the revision was given up, or its document or collection deleted, in the meantime.
+    """
+    found = sa.select(revisions).where(
+        revisions.c.id == revision_id, revisions.c.visible_from.is_(None), revisions.c.retired_at.is_(None)
+    )
+    revision = (await connection.execute(found)).one_or_none()
+    if revision is None:
+        raise LeaseLost("the revision was given up")
+    collection = await _lock_collection_by_id(connection, revision.collection_id)
+    document = (await connection.execute(sa.select(documents).where(documents.c.id == revision.document_id))).one()
+    if collection.deleted_at is not None or document.deleted_at is not None:
+        raise LeaseLost("the document was deleted")
+    version = collection.version + 1
+    await _change_collection(database, connection, collection, version, gained=revision.id, lost=document.revision_id)
+    if document.revision_id is not None:
+        await _retire(connection, document.revision_id, version, now_s)
+    await connection.execute(
+        revisions.update()
+        .where(revisions.c.id == revision_id)
+        .values(visible_from=version, number=document.version + 1)
+    )
+    await connection.execute(
+        documents.update()
+        .where(documents.c.id == document.id)
+        .values(
+            status=Status.READY,
+            error=None,
+            version=document.version + 1,
+            revision_id=revision_id,
+            updated_at=now_s,
+        )
+    )
+
+
+async def hide_document(database: Database, connection: AsyncConnection, document_id: str, now_s: float) -> None:
+    """Delete a document for every reader that starts from now on, and end the work on it."""
+    document = (await connection.execute(sa.select(documents).where(documents.c.id == document_id))).one()
+    collection = await _lock_collection_by_id(connection, document.collection_id)
+    version = collection.version + 1
+    await connection.execute(documents.update().where(documents.c.id == document_id).values(deleted_at=now_s))
+    await cancel_tasks(connection, tasks.c.document_id == document_id, now_s, "the document was deleted")
+    await give_up(connection, document_id, now_s)
+    await _change_collection(database, connection, collection, version, gained=None, lost=document.revision_id)
+    if document.revision_id is not None:
+        await _retire(connection, document.revision_id, version, now_s)
+
+
+async def hide_collection(connection: AsyncConnection, collection_id: str, now_s: float) -> None:
+    """Delete a collection for every reader that starts from now on, and end the work on its documents."""
+    await connection.execute(
+        collections.update()
+        .where(collections.c.id == collection_id)
+        .values(deleted_at=now_s, live_name=None, version=collections.c.version + 1)
+    )
+    theirs = sa.select(documents.c.id).where(documents.c.collection_id == collection_id)
+    await cancel_tasks(connection, tasks.c.document_id.in_(theirs), now_s, "the collection was deleted")
+
+
+async def cancel_tasks(
+    connection: AsyncConnection, which: sa.ColumnElement[bool], now_s: float, reason: str | None
+) -> int:
+    """Cancel unfinished tasks and move their fences on, so that a worker at one of them stops. Returns: how many."""
+    result = await connection.execute(
+        tasks.update()
+        .where(which, tasks.c.status.in_(UNFINISHED))
+        .values(
+            status=Status.CANCELLED,
+            error=reason,
+            fence=tasks.c.fence + 1,
+            worker=None,
+            lease_until=None,
+            finished_at=now_s,
+        )
+    )
+    return result.rowcount
+
+
+async def _lock_collection_by_id(connection: AsyncConnection, collection_id: str) -> Any:
+    statement = sa.select(collections).where(collections.c.id == collection_id).with_for_update()
+    return (await connection.execute(statement)).one()
+
+
+async def _retire(connection: AsyncConnection, revision_id: str, version: int, now_s: float) -> None:
+    await connection.execute(
+        revisions.update().where(revisions.c.id == revision_id).values(visible_to=version, retired_at=now_s)
+    )
+    await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id == revision_id))
+
+
+async def _change_collection(
+    database: Database,
+    connection: AsyncConnection,
+    collection: Any,
+    version: int,
+    *,
+    gained: str | None,
+    lost: str | None,
+) -> None:
+    """Raise the version and fold one revision's statistics in, another's out."""
+    change: Counter[str] = Counter()
+    chunks = terms = 0
+    for revision_id, sign in ((gained, 1), (lost, -1)):
+        if revision_id is None:
+            continue
+        share = (
+            await connection.execute(
+                sa.select(revisions.c.chunks, revisions.c.terms, revision_terms.c.terms.label("frequencies"))
+                .join(revision_terms, revision_terms.c.revision_id == revisions.c.id)
+                .where(revisions.c.id == revision_id)
+            )
+        ).one()
+        chunks += sign * share.chunks
+        terms += sign * share.terms
+        for term, count in share.frequencies.items():
+            change[term] += sign * count
+    await _fold(database, connection, collection.id, {term: count for term, count in change.items() if count})
+    await connection.execute(
+        collections.update()
+        .where(collections.c.id == collection.id)
+        .values(version=version, chunks=collection.chunks + chunks, terms=collection.terms + terms)
+    )
+
+
+async def _fold(database: Database, connection: AsyncConnection, collection_id: str, change: Mapping[str, int]) -> None:
+    if not change:
+        return
+    insert = database.upsert(term_frequencies)
+    added = insert.on_conflict_do_update(
+        index_elements=[term_frequencies.c.collection_id, term_frequencies.c.term],
+        set_={"chunks": term_frequencies.c.chunks + insert.excluded.chunks},
+    )
+    rows = [{"collection_id": collection_id, "term": term, "chunks": count} for term, count in change.items()]
+    await connection.execute(added, rows)
+    if any(count < 0 for count in change.values()):
+        await connection.execute(
+            term_frequencies.delete().where(
+                term_frequencies.c.collection_id == collection_id, term_frequencies.c.chunks <= 0
+            )
+        )

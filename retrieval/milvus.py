@@ -1,0 +1,270 @@
+"""The vector index: the only file that imports pymilvus. Milvus Lite's server and a Milvus server speak the same.
+
+One Milvus collection per Stoker collection, named by its id. Rows are written under a revision id and never changed;
+whether a reader may see them is the catalog's to say.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc  # type: ignore[import-untyped]  # has no stubs
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import AsyncMilvusClient, DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from core.dependency import Dependency
+from retrieval.errors import IndexRefused
+from retrieval.expression import METADATA_FIELD, of_revisions
+
+T = TypeVar("T")
+
+_NO_PAGE = -1
+_COLLECTION_MISSING = 100
+_AWAY = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    2,  # pymilvus: "Fail connecting to server"
+}
+_SHOWN = ["id", "revision_id", "document_id", "filename", "start", "end", "page", "text", METADATA_FIELD]
+_DELETED_AT_ONCE = 100  # revisions in one expression
+
+
+class _MilvusAway(OSError):
+    """What pymilvus raised means that the server is away, not that it refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One chunk on its way into the index.
+
+    Attributes:
+        dense: float32[dimensions], L2-normalised.
+        sparse: BM25 weights by term index; not empty.
+    """
+
+    id: str
+    revision_id: str
+    document_id: str
+    tenant_id: str
+    collection_id: str
+    acl: Sequence[str]
+    filename: str
+    start: int
+    end: int
+    page: int | None
+    text: str
+    metadata: dict[str, Any]
+    dense: NDArray[np.float32]
+    sparse: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row found; `score` is cosine similarity (dense) or BM25 (lexical)."""
+
+    id: str
+    revision_id: str
+    document_id: str
+    filename: str
+    start: int
+    end: int
+    page: int | None
+    text: str
+    metadata: dict[str, Any]
+    score: float
+
+
+class VectorIndex:
+    """Milvus behind one deadline and one breaker; close it."""
+
+    def __init__(self, uri: str, deadline_s: float, flush_rows: int) -> None:
+        # pymilvus logs each refused call with a traceback; what it raises is logged where it is handled.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        self._uri = uri
+        self._client = AsyncMilvusClient(uri=uri, timeout=deadline_s, dedicated=True)
+        self._dependency = Dependency("milvus", deadline_s, (OSError,))
+        self._flush_rows = flush_rows
+        self._unflushed: dict[str, int] = {}
+
+    @property
+    def dependency(self) -> Dependency:
+        return self._dependency
+
+    async def check(self) -> None:
+        """Raises: DependencyError: Milvus does not answer."""
+        await self._call(lambda: self._client.list_collections(retry_times=0))
+
+    async def ensure(self, collection_id: str, dimensions: int, deadline_s: float | None = None) -> None:
+        """Make the collection unless it is there; safe to call twice at once."""
+        if await self._call(lambda: self._client.has_collection(collection_id, retry_times=0)):
+            return
+        # The async client waits for an index with a call that Milvus Lite lacks, so the blocking one creates.
+        await self._call(lambda: asyncio.to_thread(_create, self._uri, collection_id, dimensions), deadline_s)
+
+    async def insert(self, collection_id: str, rows: Sequence[Row], deadline_s: float) -> None:
+        """Write rows; on an outage some of them may have been written all the same."""
+        data = [_as_entity(row) for row in rows]
+        await self._call(lambda: self._client.insert(collection_id, data, retry_times=0), deadline_s)
+        self._unflushed[collection_id] = self._unflushed.get(collection_id, 0) + len(rows)
+
+    async def flush(self, collection_id: str, deadline_s: float) -> None:
+        """Turn the newest rows into an indexed segment once there are enough of them: small segments cost searches."""
+        if self._unflushed.get(collection_id, 0) >= self._flush_rows:
+            self._unflushed.pop(collection_id)
+            await self._call(lambda: self._client.flush(collection_id, retry_times=0), deadline_s)
+
+    async def search_dense(
+        self, collection_id: str, vector: NDArray[np.float32], expression: str, limit: int
+    ) -> list[Hit]:
+        """Search by cosine similarity, best first; `vector` is float32[dimensions]."""
+        params = {"metric_type": "COSINE", "params": {"ef": max(64, limit)}}
+        return await self._search(collection_id, "dense", vector, expression, limit, params)
+
+    async def search_sparse(
+        self, collection_id: str, vector: dict[int, float], expression: str, limit: int
+    ) -> list[Hit]:
+        """Search by inner product with `vector`, best first; an empty vector finds nothing."""
+        if not vector:
+            return []
+        return await self._search(collection_id, "sparse", vector, expression, limit, {"metric_type": "IP"})
+
+    async def delete_revisions(self, collection_id: str, revision_ids: Sequence[str]) -> None:
+        """Delete all rows of these revisions; what is gone already is no error."""
+        for first in range(0, len(revision_ids), _DELETED_AT_ONCE):
+            expression = of_revisions(revision_ids[first : first + _DELETED_AT_ONCE])
+            try:
+                await self._call(lambda: self._client.delete(collection_id, filter=expression, retry_times=0))  # noqa: B023
+            except IndexRefused as error:
+                if not isinstance(error.__cause__, MilvusException) or error.__cause__.code != _COLLECTION_MISSING:
+                    raise
+                return
+
+    async def drop(self, collection_id: str) -> None:
+        """Drop the collection; one that is gone already is no error."""
+        if await self._call(lambda: self._client.has_collection(collection_id, retry_times=0)):
+            await self._call(lambda: self._client.drop_collection(collection_id, retry_times=0))
+        self._unflushed.pop(collection_id, None)
+
+    async def count(self, collection_id: str, revision_ids: Sequence[str] = ()) -> int:
+        """How many rows there are, of these revisions or in all."""
+        expression = of_revisions(revision_ids) if revision_ids else ""
+        found = await self._call(
+            lambda: self._client.query(
+                collection_id, filter=expression, output_fields=["count(*)"], consistency_level="Strong", retry_times=0
+            )
+        )
+        return int(found[0]["count(*)"])
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _search(
+        self, collection_id: str, field: str, vector: Any, expression: str, limit: int, params: dict[str, Any]
+    ) -> list[Hit]:
+        found = await self._call(
+            lambda: self._client.search(
+                collection_id,
+                data=[vector],
+                anns_field=field,
+                filter=expression,
+                limit=limit,
+                output_fields=_SHOWN,
+                search_params=params,
+                retry_times=0,
+            )
+        )
+        return [_as_hit(item) for item in found[0]]
+
+    async def _call(self, work: Callable[[], Awaitable[T]], deadline_s: float | None = None) -> T:
+        """Run under deadline and breaker, and tell "away" from "no".
+
+        Raises:
+            DependencyError: Milvus is away or past its deadline.
+            IndexRefused: it answered, with a refusal.
+        """
+
+        async def run() -> T:
+            try:
+                return await work()
+            except MilvusException as error:
+                raise _MilvusAway(str(error)) if error.code in _AWAY else IndexRefused(str(error)) from error
+            except grpc.RpcError as error:
+                raise _MilvusAway(str(error)) if error.code() in _AWAY else IndexRefused(str(error)) from error
+
+        return await self._dependency.call(run, deadline_s)
+
+
+def _create(uri: str, collection_id: str, dimensions: int) -> None:
+    client = MilvusClient(uri=uri, dedicated=True)
+    try:
+        client.create_collection(
+            collection_id, schema=_schema(dimensions), index_params=_indexes(), consistency_level="Strong"
+        )
+    except MilvusException:
+        if not client.has_collection(collection_id):  # another worker was faster
+            raise
+    finally:
+        client.close()
+
+
+def _schema(dimensions: int) -> Any:
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=100)
+    for name in ("revision_id", "document_id", "tenant_id", "collection_id"):
+        schema.add_field(name, DataType.VARCHAR, max_length=100)
+    schema.add_field("acl", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=1000, max_length=300)
+    schema.add_field("filename", DataType.VARCHAR, max_length=4000)
+    for name in ("start", "end", "page"):
+        schema.add_field(name, DataType.INT64)
+    schema.add_field("text", DataType.VARCHAR, max_length=65_535)
+    schema.add_field(METADATA_FIELD, DataType.JSON)
+    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimensions)
+    schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    return schema
+
+
+def _indexes() -> Any:
+    indexes = MilvusClient.prepare_index_params()
+    indexes.add_index("dense", index_type="HNSW", metric_type="COSINE", params={"M": 16, "efConstruction": 200})
+    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
+    return indexes
+
+
+def _as_entity(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "revision_id": row.revision_id,
+        "document_id": row.document_id,
+        "tenant_id": row.tenant_id,
+        "collection_id": row.collection_id,
+        "acl": list(row.acl),
+        "filename": row.filename,
+        "start": row.start,
+        "end": row.end,
+        "page": _NO_PAGE if row.page is None else row.page,
+        "text": row.text,
+        METADATA_FIELD: row.metadata,
+        "dense": row.dense,
+        "sparse": row.sparse,
+    }
+
+
+def _as_hit(item: Any) -> Hit:
+    entity = item["entity"]
+    return Hit(
+        id=item["id"],
+        revision_id=entity["revision_id"],
+        document_id=entity["document_id"],
+        filename=entity["filename"],
+        start=entity["start"],
+        end=entity["end"],
+        page=None if entity["page"] == _NO_PAGE else entity["page"],
+        text=entity["text"],
+        metadata=dict(entity[METADATA_FIELD] or {}),
+        score=float(item["distance"]),
+    )

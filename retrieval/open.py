@@ -1,0 +1,66 @@
+"""Opens retrieval: builds its parts around stores that are open already, and closes what it opened."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+
+from core.clock import SystemClock
+from core.dependency import Dependency
+from retrieval.collections import Collections
+from retrieval.documents import Documents
+from retrieval.embedder import Embedder
+from retrieval.intake import Intake
+from retrieval.jobs import Jobs
+from retrieval.milvus import VectorIndex
+from retrieval.search import Searcher
+from retrieval.settings import RetrievalSettings
+from storage.objects import ObjectStore
+from storage.redis import RedisClient
+from storage.sql import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """What the HTTP door and the worker use."""
+
+    collections: Collections
+    documents: Documents
+    intake: Intake
+    jobs: Jobs
+    searcher: Searcher
+    index: VectorIndex
+    embedder: Embedder
+
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """The outbound parts, for the state of their breakers."""
+        return self.index.dependency, self.embedder.dependency
+
+    def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """For health: each raises DependencyError when its part does not answer."""
+        return {"milvus": self.index.check, "embeddings": self.embedder.check}
+
+
+@asynccontextmanager
+async def open_retrieval(
+    settings: RetrievalSettings, database: Database, redis: RedisClient, objects: ObjectStore
+) -> AsyncIterator[Retrieval]:
+    """Open retrieval's own connections; nothing is reached before the first call."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=5))
+        )
+        index = VectorIndex(settings.milvus_uri, settings.search_deadline_s, settings.flush_rows)
+        stack.push_async_callback(index.close)
+        embedder = Embedder(session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch)
+        yield Retrieval(
+            collections=Collections(database, embedder, clock, settings.average_terms),
+            documents=Documents(database, objects, clock),
+            intake=Intake(database, redis, objects, clock, settings.max_file_bytes, settings.max_batch_files),
+            jobs=Jobs(database, clock),
+            searcher=Searcher(database, index, embedder),
+            index=index,
+            embedder=embedder,
+        )

@@ -1,0 +1,35 @@
+"""What every parser returns, and the one normal form of text."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
+# Controls but tab and newline, lone surrogates, byte-order marks: no reader sees them, and stores choke on some.
+_UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+_LINE_TAIL = re.compile(r"[ \t]+(?=\n|\Z)")
+_GAPS = re.compile(r"\n{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document's normalised text: NFC, no NUL, lines end in `\\n`.
+
+    Attributes:
+        pages: (page counted from 1, start, end) in characters, in order; empty where the format has no pages.
+        structured: whether lines that begin with `#` are headings.
+        title: what the document calls itself, if it does.
+    """
+
+    text: str
+    pages: tuple[tuple[int, int, int], ...] = ()
+    structured: bool = False
+    title: str | None = None
+
+
+def normalise(text: str) -> str:
+    """Bring text to the normal form; normalising again changes nothing."""
+    text = _UNWANTED.sub("", _LINE_ENDS.sub("\n", text))
+    # A removed character may have stood between a letter and its accent, so composing comes after.
+    text = unicodedata.normalize("NFC", text)
+    return _GAPS.sub("\n\n", _LINE_TAIL.sub("", text)).strip("\n")

@@ -1,0 +1,18 @@
+"""Rows of one statement, read on a snapshot of their own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.sql import Database
+
+
+async def fetch(database: Database, statement: Select[*tuple[Any, ...]]) -> Sequence[Any]:
+    """All rows, their columns as attributes. Raises: DependencyError: SQL is away."""
+
+    async def find(connection: AsyncConnection) -> Sequence[Any]:
+        return (await connection.execute(statement)).all()
+
+    return await database.read(find)

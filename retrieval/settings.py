@@ -1,0 +1,56 @@
+"""What retrieval can be told, read once per process."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from storage.settings import StorageSettings
+
+
+class RetrievalSettings(StorageSettings):
+    """Read from `STOKER_...` environment variables."""
+
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    milvus_uri: str = Field("http://127.0.0.1:19530", description="Address of Milvus or of `milvus-lite server`.")
+    embedding_url: str = Field(
+        "http://127.0.0.1:8081", description="Address of the embedding server, without /v1 at its end."
+    )
+    embedding_deadline_s: float = Field(5.0, gt=0, le=120, description="Seconds to embed one question.")
+    search_deadline_s: float = Field(5.0, gt=0, le=30, description="Seconds for one search of the index.")
+    ingest_deadline_s: float = Field(
+        120.0, gt=0, le=3600, description="Seconds to embed one batch, or to write one to the index."
+    )
+    ingest_batch: int = Field(100, ge=1, le=1000, description="Chunks embedded and indexed in one call.")
+    outage_patience_s: float = Field(
+        300.0, ge=0, le=86_400, description="Seconds that a part may be away before it counts as a failed attempt."
+    )
+    chunk_characters: int = Field(950, ge=100, le=8000, description="Longest chunk, in characters.")
+    chunk_tokens: int = Field(220, ge=32, le=8000, description="Longest chunk, in estimated tokens of the embedder.")
+    average_terms: float = Field(
+        65.0, gt=0, description="BM25's average chunk length for new collections, in terms; frozen for each of them."
+    )
+    max_file_bytes: int = Field(50 * 2**20, ge=1, description="Largest file accepted, in bytes.")
+    max_characters: int = Field(5_000_000, ge=1, description="Longest normalised text of one document.")
+    max_batch_files: int = Field(100, ge=1, description="Most files in one call.")
+    parse_deadline_s: float = Field(60.0, gt=0, le=3600, description="Seconds for parsing one file.")
+    parse_memory_bytes: int = Field(2 * 2**30, ge=2**28, description="Address space of the parsing process, in bytes.")
+    lease_s: float = Field(30.0, ge=1, le=3600, description="Seconds after which a silent worker loses its document.")
+    heartbeat_s: float = Field(1.0, gt=0, le=60, description="Seconds between two renewals; also how fast a cancel is.")
+    poll_s: float = Field(1.0, gt=0, le=60, description="Seconds between two looks for work when no nudge comes.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Attempts before a document is failed.")
+    sweep_s: float = Field(30.0, gt=0, le=3600, description="Seconds between two sweeps of what nobody reads any more.")
+    reader_grace_s: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds that a retired revision stays in the index for running readers."
+    )
+    flush_rows: int = Field(500, ge=1, description="New rows of a collection after which its index is flushed.")
+
+    @model_validator(mode="after")
+    def _grace_outlives_readers(self) -> Self:
+        longest_s = self.embedding_deadline_s + 2 * self.search_deadline_s + self.sql_deadline_s
+        if self.reader_grace_s <= longest_s:
+            raise ValueError(
+                f"reader_grace_s ({self.reader_grace_s:g}) must be above what one search may take ({longest_s:g} s)"
+            )
+        if self.heartbeat_s * 2 > self.lease_s:
+            raise ValueError("heartbeat_s must be at most half of lease_s")
+        return self

@@ -1,0 +1,42 @@
+"""The states of a document on its way in."""
+
+import enum
+
+
+class Status(enum.StrEnum):
+    """queued, then the stages, then one of three ends."""
+
+    QUEUED = "queued"
+    PARSING = "parsing"
+    CHUNKING = "chunking"
+    EMBEDDING = "embedding"
+    INDEXING = "indexing"
+    READY = "ready"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+STAGES = (Status.PARSING, Status.CHUNKING, Status.EMBEDDING, Status.INDEXING)
+UNFINISHED = (Status.QUEUED, *STAGES)
+
+
+class JobStatus(enum.StrEnum):
+    """A job's state, which follows from its documents'."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def of_job(statuses: list[Status]) -> JobStatus:
+    """What a job's documents say about it; succeeded means that all are ready."""
+    if any(status in UNFINISHED for status in statuses):
+        untouched = all(status is Status.QUEUED for status in statuses)
+        return JobStatus.QUEUED if untouched else JobStatus.RUNNING
+    if any(status is Status.FAILED for status in statuses):
+        return JobStatus.FAILED
+    if any(status is Status.CANCELLED for status in statuses):
+        return JobStatus.CANCELLED
+    return JobStatus.SUCCEEDED

@@ -1,0 +1,198 @@
+"""The ingestion worker: `python -m retrieval.worker`.
+
+Takes one document after another by lease. SIGTERM and SIGINT end it cleanly: the document it holds goes back to the
+queue, and its half-written rows are never seen.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+from core.clock import Clock, SystemClock
+from core.dependency import DependencyError
+from core.ids import new_id
+from monitoring import metrics
+from monitoring.logs import configure_logs, logger
+from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
+from retrieval.leases import Lease, Leases, expire
+from retrieval.open import open_retrieval
+from retrieval.parsing import Parser
+from retrieval.pipeline import Pipeline
+from retrieval.settings import RetrievalSettings
+from retrieval.status import Status
+from retrieval.sweep import Sweep
+from storage.objects import open_store
+from storage.redis import RedisClient
+from storage.sql import Database
+
+_log = logger(__name__)
+
+
+class Worker:
+    """Ingests until it is told to stop."""
+
+    def __init__(
+        self,
+        settings: RetrievalSettings,
+        database: Database,
+        redis: RedisClient,
+        leases: Leases,
+        pipeline: Pipeline,
+        sweep: Sweep,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._redis = redis
+        self._leases = leases
+        self._pipeline = pipeline
+        self._sweep = sweep
+        self._clock = clock
+        self._next_sweep_s = 0.0
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                lease = await self._leases.acquire()
+                if lease is not None:
+                    await self.ingest(lease)
+                    continue
+                await self._tidy()
+            except DependencyError as error:
+                _log.warning("waiting for a part that is away", part=error.name, reason=str(error))
+                await asyncio.sleep(self._settings.poll_s)
+                continue
+            await self._sleep()
+
+    async def ingest(self, lease: Lease) -> None:
+        """Take one document to its end, or hand it back; cancelled, hand it back and end."""
+        log = _log.bind(document=lease.document_id, job=lease.job_id, attempt=lease.attempt)
+        log.info("ingesting", filename=lease.filename)
+        work = asyncio.create_task(self._pipeline.run(lease))
+        beat = asyncio.create_task(self._beat(lease, work))
+        status: Status | None = None
+        try:
+            await work
+            status = Status.READY
+        except (DocumentRejected, SpaceMismatch) as error:
+            reason = str(error)
+            await self._leave(lambda: self._leases.fail(lease, reason))
+            status = Status.FAILED
+            log.info("rejected", reason=reason)
+        except LeaseLost as error:
+            log.warning("lease lost", reason=str(error))
+        except asyncio.CancelledError:
+            if _being_cancelled():
+                await asyncio.gather(work, return_exceptions=True)  # the cancel has been passed on to it
+                await self._leave(lambda: self._leases.release(lease))
+                log.info("handed back")
+                raise
+            log.warning("lease lost", reason="the heartbeat was refused")
+        except Exception as error:
+            known = isinstance(error, DependencyError | RetrievalError)
+            reason = str(error) if known else "Ingestion failed unexpectedly; the worker's log has the details."
+            log.error("attempt failed", reason=str(error), exc_info=not known)
+            status = await self._retry(lease, reason)
+        finally:
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
+        if status in (Status.READY, Status.FAILED):
+            metrics.INGESTED.labels(status).inc()
+            log.info("done", status=status)
+
+    async def _retry(self, lease: Lease, reason: str) -> Status | None:
+        try:
+            return await self._leases.retry(lease, reason)
+        except (LeaseLost, DependencyError) as error:  # then the lease runs out by itself
+            _log.warning("could not hand back", document=lease.document_id, reason=str(error))
+            return None
+
+    async def _beat(self, lease: Lease, work: asyncio.Task[None]) -> None:
+        """Renew the lease while the work runs; once it is lost, or can't be renewed in time, stop the work."""
+        good_until_s = self._clock.monotonic() + self._settings.lease_s
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            try:
+                asked_s = self._clock.monotonic()
+                await self._leases.renew(lease)
+                good_until_s = asked_s + self._settings.lease_s
+            except LeaseLost:
+                work.cancel()
+                return
+            except DependencyError:
+                if self._clock.monotonic() > good_until_s:
+                    work.cancel()
+                    return
+
+    async def _leave(self, last_word: Callable[[], Awaitable[None]]) -> None:
+        """Say the last word about a document; one that isn't heard is made up for when the lease runs out."""
+        with contextlib.suppress(LeaseLost, DependencyError):
+            await last_word()
+
+    async def _tidy(self) -> None:
+        await expire(self._database, self._clock, self._settings.max_attempts)
+        if self._clock.monotonic() >= self._next_sweep_s:
+            self._next_sweep_s = self._clock.monotonic() + self._settings.sweep_s
+            removed = await self._sweep.run()
+            if removed:
+                _log.info("swept", removed=removed)
+
+    async def _sleep(self) -> None:
+        try:
+            await self._redis.await_nudge(self._settings.poll_s)
+        except DependencyError:
+            await asyncio.sleep(self._settings.poll_s)
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
+    """Open everything, work until `stop` is set, close everything."""
+    if settings.redis_url is None:
+        raise SystemExit("STOKER_REDIS_URL is not set: `./stoker up` sets it, or point it at your own server.")
+    clock = SystemClock()
+    database = Database(settings.sql_url(), settings.sql_deadline_s)
+    redis = RedisClient(settings.redis_url.get_secret_value(), settings.redis_deadline_s)
+    objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
+    parser = Parser(settings.parse_deadline_s, settings.parse_memory_bytes, settings.max_characters)
+    try:
+        async with open_retrieval(settings, database, redis, objects) as retrieval:
+            name = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')}"[:100]
+            leases = Leases(database, clock, name, settings.lease_s, settings.max_attempts)
+            pipeline = Pipeline(settings, leases, objects, retrieval.index, retrieval.embedder, parser, clock)
+            sweep = Sweep(database, retrieval.index, objects, clock, settings.reader_grace_s)
+            worker = asyncio.create_task(Worker(settings, database, redis, leases, pipeline, sweep, clock).run())
+            stopped = asyncio.create_task(stop.wait())
+            _log.info("ready", worker=name)
+            await asyncio.wait((worker, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for task in (worker, stopped):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+    finally:
+        await parser.close()
+        await redis.close()
+        await database.close()
+    _log.info("stopped")
+
+
+async def main() -> None:
+    """The process."""
+    settings = RetrievalSettings()  # type: ignore[call-arg]  # read from the environment
+    configure_logs("worker", settings.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    await serve(settings, stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,1 @@
+"""Which model answers: deployments, their health, fallback, and LiteLLM for hosted providers."""

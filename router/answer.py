@@ -1,0 +1,186 @@
+"""An answer on its way to the client."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+
+from core.clock import Clock
+from core.usage import Usage
+from router.deployment import Deployment
+from router.errors import RouterError, UpstreamError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from router.lane import ByteStream, Whole
+from router.sse import DONE_FRAME, SseScanner, StreamMalformed, frame
+
+Ended = Callable[[str, RouterError | None], None]
+
+_DRAIN_S = 0.05
+
+
+class FrameStream:
+    """Reads a stream under its deadlines, and turns whatever goes wrong in it into one last error event.
+
+    Args:
+        source: the upstream's bytes.
+        ends_s: reading of `clock.monotonic` at which the whole answer must be there.
+        ended: called once with the outcome (ok, broken, timeout, or cancelled when it was closed before its end) and
+            what broke it.
+    """
+
+    def __init__(
+        self, deployment: Deployment, source: ByteStream, scanner: SseScanner, clock: Clock, ends_s: float, ended: Ended
+    ) -> None:
+        self._deployment = deployment
+        self._source = source
+        self._scanner = scanner
+        self._clock = clock
+        self._ends_s = ends_s
+        self._ended: Ended | None = ended
+        self._held = b""
+        self.first_token_s: float | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._scanner.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._scanner.finish_reason
+
+    async def start(self, first_token_by_s: float) -> None:
+        """Read until the first token is here; what was read is held back until then.
+
+        Raises: UpstreamError: the stream broke, ended or reported an error, so another deployment can still take over.
+        """
+        while not self._scanner.started:
+            self._held += await self._next(first_token_by_s - self._clock.monotonic(), "sent no token")
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Whole frames, one or many at a time; ends in `[DONE]`, or in an error event."""
+        scanner = self._scanner
+        try:
+            if self._held:
+                yield self._held
+            while not scanner.done:
+                passed = await self._next(self._deployment.deadlines.between_tokens_s, "fell silent")
+                if passed:
+                    yield passed
+            self._end("ok")
+            await self._drain()
+        except (UpstreamError, UpstreamRefused) as error:
+            self._end("timeout" if isinstance(error, UpstreamTimeout) else "broken", error)
+            yield _error_frame(error)
+        finally:
+            await self.aclose()
+
+    def forget(self) -> None:
+        """Report no outcome: whoever started the stream does."""
+        self._ended = None
+
+    async def aclose(self) -> None:
+        """Cancel the upstream at once; does nothing to a stream that has ended."""
+        self._end("cancelled")
+        await self._source.aclose()
+
+    async def _next(self, limit_s: float, silence: str) -> bytes:
+        """Read once and scan. Raises: UpstreamError."""
+        name = self._deployment.name
+        left_s = self._ends_s - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(limit_s, left_s))):
+                data = await self._source.read()
+        except TimeoutError as error:
+            reason = f"{silence} for {limit_s:.0f} s" if limit_s <= left_s else "did not finish in time"
+            raise UpstreamTimeout(name, reason) from error
+        if not data:
+            return self._last()
+        try:
+            passed = self._scanner.feed(data)
+        except StreamMalformed as error:
+            raise UpstreamFailed(name, f"sent a malformed stream: {error}") from error
+        if self._scanner.error is not None:
+            raise UpstreamFailed(name, "reported an error inside its stream")
+        if self._scanner.started and self.first_token_s is None:
+            self.first_token_s = self._clock.monotonic()
+        return passed
+
+    async def _drain(self) -> None:
+        """Read what follows `[DONE]`, normally nothing but the end, so that the connection can be used again."""
+        with contextlib.suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(_DRAIN_S):
+                await self._source.read()
+
+    def _last(self) -> bytes:
+        """The upstream closed the connection: a whole answer that lacks only `[DONE]` gets it, any other is cut."""
+        if self._scanner.finish_reason is None or self._scanner.pending:
+            raise UpstreamFailed(self._deployment.name, "ended its stream before the answer was whole")
+        self._scanner.done = True
+        return DONE_FRAME
+
+    def _end(self, outcome: str, error: RouterError | None = None) -> None:
+        if self._ended is not None:
+            ended, self._ended = self._ended, None
+            ended(outcome, error)
+
+
+class Answer:
+    """What the router hands out: `body` for an answer in one piece, `frames` for a stream.
+
+    Attributes:
+        deployment: the one that answers.
+        fallback: its group, where that isn't the one that was asked for.
+        status: 200; whatever failed early was raised.
+        frames: server-sent events; iterate it once, then call `aclose`.
+    """
+
+    status = 200
+
+    def __init__(self, deployment: Deployment, asked: str, content: Whole | FrameStream) -> None:
+        self.deployment = deployment
+        self.fallback = deployment.group if deployment.group != asked else None
+        self._stream = content if isinstance(content, FrameStream) else None
+        self.body: bytes = content.body if isinstance(content, Whole) else b""
+        self.media_type = content.media_type if isinstance(content, Whole) else "text/event-stream"
+        self.frames: AsyncIterator[bytes] | None = self._stream.frames() if self._stream else None
+        self._usage, self._finish_reason = read_whole(content.body) if isinstance(content, Whole) else (None, None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens as the upstream counted them; of a stream, after its end."""
+        return self._stream.usage if self._stream else self._usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._stream.finish_reason if self._stream else self._finish_reason
+
+    @property
+    def first_token_s(self) -> float | None:
+        """Reading of the monotonic clock when the first token came; None for an answer in one piece."""
+        return self._stream.first_token_s if self._stream else None
+
+    async def aclose(self) -> None:
+        """Cancel the upstream at once; may be called at any time, and twice."""
+        if self._stream is not None:
+            await self._stream.aclose()
+
+
+def read_whole(body: bytes) -> tuple[Usage | None, str | None]:
+    """Usage and finish reason of an answer in one piece. Raises: ValueError: it is no JSON object."""
+    data: Any = orjson.loads(body)
+    if not isinstance(data, dict):
+        raise ValueError("the answer is no JSON object")
+    usage = data.get("usage")
+    choices = data.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    reason = first.get("finish_reason")
+    return (
+        Usage.from_openai(usage) if isinstance(usage, dict) else None,
+        reason if isinstance(reason, str) else None,
+    )
+
+
+def _error_frame(error: RouterError) -> bytes:
+    body = {"message": str(error), "type": "upstream_error", "param": None, "code": "stream_broken"}
+    return frame(orjson.dumps({"error": body}))

@@ -1,0 +1,79 @@
+"""Which deployment comes next: a group's deployments with their breakers, in turn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from core.breaker import Breaker, BreakerState, Permit
+from core.clock import Clock
+from router.deployment import Deployment, Kind
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A deployment and what is known of its health in this process."""
+
+    deployment: Deployment
+    breaker: Breaker
+
+
+class Group:
+    """The deployments of one name."""
+
+    def __init__(self, name: str, deployments: Sequence[Deployment], clock: Clock) -> None:
+        self.name = name
+        self.members = [Member(deployment, Breaker(deployment.breaker, clock)) for deployment in deployments]
+        self._turn = 0
+
+    def in_turn(self, *, allow_hosted: bool) -> Iterator[tuple[Member, Permit]]:
+        """Deployments to try, each at most once; report to its breaker or withdraw from it.
+
+        One whose rest is over comes first, as its single probe: a group in which it only came after the healthy ones
+        would never have it back. Then the healthy ones, round robin.
+        """
+        members = [member for member in self.members if allow_hosted or not member.deployment.hosted]
+        if not members:
+            return
+        self._turn += 1
+        cut = self._turn % len(members)
+        rotated = members[cut:] + members[:cut]
+        for member in sorted(rotated, key=lambda member: member.breaker.state is BreakerState.CLOSED):
+            permit = member.breaker.acquire()
+            if permit is not None:
+                yield member, permit
+
+    @property
+    def kind(self) -> Kind:
+        """What they are all for; the configuration allows no mixture."""
+        return self.members[0].deployment.kind
+
+    def retry_after_s(self, *, allow_hosted: bool) -> float:
+        """Seconds until one of them may be tried."""
+        waits = [
+            member.breaker.retry_after_s() for member in self.members if allow_hosted or not member.deployment.hosted
+        ]
+        return min(waits, default=60.0)
+
+
+class RetryBudget:
+    """Keeps retries within a share of all calls, so that they can't multiply the load on a group that is failing.
+
+    Args:
+        share: retries for each call.
+        reserve: retries that may be saved up, and are there at the start.
+    """
+
+    def __init__(self, share: float = 0.2, reserve: float = 10.0) -> None:
+        self._share = share
+        self._reserve = reserve
+        self._saved = reserve
+
+    def earn(self) -> None:
+        """Count one call."""
+        self._saved = min(self._reserve, self._saved + self._share)
+
+    def spend(self) -> bool:
+        """Take one retry; False when none is left."""
+        if self._saved < 1.0:
+            return False
+        self._saved -= 1.0
+        return True

@@ -1,0 +1,233 @@
+"""The router's configuration: LiteLLM's file and the deployments that `./stoker up` started, as deployments.
+
+`hosted_vllm/NAME` is ours and native; any other provider is hosted and goes through LiteLLM. A deployment whose
+`os.environ/NAME` is unset is disabled, with a log line: that is how a fallback waits for its key.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from core.breaker import BreakerPolicy
+from monitoring.logs import logger
+from router import yamlfile
+from router.deployment import Deadlines, Deployment, LaneName
+from router.errors import ConfigInvalid
+from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
+
+_log = logger(__name__)
+
+LOCAL_SOURCE = "STOKER_LOCAL_DEPLOYMENTS"
+
+_NATIVE_PREFIX = "hosted_vllm/"
+_SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
+_CONNECTION = (
+    "api_version",
+    "organization",
+    "custom_llm_provider",
+    "region_name",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_region_name",
+    "vertex_project",
+    "vertex_location",
+    "vertex_credentials",
+    "extra_headers",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """What the router works with.
+
+    Attributes:
+        deployments: the enabled ones, local ones first; names are unique.
+        fallbacks: group to the groups that stand in for it, in order; they may have no deployment enabled.
+        num_retries: how many more deployments of one group are tried after the first.
+        disabled: deployment name to the reason.
+        unsupported: `FILE:LINE: key` of each key that has no effect.
+    """
+
+    deployments: Sequence[Deployment] = ()
+    fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    num_retries: int = 2
+    disabled: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Sequence[str] = ()
+
+
+def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ()) -> RouterConfig:
+    """Read the configuration.
+
+    Args:
+        path: a file in LiteLLM's form, or None.
+        local_deployments: more entries of `model_list`, made by `./stoker up`.
+
+    Raises: ConfigInvalid: names the file and line, and what to do.
+    """
+    local = yamlfile.Document(LOCAL_SOURCE, {"model_list": [dict(entry) for entry in local_deployments]}, {})
+    document = yamlfile.read(path) if path is not None else yamlfile.Document("no file", {}, {})
+    form, local_form = _validated(document), _validated(local)
+    reader = _Reader(form.stoker, form)
+    for at, entry in enumerate(local_form.model_list):
+        reader.add(entry, local, at, cpu_by_default=True)
+    for at, entry in enumerate(form.model_list):
+        reader.add(entry, document, at, cpu_by_default=False)
+    unsupported = _unsupported(form, document)
+    return RouterConfig(
+        deployments=reader.deployments,
+        fallbacks=_fallbacks(form, document, reader.groups),
+        num_retries=_first(form.router_settings.num_retries, form.litellm_settings.num_retries, default=2),
+        disabled=reader.disabled,
+        unsupported=unsupported,
+    )
+
+
+class _Reader:
+    """Turns entries into deployments."""
+
+    def __init__(self, stoker: StokerSection, form: Form) -> None:
+        self._stoker = stoker
+        self._form = form
+        self.deployments: list[Deployment] = []
+        self.disabled: dict[str, str] = {}
+        self.groups: list[str] = []
+
+    def add(self, entry: ModelEntry, document: yamlfile.Document, at: int, *, cpu_by_default: bool) -> None:
+        group = entry.model_name
+        name = entry.model_info.id or f"{group}-{self.groups.count(group) + 1}"
+        self.groups.append(group)
+        where = document.where(("model_list", at, "litellm_params", "model"))
+        if name in self.disabled or any(other.name == name for other in self.deployments):
+            raise ConfigInvalid(f"{where}: two deployments are called {name!r}: give one another `model_info.id`")
+        if any(other.group == group and other.kind != entry.model_info.mode for other in self.deployments):
+            raise ConfigInvalid(f"{where}: {group!r} mixes `mode: chat` and `mode: embedding`: give each its own name")
+        values = entry.litellm_params.model_dump(exclude_none=True)
+        unset = [value.removeprefix(_SECRET_PREFIX) for value in values.values() if _is_unset(value)]
+        if unset:
+            self.disabled[name] = f"{unset[0]} is not set"
+            _log.info("deployment disabled", deployment=name, where=where, reason=self.disabled[name])
+            return
+        values = {key: _resolved(value) for key, value in values.items()}
+        engine = entry.model_info.engine or ("vllm-cpu" if cpu_by_default else "vllm")
+        self.deployments.append(self._deployment(name, group, entry, values, engine == "vllm-cpu", where))
+
+    def _deployment(
+        self, name: str, group: str, entry: ModelEntry, values: dict[str, Any], on_cpu: bool, where: str
+    ) -> Deployment:
+        model: str = values["model"]
+        native = model.startswith(_NATIVE_PREFIX)
+        if native and not values.get("api_base"):
+            raise ConfigInvalid(f"{where}: {model} needs `api_base`, the address of its server's /v1")
+        base = values.get("api_base")
+        if base is not None and not base.startswith(("http://", "https://")):
+            raise ConfigInvalid(f"{where}: `api_base` must begin with http:// or https://, not {base!r}")
+        return Deployment(
+            name=name,
+            group=group,
+            model=model.removeprefix(_NATIVE_PREFIX),
+            lane=LaneName.NATIVE if native else LaneName.LITELLM,
+            hosted=not native,
+            kind=entry.model_info.mode,
+            provider="stoker" if native else _provider(model, values),
+            api_base=base.rstrip("/") if base else None,
+            api_key=values.get("api_key"),
+            parameters={key: values[key] for key in _CONNECTION if key in values},
+            deadlines=self._deadlines(values, on_cpu),
+            breaker=self._breaker(hosted=not native),
+        )
+
+    def _deadlines(self, values: dict[str, Any], on_cpu: bool) -> Deadlines:
+        wanted, routing = self._stoker.deadlines, self._form.router_settings
+        own_total, own_first = values.get("timeout"), values.get("stream_timeout")
+        return Deadlines(
+            connect_s=wanted.connect_s,
+            first_token_s=_first(
+                own_first, routing.stream_timeout, default=wanted.first_token_cpu_s if on_cpu else wanted.first_token_s
+            ),
+            between_tokens_s=wanted.between_tokens_s,
+            total_s=_first(
+                own_total, routing.timeout, self._form.litellm_settings.request_timeout, default=wanted.total_s
+            ),
+            embedding_s=_first(own_total, default=wanted.embedding_s),
+        )
+
+    def _breaker(self, *, hosted: bool) -> BreakerPolicy:
+        wanted, routing, other = self._stoker.breaker, self._form.router_settings, self._form.litellm_settings
+        return BreakerPolicy(
+            failures_to_open=_first(routing.allowed_fails, other.allowed_fails, default=wanted.failures_to_open),
+            probe_after_s=_first(
+                routing.cooldown_time,
+                other.cooldown_time,
+                default=wanted.probe_hosted_s if hosted else wanted.probe_local_s,
+            ),
+            successes_to_close=wanted.successes_to_close,
+        )
+
+
+def _validated(document: yamlfile.Document) -> Form:
+    # An empty section (`router_settings:` and nothing below) is None in YAML and means the defaults.
+    data = {key: value for key, value in document.data.items() if value is not None}
+    try:
+        return Form.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = tuple(first["loc"])
+        key = ".".join(str(part) for part in place)
+        raise ConfigInvalid(f"{document.where(place)}: {key}: {first['msg']}") from error
+
+
+def _fallbacks(form: Form, document: yamlfile.Document, groups: list[str]) -> dict[str, list[str]]:
+    named: dict[str, list[str]] = {}
+    sections = (("litellm_settings", form.litellm_settings), ("router_settings", form.router_settings))
+    for section, settings in sections:
+        for at, row in enumerate(settings.fallbacks):
+            for group, others in row.items():
+                for name in (group, *others):
+                    if name not in groups:
+                        where = document.where((section, "fallbacks", at, group))
+                        raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
+                named[group] = others
+    default = form.router_settings.default_fallbacks or form.litellm_settings.default_fallbacks
+    for name in default:
+        if name not in groups:
+            where = document.where(("router_settings", "default_fallbacks"))
+            raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
+    return {group: [name for name in named.get(group, default) if name != group] for group in dict.fromkeys(groups)}
+
+
+def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:
+    found = []
+    for place in unknown_keys(form):
+        key = ".".join(str(part) for part in place)
+        found.append(f"{document.where(place)}: {key}")
+        _log.warning("a key is not supported and has no effect", where=document.where(place), key=key)
+    return found
+
+
+def _provider(model: str, values: Mapping[str, Any]) -> str:
+    prefix, slash, _ = model.partition("/")
+    return str(values.get("custom_llm_provider") or (prefix if slash else "openai"))
+
+
+def _is_unset(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and value.startswith(_SECRET_PREFIX)
+        and not os.environ.get(value.removeprefix(_SECRET_PREFIX))
+    )
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(_SECRET_PREFIX):
+        return os.environ[value.removeprefix(_SECRET_PREFIX)]
+    return value
+
+
+def _first(*values: Any, default: Any) -> Any:
+    """The first value that is set."""
+    return next((value for value in values if value is not None), default)

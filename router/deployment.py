@@ -1,0 +1,64 @@
+"""One upstream and model, as the configuration describes it."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from core.breaker import BreakerPolicy
+
+Kind = Literal["chat", "embedding"]
+
+
+class LaneName(enum.StrEnum):
+    """How a deployment is reached."""
+
+    NATIVE = "native"
+    LITELLM = "litellm"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long to wait, in seconds.
+
+    Attributes:
+        connect_s: for the connection.
+        first_token_s: from the request to the stream's first token.
+        between_tokens_s: between two reads of a stream.
+        total_s: for the whole answer; the only clock of an answer in one piece, which sends nothing until it is done.
+        embedding_s: for an embedding call, in place of `total_s`.
+    """
+
+    connect_s: float = 5.0
+    first_token_s: float = 10.0
+    between_tokens_s: float = 10.0
+    total_s: float = 600.0
+    embedding_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One upstream and model.
+
+    Attributes:
+        name: unique; labels metrics and logs.
+        group: the model group, which is the name that clients use.
+        model: the model's name at the upstream, with the provider's prefix on the LiteLLM lane.
+        hosted: data leaves the house; allowed per request.
+        provider: who runs it, for `owned_by`.
+        api_base: address of the upstream's `/v1`; on the LiteLLM lane None means the provider's own.
+        parameters: more of LiteLLM's connection parameters, such as `api_version`.
+    """
+
+    name: str
+    group: str
+    model: str
+    lane: LaneName
+    hosted: bool
+    kind: Kind = "chat"
+    provider: str = "stoker"
+    api_base: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    deadlines: Deadlines = Deadlines()
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -1,0 +1,97 @@
+"""What can go wrong between a request and its answer; nothing here knows of HTTP's own answers.
+
+RouterError
+├── ConfigInvalid          the configuration can't be used; the message names file, line and remedy
+├── ModelNotFound          no such model group
+├── NoDeployment           every deployment of the group and its fallbacks is away, resting or not allowed
+├── UpstreamRefused        the upstream says that the request is at fault, or that the caller must wait (429)
+└── UpstreamError          the upstream is at fault; another deployment may do better
+    ├── UpstreamFailed     it answered with an error or with nonsense, or refused our own key
+    ├── UpstreamUnavailable  it is not there, or says that it can't take work now (surfaces as NoDeployment)
+    └── UpstreamTimeout    a deadline passed
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class RouterError(Exception):
+    """The root."""
+
+
+class ConfigInvalid(RouterError):
+    """The configuration can't be used."""
+
+
+class ModelNotFound(RouterError):
+    """No such model group.
+
+    Attributes:
+        model: what was asked for.
+        known: the groups there are.
+    """
+
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        names = ", ".join(known) if known else "none; start a model server or configure a deployment"
+        super().__init__(f"The model {model!r} does not exist. Known models: {names}.")
+        self.model = model
+        self.known = list(known)
+        self.param = "model"
+
+
+class NoDeployment(RouterError):
+    """Nobody can answer now.
+
+    Attributes:
+        group: the group that was asked for.
+        retry_after_s: seconds after which a new try makes sense; at least 1.
+    """
+
+    def __init__(self, group: str, reason: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(f"No deployment of {group!r} can answer now: {reason}.")
+        self.group = group
+        self.retry_after_s = max(1.0, retry_after_s)
+
+
+class UpstreamRefused(RouterError):
+    """The caller's to mend, or to wait for; no other deployment was asked, save after a 429.
+
+    Attributes:
+        status: 4xx.
+        error: OpenAI's error object: message, type, param, code.
+        retry_after_s: seconds to wait, where the upstream named them.
+    """
+
+    def __init__(self, status: int, error: dict[str, Any], retry_after_s: float | None = None) -> None:
+        super().__init__(str(error.get("message", "")))
+        self.status = status
+        self.error = error
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamError(RouterError):
+    """A deployment failed.
+
+    Attributes:
+        deployment: its name.
+        reason: for the log and the client; holds no text of a provider's, which might quote keys or addresses.
+        retry_after_s: seconds to wait, where the upstream named them.
+    """
+
+    def __init__(self, deployment: str, reason: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"The deployment {deployment!r} {reason}.")
+        self.deployment = deployment
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamFailed(UpstreamError):
+    """It answered with an error, or with nonsense, or refused our own key."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """It is not there, or says that it can't take work now."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """A deadline passed."""

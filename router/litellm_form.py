@@ -1,0 +1,142 @@
+"""The configuration's shape: LiteLLM's own form, as far as it is honoured, and the `stoker:` section.
+
+A key of LiteLLM's that isn't listed here has no effect, and `router/config.py` says so, with file and line.
+Source: https://docs.litellm.ai/docs/proxy/configs
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Lenient(BaseModel):
+    """Keeps unknown keys, so that they can be named."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class _Strict(BaseModel):
+    """Ours: an unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class LitellmParams(_Lenient):
+    """How to reach a deployment."""
+
+    model: Name
+    api_base: str | None = None
+    api_key: str | None = None
+    timeout: Seconds | None = None
+    stream_timeout: Seconds | None = None
+    # Connection parameters that LiteLLM's providers take; passed to it unchanged.
+    api_version: str | None = None
+    organization: str | None = None
+    custom_llm_provider: str | None = None
+    region_name: str | None = None
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: str | None = None
+    aws_session_token: str | None = None
+    aws_region_name: str | None = None
+    vertex_project: str | None = None
+    vertex_location: str | None = None
+    vertex_credentials: str | None = None
+    extra_headers: dict[str, str] | None = None
+
+
+class LitellmModelInfo(_Lenient):
+    """What a deployment is."""
+
+    id: Name | None = None
+    mode: Literal["chat", "embedding"] = "chat"
+    engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
+
+
+class ModelEntry(_Lenient):
+    """One deployment; entries of one `model_name` form a group."""
+
+    model_name: Name
+    litellm_params: LitellmParams
+    model_info: LitellmModelInfo = LitellmModelInfo()
+
+
+Fallbacks = list[dict[str, list[Name]]]
+
+
+class RouterSettings(_Lenient):
+    """Routing."""
+
+    fallbacks: Fallbacks = []
+    default_fallbacks: list[Name] = []
+    num_retries: Annotated[int, Field(ge=0, le=20)] | None = None
+    allowed_fails: Annotated[int, Field(ge=1, le=1000)] | None = None
+    cooldown_time: Seconds | None = None
+    timeout: Seconds | None = None
+    stream_timeout: Seconds | None = None
+    routing_strategy: Literal["simple-shuffle"] = "simple-shuffle"
+
+
+class LitellmSettings(_Lenient):
+    """LiteLLM lets some of routing stand here too; `router_settings` wins."""
+
+    fallbacks: Fallbacks = []
+    default_fallbacks: list[Name] = []
+    num_retries: Annotated[int, Field(ge=0, le=20)] | None = None
+    allowed_fails: Annotated[int, Field(ge=1, le=1000)] | None = None
+    cooldown_time: Seconds | None = None
+    request_timeout: Seconds | None = None
+
+
+class GeneralSettings(_Lenient):
+    """Settings of LiteLLM's proxy server; Stoker has its own, so none is honoured."""
+
+
+class DeadlineSettings(_Strict):
+    """Seconds; see `router.deployment.Deadlines`."""
+
+    connect_s: Seconds = 5.0
+    first_token_s: Seconds = 10.0
+    first_token_cpu_s: Seconds = 60.0
+    between_tokens_s: Seconds = 10.0
+    total_s: Seconds = 600.0
+    embedding_s: Seconds = 60.0
+
+
+class BreakerSettings(_Strict):
+    """When a deployment is rested; see `core.breaker.BreakerPolicy`."""
+
+    failures_to_open: Annotated[int, Field(ge=1, le=1000)] = 5
+    probe_local_s: Seconds = 1.0
+    probe_hosted_s: Seconds = 30.0
+    successes_to_close: Annotated[int, Field(ge=1, le=100)] = 2
+
+
+class StokerSection(_Strict):
+    """What LiteLLM's form has no word for."""
+
+    deadlines: DeadlineSettings = DeadlineSettings()
+    breaker: BreakerSettings = BreakerSettings()
+
+
+class Form(_Lenient):
+    """The whole file."""
+
+    model_list: list[ModelEntry] = []
+    router_settings: RouterSettings = RouterSettings()
+    litellm_settings: LitellmSettings = LitellmSettings()
+    general_settings: GeneralSettings = GeneralSettings()
+    stoker: StokerSection = StokerSection()
+
+
+def unknown_keys(model: BaseModel, place: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The places of all keys that no field honours."""
+    found: list[tuple[str | int, ...]] = [(*place, key) for key in model.model_extra or {}]
+    for name in type(model).model_fields:
+        value: Any = getattr(model, name)
+        for at, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(item, BaseModel):
+                found += unknown_keys(item, (*place, name) if at is None else (*place, name, at))
+    return found

@@ -1,0 +1,232 @@
+"""The way to hosted providers: LiteLLM translates. The only file that imports it; its import takes seconds.
+
+Whatever LiteLLM raises becomes one of ours here, by `TABLE`; its texts reach a client only where the client's own
+request is at fault, since others may quote keys and addresses.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import openai
+import orjson
+
+from router.call import Call
+from router.deployment import Deployment
+from router.errors import RouterError, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from router.lane import Whole
+from router.sse import DONE_FRAME, frame
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list
+with warnings.catch_warnings():
+    # Pydantic remarks on one of LiteLLM's own types when its models are first built; building them here, where this
+    # one remark is hidden, also spares the first request that time.
+    warnings.filterwarnings("ignore", r"Item '\w+' on TypedDict class '\w+' is using the `ReadOnly`", UserWarning)
+    import litellm
+    from litellm import exceptions
+
+    litellm.ModelResponse()
+    litellm.ModelResponseStream()
+    litellm.EmbeddingResponse()
+
+# What a provider takes. Anything else is vLLM's, or would steer LiteLLM itself (api_base, mock_response, ...).
+_CHAT_FIELDS = frozenset(
+    """messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens
+    max_tokens metadata modalities n parallel_tool_calls prediction presence_penalty prompt_cache_key
+    reasoning_effort response_format safety_identifier seed service_tier stop store stream stream_options
+    temperature tool_choice tools top_logprobs top_p user verbosity web_search_options""".split()
+)
+_EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user".split())
+
+
+class LitellmLane:
+    """Holds nothing open: LiteLLM keeps its own clients."""
+
+    def __init__(self) -> None:
+        # LiteLLM does this for every chunk of a stream; where warnings are errors, it would break each answer.
+        warnings.filterwarnings("ignore", r"Accessing the 'model_(computed_)?fields' attribute", DeprecationWarning)
+        litellm.suppress_debug_info = True
+        litellm.telemetry = False
+
+    async def whole(self, deployment: Deployment, call: Call) -> Whole:
+        arguments = _arguments(deployment, call)
+        ask = litellm.aembedding if call.kind == "embeddings" else litellm.acompletion
+        try:
+            response = await ask(**arguments)
+        except Exception as error:
+            raise translate(error, deployment) from error
+        return Whole(orjson.dumps(response.model_dump(mode="json", exclude_none=True)))
+
+    async def stream(self, deployment: Deployment, call: Call) -> "LitellmStream":
+        try:
+            chunks = await litellm.acompletion(**_arguments(deployment, call))
+        except Exception as error:
+            raise translate(error, deployment) from error
+        return LitellmStream(deployment, chunks)
+
+    async def aclose(self) -> None:
+        await litellm.close_litellm_async_clients()
+
+
+class LitellmStream:
+    """LiteLLM's chunks as server-sent events."""
+
+    def __init__(self, deployment: Deployment, chunks: Any) -> None:
+        self._deployment = deployment
+        self._chunks: AsyncIterator[Any] = chunks
+        self._ended = False
+
+    async def read(self) -> bytes:
+        if self._ended:
+            return b""
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._ended = True
+            return DONE_FRAME
+        except Exception as error:
+            raise translate(error, self._deployment) from error
+        return frame(orjson.dumps(_openai_chunk(chunk.model_dump(mode="json", exclude_none=True))))
+
+    async def aclose(self) -> None:
+        self._ended = True
+        await self._chunks.aclose()  # type: ignore[attr-defined]
+
+
+def translate(error: BaseException, deployment: Deployment) -> RouterError:
+    """Our error for one of LiteLLM's."""
+    for kind in type(error).__mro__:
+        if kind in TABLE:
+            return TABLE[kind](error, deployment)
+    raise error  # a bug of ours or of LiteLLM's: it must be seen, not dressed up
+
+
+def _arguments(deployment: Deployment, call: Call) -> dict[str, Any]:
+    known = _EMBEDDING_FIELDS if call.kind == "embeddings" else _CHAT_FIELDS
+    for name in call.body:
+        if name not in known:
+            raise _refused(f"The model {call.group!r} is answered by a hosted provider, which takes no `{name}`.", name)
+    deadlines = deployment.deadlines
+    arguments = {
+        **call.upstream_body(deployment.model),
+        **deployment.parameters,
+        "api_base": deployment.api_base,
+        "api_key": deployment.api_key,
+        "timeout": call.limit_s(deadlines),
+        "max_retries": 0,  # retries are the router's
+        "num_retries": 0,
+        "drop_params": False,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _openai_chunk(chunk: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's chunks have a finish reason, null until the end, and no choice beside the usage."""
+    choices = chunk.get("choices", [])
+    if "usage" in chunk and not any(choice.get("delta") or choice.get("finish_reason") for choice in choices):
+        return {**chunk, "choices": []}
+    for choice in choices:
+        choice.setdefault("finish_reason", None)
+    return chunk
+
+
+def _refused(message: str, param: str | None, status: int = 400, code: str = "invalid_request") -> UpstreamRefused:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return UpstreamRefused(status, error)
+
+
+def _text(error: BaseException) -> str:
+    """The provider's own words, without LiteLLM's prefixes."""
+    text = str(getattr(error, "message", error))
+    return re.sub(r"^(?:litellm\.\w+: )*(?:\w*(?:Error|Exception)(?: - |: ))*", "", text)
+
+
+def _retry_after_s(error: BaseException) -> float | None:
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    try:
+        return max(0.0, float(headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _too_long(error: BaseException, _deployment: Deployment) -> RouterError:
+    return _refused(_text(error), "messages", code="context_length_exceeded")
+
+
+def _against_policy(error: BaseException, _deployment: Deployment) -> RouterError:
+    return _refused(_text(error), None, code="content_policy_violation")
+
+
+def _callers_fault(error: BaseException, _deployment: Deployment) -> RouterError:
+    text = _text(error)
+    # Providers that LiteLLM does not know say it in words only.
+    code = "context_length_exceeded" if "maximum context length" in text else "invalid_request"
+    param = getattr(error, "param", None)
+    return _refused(text, param if isinstance(param, str) else None, 400, code)
+
+
+def _busy(error: BaseException, deployment: Deployment) -> RouterError:
+    body = {
+        "message": f"The deployment {deployment.name!r} is over its provider's limit: try again later.",
+        "type": "rate_limit_error",
+        "param": None,
+        "code": "rate_limit_exceeded",
+    }
+    return UpstreamRefused(429, body, _retry_after_s(error) or 1.0)
+
+
+def _our_key(_error: BaseException, deployment: Deployment) -> RouterError:
+    return UpstreamFailed(deployment.name, "refused our key or does not know its model")
+
+
+def _timeout(_error: BaseException, deployment: Deployment) -> RouterError:
+    return UpstreamTimeout(deployment.name, "did not answer in time")
+
+
+def _away(error: BaseException, deployment: Deployment) -> RouterError:
+    return UpstreamUnavailable(deployment.name, "can't be reached or takes no work now", _retry_after_s(error))
+
+
+def _internal(error: BaseException, deployment: Deployment) -> RouterError:
+    """LiteLLM calls a refused connection an internal error of the provider's; what caused it tells them apart."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, openai.APIConnectionError):
+            return _away(error, deployment)
+        cause = cause.__cause__ or cause.__context__
+    return _failed(error, deployment)
+
+
+def _failed(error: BaseException, deployment: Deployment) -> RouterError:
+    return UpstreamFailed(deployment.name, f"failed: {type(error).__name__}")
+
+
+TABLE: Mapping[type[BaseException], Callable[[BaseException, Deployment], RouterError]] = {
+    exceptions.ContextWindowExceededError: _too_long,
+    exceptions.ContentPolicyViolationError: _against_policy,
+    exceptions.BadRequestError: _callers_fault,
+    exceptions.UnprocessableEntityError: _callers_fault,
+    exceptions.InvalidRequestError: _callers_fault,
+    exceptions.LiteLLMUnknownProvider: _failed,  # the configuration's fault
+    exceptions.PaymentRequiredError: _our_key,
+    exceptions.AuthenticationError: _our_key,
+    exceptions.PermissionDeniedError: _our_key,
+    exceptions.NotFoundError: _our_key,
+    exceptions.RateLimitError: _busy,
+    exceptions.Timeout: _timeout,
+    exceptions.APIConnectionError: _away,
+    exceptions.ServiceUnavailableError: _away,
+    exceptions.InternalServerError: _internal,
+    exceptions.MidStreamFallbackError: _failed,
+    exceptions.BudgetExceededError: _failed,
+    exceptions.GuardrailRaisedException: _failed,
+    exceptions.BlockedPiiEntityError: _failed,
+    exceptions.ModelNotMappedError: _failed,
+    exceptions.ModifyResponseException: _failed,
+    exceptions.SensitiveDataRouteException: _failed,
+    openai.APITimeoutError: _timeout,
+    openai.APIConnectionError: _away,
+    openai.OpenAIError: _failed,
+}

@@ -1,0 +1,170 @@
+"""The router: a call in, an opened answer out, from the first deployment that can give one.
+
+A call's way: the group, then its fallback groups; in each the deployments in turn (`router/choice.py`), each opened
+over its lane up to its first token. What fails before that falls to the next; what the caller must mend is raised at
+once; what breaks after it ends in an error event (`router/answer.py`).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from core.clock import Clock, SystemClock
+from router.answer import Answer
+from router.attempt import Attempt
+from router.call import Call
+from router.choice import Group, Member, RetryBudget
+from router.config import RouterConfig
+from router.deployment import Deployment, Kind, LaneName
+from router.errors import (
+    ModelNotFound,
+    NoDeployment,
+    RouterError,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from router.lane import Lane
+from router.native_lane import NativeLane
+
+__all__ = ["Answer", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model group as `/v1/models` lists it."""
+
+    id: str
+    owned_by: str
+    created: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentStatus:
+    """A deployment as `/status` shows it; state is closed (healthy), open (resting) or half_open."""
+
+    name: str
+    group: str
+    lane: str
+    hosted: bool
+    state: str
+
+
+@asynccontextmanager
+async def open_router(config: RouterConfig, clock: Clock | None = None) -> AsyncIterator["Router"]:
+    """Open the lanes that the configuration needs: LiteLLM's, whose import takes seconds, only for a hosted one."""
+    async with AsyncExitStack() as stack:
+        lanes: dict[LaneName, Lane] = {LaneName.NATIVE: NativeLane()}
+        stack.push_async_callback(lanes[LaneName.NATIVE].aclose)
+        if any(deployment.lane is LaneName.LITELLM for deployment in config.deployments):
+            lanes[LaneName.LITELLM] = await asyncio.to_thread(_litellm_lane)
+            stack.push_async_callback(lanes[LaneName.LITELLM].aclose)
+        yield Router(config, lanes, clock or SystemClock())
+
+
+def _litellm_lane() -> Lane:
+    from router.litellm_lane import LitellmLane
+
+    return LitellmLane()
+
+
+class Router:
+    """Made by `open_router`; one for each worker process."""
+
+    def __init__(self, config: RouterConfig, lanes: Mapping[LaneName, Lane], clock: Clock) -> None:
+        self._config = config
+        self._lanes = lanes
+        self._clock = clock
+        self._budget = RetryBudget()
+        self._created = int(time.time())
+        by_group: dict[str, list[Deployment]] = {}
+        for deployment in config.deployments:
+            by_group.setdefault(deployment.group, []).append(deployment)
+        self._groups = {name: Group(name, members, clock) for name, members in by_group.items()}
+
+    def models(self) -> list[ModelInfo]:
+        """The groups with at least one deployment enabled."""
+        return [_info(group, self._created) for group in self._groups.values()]
+
+    def require(self, group: str) -> None:
+        """Raises: ModelNotFound: there is no such group."""
+        if group not in self._groups:
+            raise ModelNotFound(group, list(self._groups))
+
+    def status(self) -> list[DeploymentStatus]:
+        """Every deployment, as this process sees it."""
+        return [_status(member) for group in self._groups.values() for member in group.members]
+
+    async def open(self, call: Call) -> Answer:
+        """Get an answer, or a stream with its first token at hand. Cancelling it cancels the upstream.
+
+        Raises:
+            ModelNotFound: no such group.
+            UpstreamRefused: the request is at fault, or every deployment that could be asked is busy (429).
+            NoDeployment: none is there.
+            UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
+        """
+        self.require(call.group)
+        asked = self._groups[call.group]
+        if asked.kind != call.needs:
+            raise _wrong_kind(call, asked.kind)
+        self._budget.earn()
+        last: RouterError | None = None
+        for name in (call.group, *self._config.fallbacks.get(call.group, ())):
+            group = self._groups.get(name)
+            if group is None or group.kind != call.needs:
+                continue  # every deployment of this fallback is disabled, or it can't answer such a call
+            candidates = group.in_turn(allow_hosted=call.allow_hosted)
+            for tries in range(self._config.num_retries + 1):
+                if tries and not self._budget.spend():
+                    break
+                chosen = next(candidates, None)
+                if chosen is None:
+                    break
+                member, permit = chosen
+                attempt = Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock)
+                try:
+                    return await attempt.open()
+                except UpstreamError as error:
+                    last = error
+                except UpstreamRefused as error:
+                    if error.status != 429:
+                        raise
+                    last = error
+        raise self._verdict(call, asked, last)
+
+    def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
+        """What to raise when nobody answered."""
+        if last is not None and not isinstance(last, UpstreamUnavailable):
+            return last
+        wait_s = asked.retry_after_s(allow_hosted=call.allow_hosted)
+        if isinstance(last, UpstreamUnavailable):
+            return NoDeployment(call.group, f"{last.deployment} {last.reason}", max(wait_s, last.retry_after_s or 0))
+        if not call.allow_hosted and all(member.deployment.hosted for member in asked.members):
+            return NoDeployment(call.group, "it has only hosted ones, and this request may not leave the house", wait_s)
+        return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
+
+
+def _status(member: Member) -> DeploymentStatus:
+    deployment = member.deployment
+    return DeploymentStatus(
+        deployment.name, deployment.group, deployment.lane, deployment.hosted, member.breaker.state.value
+    )
+
+
+def _wrong_kind(call: Call, kind: Kind) -> UpstreamRefused:
+    route = "/v1/embeddings" if kind == "embedding" else "/v1/chat/completions"
+    error = {
+        "message": f"The model {call.group!r} is for {route}.",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_for_this_route",
+    }
+    return UpstreamRefused(400, error)
+
+
+def _info(group: Group, created: int) -> ModelInfo:
+    return ModelInfo(group.name, group.members[0].deployment.provider, created, group.kind)

@@ -1,0 +1,160 @@
+"""A light scanner over server-sent events: whole frames pass byte for byte, and only the few that matter are decoded.
+
+Those are the frames up to the first token, the one with the finish reason, the one with the usage, and errors. Looking
+for them costs some `bytes.find` a frame; decoding every frame would cost four times as much.
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from typing import Any
+
+import orjson
+
+from core.usage import Usage
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+
+_DONE = b"[DONE]"
+
+
+class StreamMalformed(Exception):
+    """The bytes are no OpenAI stream."""
+
+
+class SseScanner:
+    """Reads one stream.
+
+    Args:
+        keep_usage_chunk: the caller asked for the usage chunk; else it is taken out of the stream.
+
+    Attributes:
+        usage: tokens as the upstream counted them, once it has said so.
+        finish_reason: of the choice that finished last.
+        started: a frame with content, or with the end, has passed.
+        done: `[DONE]` has passed.
+        error: the upstream's error object, where it sent one inside the stream.
+        model: the model named by the first frame decoded.
+    """
+
+    def __init__(self, *, keep_usage_chunk: bool) -> None:
+        self._keep_usage_chunk = keep_usage_chunk
+        self._buffer = b""
+        self._scanned = 0
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.started = False
+        self.done = False
+        self.error: dict[str, Any] | None = None
+        self.model: str | None = None
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a frame that is not whole yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes as they come, however they are cut.
+
+        Returns: the whole frames to pass on, unchanged; nothing after `[DONE]` or an error.
+        Raises: StreamMalformed: a frame that had to be decoded is no JSON object, or a frame has no end.
+        """
+        buffer = self._buffer + data if self._buffer else data
+        out: list[bytes] = []
+        start = 0
+        while not self.done and self.error is None:
+            end = _frame_end(buffer, start, max(start, self._scanned))
+            if end < 0:
+                break
+            frame = buffer[start:end]
+            if self._look(frame):
+                out.append(frame)
+            start = end
+        self._buffer = buffer[start:]
+        # Where the next search begins: a boundary may straddle two reads.
+        self._scanned = max(0, len(self._buffer) - 3)
+        if len(self._buffer) > MAX_FRAME_BYTES:
+            raise StreamMalformed("a frame has no end")
+        return b"".join(out)
+
+    def _look(self, frame: bytes) -> bool:
+        """Note what the frame says; False takes it out of the stream."""
+        at = 0 if frame.startswith(b"data:") else frame.find(b"\ndata:") + 1
+        if at == 0 and not frame.startswith(b"data:"):
+            return True  # a comment, or an event without data
+        if not self._must_decode(frame):
+            return True
+        data = _data_of(frame[at:])
+        if data == _DONE:
+            self.done = self.started = True
+            return True
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise StreamMalformed("a frame is no JSON") from error
+        if not isinstance(chunk, dict):
+            raise StreamMalformed("a frame is no JSON object")
+        return self._note(chunk)
+
+    def _must_decode(self, frame: bytes) -> bool:
+        if not self.started or frame.find(b'"usage"') >= 0 or frame.find(b'"error"') >= 0:
+            return True
+        if frame.find(_DONE) >= 0 and len(frame) < 32:
+            return True
+        unfinished = frame.count(b'"finish_reason":null') + frame.count(b'"finish_reason": null')
+        return frame.count(b'"finish_reason"') > unfinished
+
+    def _note(self, chunk: dict[str, Any]) -> bool:
+        error = chunk.get("error")
+        if error:
+            self.error = error if isinstance(error, dict) else {"message": str(error)}
+            return False
+        if self.model is None and isinstance(chunk.get("model"), str):
+            self.model = chunk["model"]
+        choices = chunk.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        for choice in choices:
+            if not isinstance(choice, dict):
+                raise StreamMalformed("a choice is no JSON object")
+            if choice.get("finish_reason"):
+                self.finish_reason = str(choice["finish_reason"])
+                self.started = True
+            if _has_content(choice):
+                self.started = True
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self.usage = Usage.from_openai(usage)
+            if not choices and not self._keep_usage_chunk:
+                return False
+        return True
+
+
+def _frame_end(buffer: bytes, start: int, scan_from: int) -> int:
+    r"""The index behind the blank line that ends the frame; -1 if it isn't there. Lines end in \n or \r\n."""
+    scan_from = max(start, scan_from)
+    plain = buffer.find(b"\n\n", scan_from)
+    if buffer.find(b"\r", start) < 0:
+        return plain + 2 if plain >= 0 else -1
+    wide = buffer.find(b"\n\r\n", scan_from)
+    ends = [at for at in (plain + 2 if plain >= 0 else -1, wide + 3 if wide >= 0 else -1) if at >= 0]
+    return min(ends, default=-1)
+
+
+def _data_of(frame: bytes) -> bytes:
+    """The event's data: its `data:` lines, joined."""
+    lines = (line[5:].strip() for line in frame.splitlines() if line.startswith(b"data:"))
+    return b"\n".join(lines)
+
+
+def _has_content(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return False
+    names = ("content", "reasoning", "reasoning_content", "refusal", "tool_calls", "function_call", "audio")
+    return any(delta.get(name) for name in names)
+
+
+def frame(data: bytes) -> bytes:
+    """One event."""
+    return b"data: " + data + b"\n\n"
+
+
+DONE_FRAME = frame(_DONE)

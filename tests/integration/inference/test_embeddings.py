@@ -1,0 +1,150 @@
+"""The embedding server with its real model, over HTTP."""
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pytest
+
+from tests.support.engines import Engine, start_embeddings
+
+MAX_QUEUE_TOKENS = 3000
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    flags = ("--max-queue-tokens", str(MAX_QUEUE_TOKENS), "--max-batch-tokens", "512")
+    with start_embeddings(tmp_path_factory.mktemp("embeddings"), *flags) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def client(engine: Engine) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(engine.url) as session:
+        yield session
+
+
+async def _post(client: aiohttp.ClientSession, body: Any) -> tuple[int, dict[str, Any]]:
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    async with client.post("/v1/embeddings", data=io.BytesIO(data)) as response:
+        return response.status, orjson.loads(await response.read())
+
+
+async def _rows(client: aiohttp.ClientSession, texts: str | list[str]) -> npt.NDArray[np.float32]:
+    status, body = await _post(client, {"input": texts})
+    assert status == 200, body
+    return np.array([row["embedding"] for row in body["data"]], dtype=np.float32)
+
+
+async def _metric(client: aiohttp.ClientSession, name: str) -> float:
+    async with client.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+async def test_rows_have_384_dimensions_and_length_1(client: aiohttp.ClientSession) -> None:
+    rows = await _rows(client, ["one", "a longer text about many things", "x" * 3000])
+    assert rows.shape == (3, 384)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
+
+
+async def test_order_is_kept_and_company_changes_nothing(client: aiohttp.ClientSession) -> None:
+    texts = [f"number {at} " + "and so on " * (at % 17) for at in range(60)]
+    together = await _rows(client, texts)
+    for at in (0, 16, 33, 59):
+        alone = await _rows(client, texts[at])
+        assert float(alone[0] @ together[at]) > 0.999
+    assert len({tuple(row) for row in together.tolist()}) == 60
+
+
+async def test_near_in_meaning_is_near_in_space(client: aiohttp.ClientSession) -> None:
+    query, good, bad = await _rows(
+        client, ["How do I reset my password?", "Steps to recover a forgotten login", "The soup needs more salt"]
+    )
+    assert float(query @ good) > 0.4 > float(query @ bad) + 0.2
+
+
+async def test_base64_holds_the_same_floats(client: aiohttp.ClientSession) -> None:
+    _, plain = await _post(client, {"input": "the same"})
+    _, packed = await _post(client, {"input": "the same", "encoding_format": "base64"})
+    row = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), dtype="<f4")
+    np.testing.assert_allclose(row, plain["data"][0]["embedding"], atol=1e-6)
+    assert plain["usage"] == packed["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    assert plain["model"] == "all-minilm-l6-v2"
+
+
+async def test_a_long_text_is_cut_at_256_tokens_and_counted(client: aiohttp.ClientSession) -> None:
+    before = await _metric(client, "stoker_embedding_truncated_texts_total")
+    _, body = await _post(client, {"input": "word " * 1000})
+    assert body["usage"]["prompt_tokens"] == 256
+    assert await _metric(client, "stoker_embedding_truncated_texts_total") == before + 1
+
+
+async def test_the_model_says_what_it_is(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/models") as response:
+        (entry,) = (await response.json())["data"]
+    assert (entry["id"], entry["dimensions"], entry["max_tokens"]) == ("all-minilm-l6-v2", 384, 256)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b'{"input":', 400, "not valid JSON"),
+        (b'{"input":"\\ud800"}', 400, "not valid JSON"),
+        (b"[]", 400, "body"),
+        ({}, 400, "input"),
+        ({"input": []}, 400, "at least one text"),
+        ({"input": ["a", ""]}, 400, "no empty one"),
+        ({"input": ["a"] * 2049}, 400, "at most 2048"),
+        ({"input": "a" * 200_001}, 400, "at most 200000"),
+        ({"input": "a", "dimensions": 8}, 400, "dimensions"),
+        ({"input": "a", "model": "other"}, 404, "'other' is not served here"),
+        ({"input": "a", "encoding_format": "int8"}, 400, "encoding_format"),
+        ({"input": "a", "surprise": 1}, 400, "surprise"),
+        (b" " * (17 * 1024 * 1024), 413, "larger than"),
+    ],
+)
+async def test_bad_input_is_refused_and_the_server_unhurt(
+    client: aiohttp.ClientSession, body: Any, status: int, words: str
+) -> None:
+    got, answer = await _post(client, body)
+    assert got == status
+    assert words in answer["error"]["message"]
+    assert set(answer["error"]) == {"message", "type", "param", "code"}
+    assert (await _post(client, {"input": "still here"}))[0] == 200
+
+
+async def test_an_overloaded_server_answers_429_with_retry_after_and_nothing_else(
+    client: aiohttp.ClientSession,
+) -> None:
+    async def ask() -> tuple[int, str | None]:
+        async with client.post("/v1/embeddings", data=orjson.dumps({"input": ["word " * 200] * 8})) as response:
+            await response.read()
+            return response.status, response.headers.get("retry-after")
+
+    answers = await asyncio.gather(*(ask() for _ in range(20)))
+    assert {status for status, _ in answers} == {200, 429}
+    assert all(int(wait or 0) >= 1 for status, wait in answers if status == 429)
+
+
+async def test_what_its_client_left_is_not_computed(client: aiohttp.ClientSession) -> None:
+    dropped = await _metric(client, 'stoker_embedding_texts_total{outcome="dropped"}')
+    body = orjson.dumps({"input": ["word " * 200] * 14})
+
+    async def leave() -> None:
+        async with client.post("/v1/embeddings", data=body) as response:
+            await response.read()
+
+    leaving = asyncio.create_task(leave())
+    await asyncio.sleep(0.1)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await _rows(client, "a query after it")
+    await asyncio.sleep(0.2)
+    assert await _metric(client, 'stoker_embedding_texts_total{outcome="dropped"}') > dropped

@@ -1,0 +1,101 @@
+"""What the router relies on in an upstream: the same suite against vLLM and against the fake that stands in for it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from tests.support.openai_server import openai_server
+
+Upstream = tuple[str, str]  # base URL, model
+
+
+@pytest.fixture(params=["fake", pytest.param("vllm", marks=pytest.mark.vllm)])
+async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
+    if request.param == "vllm":
+        engine = request.getfixturevalue("vllm_engine")
+        yield f"{engine.url}/v1", engine.model
+    else:
+        async with openai_server() as server:
+            yield server.base_url, server.model
+
+
+async def _post(upstream: Upstream, body: bytes) -> tuple[int, str, bytes]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{upstream[0]}/chat/completions", data=body, headers={"content-type": "application/json"}
+        ) as response,
+    ):
+        return response.status, response.content_type, await response.read()
+
+
+async def _chat(
+    upstream: Upstream, text: str = "What is the capital of France?", **more: Any
+) -> tuple[int, str, bytes]:
+    body = {"model": upstream[1], "messages": [{"role": "user", "content": text}], "temperature": 0, **more}
+    return await _post(upstream, orjson.dumps(body))
+
+
+def _chunks(body: bytes) -> list[dict[str, Any]]:
+    frames = body.decode().split("\n\n")
+    assert frames[-2:] == ["data: [DONE]", ""]
+    return [orjson.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
+
+
+async def test_it_lists_its_model(upstream: Upstream) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"{upstream[0]}/models") as response:
+        data = orjson.loads(await response.read())
+    assert [entry["id"] for entry in data["data"]] == [upstream[1]]
+    assert data["data"][0]["max_model_len"] == 4096
+
+
+async def test_an_answer_in_one_piece_has_usage_and_a_reason(upstream: Upstream) -> None:
+    status, kind, body = await _chat(upstream, max_tokens=3)
+    answer = orjson.loads(body)
+    assert (status, kind, answer["model"]) == (200, "application/json", upstream[1])
+    assert answer["choices"][0]["message"]["content"]
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 3
+    assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + 3
+
+
+async def test_a_stream_ends_with_reason_usage_and_done(upstream: Upstream) -> None:
+    status, kind, body = await _chat(upstream, max_tokens=3, stream=True, stream_options={"include_usage": True})
+    chunks = _chunks(body)
+    assert (status, kind) == (200, "text/event-stream")
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == 3
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert reasons[-1] == "length"
+    assert set(reasons[:-1]) == {None}
+
+
+async def test_a_stream_has_no_usage_chunk_unless_asked(upstream: Upstream) -> None:
+    _, _, body = await _chat(upstream, max_tokens=3, stream=True)
+    assert all(chunk["choices"] for chunk in _chunks(body))
+
+
+async def test_an_unknown_model_is_404(upstream: Upstream) -> None:
+    status, _, body = await _chat((upstream[0], "nope"))
+    assert status == 404
+    assert "does not exist" in orjson.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [b'{"model":', b'{"model":"MODEL"}'])
+async def test_a_malformed_body_is_400(upstream: Upstream, body: bytes) -> None:
+    status, _, answer = await _post(upstream, body.replace(b"MODEL", upstream[1].encode()))
+    assert status == 400
+    assert orjson.loads(answer)["error"]["code"] == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_that_is_too_long_is_400_and_names_the_limit(upstream: Upstream, stream: bool) -> None:
+    status, kind, body = await _chat(upstream, "word " * 6000, stream=stream)
+    assert (status, kind) == (400, "application/json")
+    error = orjson.loads(body)["error"]
+    assert "maximum context length is 4096 tokens" in error["message"]
+    assert error["param"] == "input_tokens"

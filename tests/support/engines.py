@@ -1,0 +1,139 @@
+"""Real model servers for tests: started as the command line does, ready when handed out, ended whole."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.network import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+INFERENCE_PYTHON = ROOT / ".stoker/envs/inference/bin/python"
+MODELS_DIR = ROOT / ".stoker/models"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running server.
+
+    Attributes:
+        url: without /v1.
+        model: the name it serves.
+        pid: of its process, which leads its group.
+        log: its output.
+    """
+
+    url: str
+    model: str
+    pid: int
+    log: Path
+
+
+class EngineFailed(AssertionError):
+    """It ended, or was not ready in time; the message holds the end of its log."""
+
+
+def prepare_models(models_dir: Path = MODELS_DIR) -> dict[str, str]:
+    """The default models' folders and names, made where they are missing."""
+    command = [str(INFERENCE_PYTHON), "-m", "inference.models", "prepare", "--models-dir", str(models_dir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0:
+        raise EngineFailed(f"model files: {done.stdout[-500:]} {done.stderr[-1500:]}")
+    ready: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return ready
+
+
+@contextmanager
+def start_embeddings(log_dir: Path, *flags: str, ready_s: float = 180) -> Iterator[Engine]:
+    """The embedding server with its default model; `flags` are added to its command."""
+    models = prepare_models()
+    with _server(
+        "inference.embeddings", models["embedding"], models["embedding_name"], log_dir, flags, _answers_health, ready_s
+    ) as engine:
+        yield engine
+
+
+@contextmanager
+def start_vllm(log_dir: Path, *flags: str, ready_s: float = 600) -> Iterator[Engine]:
+    """vLLM's CPU build with its default model; ready means that it has generated a token."""
+    models = prepare_models()
+    flags = ("--engine", "vllm-cpu", *flags)
+    with _server(
+        "inference.vllm", models["llm"], models["llm_name"], log_dir, flags, _generates, ready_s, end_s=60
+    ) as engine:
+        yield engine
+
+
+@contextmanager
+def _server(
+    module: str,
+    model: str,
+    name: str,
+    log_dir: Path,
+    flags: tuple[str, ...],
+    ready: Callable[[str, str], bool],
+    ready_s: float,
+    end_s: float = 30,
+) -> Iterator[Engine]:
+    port = free_port()
+    log = log_dir / f"{module}.{port}.log"
+    command = [str(INFERENCE_PYTHON), "-m", module, "--model", model, "--served-model-name", name]
+    command += ["--host", "127.0.0.1", "--port", str(port), *flags]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+    engine = Engine(f"http://127.0.0.1:{port}", name, process.pid, log)
+    try:
+        _await_ready(process, engine, ready, ready_s)
+        yield engine
+    finally:
+        _end(process, end_s)
+
+
+def _await_ready(
+    process: "subprocess.Popen[bytes]", engine: Engine, ready: Callable[[str, str], bool], ready_s: float
+) -> None:
+    deadline = time.monotonic() + ready_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise EngineFailed(f"it ended with {process.returncode}: {engine.log.read_text()[-3000:]}")
+        if ready(engine.url, engine.model):
+            return
+        time.sleep(0.25)
+    raise EngineFailed(f"not ready within {ready_s:g} s: {engine.log.read_text()[-3000:]}")
+
+
+def _end(process: "subprocess.Popen[bytes]", end_s: float) -> None:
+    """SIGTERM to the server, then SIGKILL to what is left of its group, engine processes included."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # killed below
+        process.wait(end_s)
+    with contextlib.suppress(ProcessLookupError):  # all of it has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _answers_health(url: str, _model: str) -> bool:
+    return _fetch(urllib.request.Request(f"{url}/health"), 5)
+
+
+def _generates(url: str, model: str) -> bool:
+    body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
+    headers = {"content-type": "application/json"}
+    return _fetch(urllib.request.Request(f"{url}/v1/completions", body, headers), 120)
+
+
+def _fetch(request: urllib.request.Request, timeout_s: float) -> bool:
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            response.read()
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

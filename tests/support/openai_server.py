@@ -1,0 +1,216 @@
+"""A small real HTTP server that speaks OpenAI's chat and embedding format, as vLLM does, and fails on demand.
+
+It passes the same contract suite as vLLM (`tests/integration/router/test_upstream_contract.py`). A token is a word, so
+every count can be asserted exactly: it answers with the last message's words, up to `max_tokens`.
+"""
+
+import asyncio
+import enum
+import hashlib
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+CONTEXT_TOKENS = 4096
+
+
+class Fault(enum.Enum):
+    """What to do instead of answering."""
+
+    ERROR_500 = "500"
+    BUSY_503 = "503 with Retry-After: 7"
+    LIMIT_429 = "429 with Retry-After: 9"
+    KEY_401 = "401"
+    HANG = "headers never come"
+    HANG_AFTER_HEADERS = "headers come, no event ever does"
+    HANG_MID_STREAM = "silent after two words"
+    CUT_MID_STREAM = "connection closed after two words"
+    NO_DONE = "a whole answer without [DONE]"
+    ERROR_EVENT_FIRST = "200, then an error event"
+    GARBAGE = "200 with text that is no JSON"
+    WRONG_TYPE = "a stream with the type of a web page"
+
+
+@dataclass(slots=True)
+class OpenAiServer:
+    """The running server.
+
+    Attributes:
+        base_url: ends in /v1, as `api_base` does.
+        fault: for every request until it is taken away; None answers.
+        pause_s: between two events of a stream.
+        bodies: of every request that arrived, parsed.
+        headers: of the same requests.
+        cancelled: requests whose client left before the end.
+    """
+
+    model: str
+    base_url: str = ""
+    fault: Fault | None = None
+    pause_s: float = 0.0
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    cancelled: int = 0
+
+    @property
+    def requests(self) -> int:
+        return len(self.bodies)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._chat)
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._embeddings)
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        entry = {"id": self.model, "object": "model", "created": 1, "owned_by": "test", "max_model_len": CONTEXT_TOKENS}
+        return web.json_response({"object": "list", "data": [entry]})
+
+    async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        try:
+            body = orjson.loads(await request.read())
+        except orjson.JSONDecodeError:
+            return _error(400, "1 validation error: JSON decode error", "Bad Request")
+        self.bodies.append(body)
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        try:
+            early = await self._fail_early()
+            response: web.StreamResponse = early or await handler(request, body)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.cancelled += 1
+            raise
+        return response
+
+    async def _fail_early(self) -> web.StreamResponse | None:
+        match self.fault:
+            case Fault.ERROR_500:
+                return _error(500, "EngineCore died with secret-token", "InternalServerError")
+            case Fault.BUSY_503:
+                return _error(503, "the queue is full", "ServiceUnavailable", {"Retry-After": "7"})
+            case Fault.LIMIT_429:
+                return _error(429, "slow down", "RateLimitError", {"Retry-After": "9"})
+            case Fault.KEY_401:
+                return _error(401, "Incorrect API key provided: sk-secret", "AuthenticationError")
+            case Fault.GARBAGE:
+                return web.Response(text="<html>hello", content_type="application/json")
+            case Fault.HANG:
+                await asyncio.Event().wait()
+        return None
+
+    async def _chat(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        refusal = self._refuse(body)
+        if refusal is not None:
+            return refusal
+        prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+        said = str(body["messages"][-1]["content"]).split()
+        words = said[: body.get("max_tokens") or len(said)]
+        reason = "length" if len(words) < len(said) else "stop"
+        usage = {
+            "prompt_tokens": prompt,
+            "total_tokens": prompt + len(words),
+            "completion_tokens": len(words),
+        }
+        if body.get("stream"):
+            return await self._stream(request, body, words, reason, usage)
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": " ".join(words)},
+            "finish_reason": reason,
+        }
+        return web.json_response({**self._head("chat.completion"), "choices": [choice], "usage": usage})
+
+    def _refuse(self, body: dict[str, Any]) -> web.StreamResponse | None:
+        if body.get("model") != self.model:
+            return _error(404, f"The model `{body.get('model')}` does not exist.", "NotFoundError", param="model")
+        if not isinstance(body.get("messages"), list):
+            return _error(400, "1 validation error: messages: Field required", "Bad Request", param="body.messages")
+        length = sum(len(str(message["content"]).split()) for message in body["messages"])
+        if length > CONTEXT_TOKENS:
+            message = (
+                f"This model's maximum context length is {CONTEXT_TOKENS} tokens. However, your prompt contains at "
+                f"least {length} input tokens. Please reduce the length of the input prompt."
+            )
+            return _error(400, message, "BadRequestError", param="input_tokens")
+        return None
+
+    async def _stream(
+        self, request: web.Request, body: dict[str, Any], words: list[str], reason: str, usage: dict[str, int]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_type = "text/html" if self.fault is Fault.WRONG_TYPE else "text/event-stream"
+        await response.prepare(request)
+        if self.fault is Fault.HANG_AFTER_HEADERS:
+            await asyncio.Event().wait()
+        if self.fault is Fault.ERROR_EVENT_FIRST:
+            await response.write(b'data: {"error":{"message":"engine died","code":500}}\n\n')
+            return response
+        await self._event(response, [_delta({"role": "assistant", "content": ""}, None)])
+        for at, word in enumerate(words):
+            if at == 2 and self.fault is Fault.HANG_MID_STREAM:
+                await asyncio.Event().wait()
+            if at == 2 and self.fault is Fault.CUT_MID_STREAM:
+                assert request.transport is not None
+                request.transport.abort()
+                return response
+            await asyncio.sleep(self.pause_s)
+            await self._event(response, [_delta({"content": word if at == 0 else f" {word}"}, None)])
+        await self._event(response, [_delta({}, reason)])
+        if (body.get("stream_options") or {}).get("include_usage"):
+            await self._event(response, [], usage=usage)
+        if self.fault is not Fault.NO_DONE:
+            await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _event(self, response: web.StreamResponse, choices: list[dict[str, Any]], **more: Any) -> None:
+        chunk = {**self._head("chat.completion.chunk"), "choices": choices, **more}
+        await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
+
+    async def _embeddings(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        data = [{"object": "embedding", "index": at, "embedding": _vector(text)} for at, text in enumerate(texts)]
+        tokens = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return web.json_response({"object": "list", "data": data, "model": self.model, "usage": usage})
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.model}
+
+
+@asynccontextmanager
+async def openai_server(model: str = "words") -> AsyncIterator[OpenAiServer]:
+    """Run the server on a free port of 127.0.0.1 in this event loop."""
+    server = OpenAiServer(model)
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    app.router.add_post("/v1/chat/completions", server.chat)
+    app.router.add_post("/v1/embeddings", server.embeddings)
+    app.router.add_get("/v1/models", server.models)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        server.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+def _delta(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "finish_reason": reason}
+
+
+def _vector(text: str) -> list[float]:
+    raw = [byte - 127.5 for byte in hashlib.sha256(text.encode()).digest()]
+    norm = math.sqrt(sum(value * value for value in raw))
+    return [value / norm for value in raw]
+
+
+def _error(
+    status: int, message: str, kind: str, headers: dict[str, str] | None = None, param: str | None = None
+) -> web.Response:
+    body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+    return web.json_response(body, status=status, headers=headers)

@@ -1,0 +1,101 @@
+"""Which processes a stack has, by its settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.environments import _without_torch
+from cli.errors import CliError
+from cli.modelfiles import ModelFiles
+from cli.parts import Plan
+from cli.plan import make_plan, needs_inference
+from cli.settings import ROOT, CliSettings, Engine, load_settings
+from cli.supervisor import BackOff
+
+MODELS = ModelFiles("/models/llm", "tiny", "/models/embedding", "mini")
+PYTHON = Path("/inference/bin/python")
+
+
+def _plan(settings: CliSettings, engine: Engine) -> Plan:
+    return make_plan(settings, engine, MODELS, PYTHON)
+
+
+def _settings(folder: Path, **rest: object) -> CliSettings:
+    return CliSettings(data_dir=folder, **rest)  # type: ignore[arg-type]
+
+
+def test_the_embedded_stack_has_every_part_and_tells_the_gateway_of_its_models(tmp_path: Path) -> None:
+    plan = _plan(_settings(tmp_path), Engine.VLLM_CPU)
+    assert [part.name for part in plan.parts] == [
+        "valkey", "milvus", "embeddings", "vllm", "migrate", "worker", "keeper", "gateway",
+    ]  # fmt: skip
+    deployments = json.loads(plan.environment["STOKER_LOCAL_DEPLOYMENTS"])
+    assert [(each["model_name"], each["model_info"]["mode"]) for each in deployments] == [
+        ("mini", "embedding"),
+        ("tiny", "chat"),
+    ]
+    assert len({part.port for part in plan.parts if part.port}) == 5
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_what_is_configured_is_used_instead_of_the_embedded_part(tmp_path: Path) -> None:
+    settings = _settings(
+        tmp_path,
+        redis_url="redis://elsewhere/0",
+        milvus_uri="http://elsewhere:19530",
+        embedding_url="http://elsewhere:8081",
+        database_url="postgresql+asyncpg://u:p@elsewhere/db",
+    )
+    plan = make_plan(settings, Engine.NONE, None, PYTHON)
+    assert not needs_inference(settings, Engine.NONE)
+    assert [part.name for part in plan.parts] == ["migrate", "worker", "keeper", "gateway"]
+    assert plan.environment["STOKER_REDIS_URL"] == "redis://elsewhere/0"
+    assert plan.environment["STOKER_DATABASE_URL"] == "postgresql+asyncpg://u:p@elsewhere/db"
+
+
+def test_the_password_of_the_embedded_server_is_kept_private_and_off_the_command_line(tmp_path: Path) -> None:
+    plan = _plan(_settings(tmp_path), Engine.NONE)
+    password = (tmp_path / "run" / "valkey.password").read_text()
+    assert len(password) >= 24
+    assert all(password not in word for part in plan.parts for word in part.command)
+    for name in ("valkey.password", "valkey.conf"):
+        assert (tmp_path / "run" / name).stat().st_mode & 0o777 == 0o600
+    assert _plan(_settings(tmp_path), Engine.NONE).environment["STOKER_REDIS_URL"].count(password) == 1
+
+
+def test_a_named_model_is_passed_through_and_served_under_its_last_name(tmp_path: Path) -> None:
+    plan = _plan(_settings(tmp_path, model="org/Some-Model"), Engine.VLLM)
+    command = next(part.command for part in plan.parts if part.name == "vllm")
+    assert command[command.index("--model") + 1] == "org/Some-Model"
+    assert command[command.index("--served-model-name") + 1] == "Some-Model"
+    assert command[-2:] == ["--engine", "vllm"]
+
+
+def test_back_off_doubles_to_its_limit_and_forgets_after_a_settled_run() -> None:
+    back_off = BackOff()
+    assert [back_off.after(0) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert back_off.after(61) == 0.5
+
+
+def test_a_refused_setting_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_PORT", "many")
+    with pytest.raises(CliError) as caught:
+        load_settings()
+    assert "STOKER_PORT" in caught.value.remedy
+
+
+def test_a_flag_goes_before_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_PORT", "7000")
+    assert load_settings().port == 7000
+    assert load_settings(port=7001).port == 7001
+
+
+def test_the_lock_without_torch_is_the_lock_less_one_entry() -> None:
+    lock = ROOT / "requirements" / "inference-cpu.txt"
+    kept = _without_torch(lock)
+    names = [line.split("==")[0] for line in lock.read_text().splitlines() if line[:1].isalnum()]
+    assert [line.split("==")[0] for line in kept.splitlines() if line[:1].isalnum()] == [
+        n for n in names if n != "torch"
+    ]
+    assert "torch" in names

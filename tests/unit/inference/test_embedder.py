@@ -1,0 +1,93 @@
+"""Requests into batches and back, with a model that is only arithmetic."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from inference.embedder import EmbeddingOverloaded, EmbeddingStopped, open_embedder
+from inference.encoder import Tokenised
+
+
+class LengthModel:
+    """Embeds a text as its length; waits for `go` before each batch."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.embedded = 0
+        self.threads: set[str] = set()
+
+    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
+        return [Tokenised([ord(letter) for letter in text][:8], len(text) > 8) for text in texts]
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        assert self.go.wait(5)
+        self.threads.add(threading.current_thread().name)
+        self.embedded += len(batch)
+        if any(ids == [ord("!")] for ids in batch):
+            raise RuntimeError("out of memory")
+        return np.array([[len(ids), ids[0]] for ids in batch], dtype=np.float32)
+
+
+async def test_rows_come_back_in_input_order_with_their_tokens_counted() -> None:
+    model = LengthModel()
+    async with open_embedder(model, 1000, 10) as embedder:
+        result = await embedder.embed(["aaaa", "b", "cccccccccccc", "dd"])
+    assert result.rows.tolist() == [[4, 97], [1, 98], [8, 99], [2, 100]]
+    assert (result.tokens, result.truncated) == (15, 1)
+    assert len(model.threads) == 1
+
+
+async def test_what_a_client_left_is_never_computed() -> None:
+    model = LengthModel()
+    async with open_embedder(model, 1000, 4) as embedder:
+        model.go.clear()
+        running = asyncio.create_task(embedder.embed(["aaaa"]))
+        await asyncio.sleep(0.05)
+        left = asyncio.create_task(embedder.embed(["bbbb", "cccc"]))
+        await asyncio.sleep(0.05)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        model.go.set()
+        await running
+        await embedder.embed(["dddd"])
+    assert model.embedded == 2
+
+
+async def test_a_full_queue_says_when_to_come_back() -> None:
+    model = LengthModel()
+    async with open_embedder(model, 8, 4) as embedder:
+        model.go.clear()
+        tasks = [asyncio.create_task(embedder.embed(["aaaa"]))]
+        await asyncio.sleep(0.05)
+        tasks += [asyncio.create_task(embedder.embed(["bbbb"])) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(EmbeddingOverloaded) as caught:
+            await embedder.embed(["cccc"])
+        assert caught.value.retry_after_s >= 1
+        model.go.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_batch_that_fails_fails_its_texts_and_no_others() -> None:
+    async with open_embedder(LengthModel(), 1000, 1) as embedder:
+        with pytest.raises(EmbeddingStopped):
+            await embedder.embed(["!"])
+        assert (await embedder.embed(["a"])).rows.tolist() == [[1, 97]]
+
+
+async def test_what_waits_at_the_end_is_told() -> None:
+    model = LengthModel()
+    model.go.clear()
+    async with open_embedder(model, 1000, 4) as embedder:
+        first = asyncio.create_task(embedder.embed(["aaaa"]))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(embedder.embed(["bbbb"]))
+        await asyncio.sleep(0.05)
+        model.go.set()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(isinstance(result, EmbeddingStopped) for result in results)

@@ -1,0 +1,77 @@
+"""Terms, BM25 weights and fusion."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval import bm25
+from retrieval.analyzer import analyze
+from retrieval.fusion import fuse
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("The gateways are listening", ["gateway", "listen"]),
+        ("port 8080", ["port", "8080"]),
+        ("STOKER_URL", ["stoker", "url", "stoker_url"]),
+        ("POST /v1/search", ["post", "v1", "search", "v1/search"]),
+        ("Maud's café", ["maud", "café"]),
+        ("Straße ＡＢＣ", ["straße", "abc"]),
+        ("!!! --- ...", []),
+    ],
+)
+def test_words_numbers_and_identifiers_become_terms(text: str, terms: list[str]) -> None:
+    assert analyze(text) == terms
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_analysed_and_a_question_meets_its_own_text(text: str) -> None:
+    terms = analyze(text)
+    assert terms == analyze(text.replace("\n", " \n "))
+    weights = bm25.weigh(terms, 65.0)
+    question = bm25.query_vector(terms, 10, dict.fromkeys(terms, 1))
+    assert weights.keys() == question.keys()
+    assert all(0 < weight < (bm25.K1 + 1) * 2 for weight in weights.values())
+    assert all(0 <= index < 2**32 - 1 for index in weights)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=12), min_size=1, max_size=8),
+    st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=5),
+)
+def test_the_inner_product_is_the_textbook_bm25(chunks: list[list[str]], question: list[str]) -> None:
+    average = sum(map(len, chunks)) / len(chunks)
+    frequencies = Counter(term for terms in chunks for term in set(terms))
+    query = bm25.query_vector(question, len(chunks), frequencies)
+    for terms in chunks:
+        weights = bm25.weigh(terms, average)
+        found = sum(weight * weights.get(index, 0.0) for index, weight in query.items())
+        expected = 0.0
+        for term in question:
+            count = terms.count(term)
+            n = frequencies[term]
+            idf = math.log(1 + (len(chunks) - n + 0.5) / (n + 0.5))
+            expected += idf * count * 2.2 / (count + 1.2 * (1 - 0.75 + 0.75 * len(terms) / average)) if n else 0.0
+        assert found == pytest.approx(expected)
+
+
+def test_unknown_terms_make_no_query() -> None:
+    assert bm25.query_vector(["nowhere"], 100, {}) == {}
+
+
+def test_fusion_adds_reciprocal_ranks() -> None:
+    assert fuse([["a", "b"], ["b", "c"]]) == [
+        ("b", pytest.approx(1 / 62 + 1 / 61)),
+        ("a", pytest.approx(1 / 61)),
+        ("c", pytest.approx(1 / 62)),
+    ]
+    assert fuse([]) == []
+
+
+@given(st.lists(st.integers(), unique=True))
+def test_fusing_one_ranking_keeps_its_order(ranking: list[int]) -> None:
+    assert [item for item, _ in fuse([ranking])] == ranking

@@ -1,0 +1,69 @@
+"""Which deployment comes next."""
+
+from core.breaker import BreakerPolicy
+from core.clock import ManualClock
+from router.choice import Group, RetryBudget
+from router.deployment import Deployment, LaneName
+
+
+def _group(clock: ManualClock, *hosted: bool) -> Group:
+    policy = BreakerPolicy(failures_to_open=1, probe_after_s=5, successes_to_close=1)
+    deployments = [
+        Deployment(f"d{at}", "g", "m", LaneName.NATIVE, one, breaker=policy) for at, one in enumerate(hosted)
+    ]
+    return Group("g", deployments, clock)
+
+
+def _names(group: Group, *, allow_hosted: bool = True) -> list[str]:
+    names = []
+    for member, permit in group.in_turn(allow_hosted=allow_hosted):
+        names.append(member.deployment.name)
+        member.breaker.withdraw(permit)
+    return names
+
+
+def _fail(group: Group, at: int) -> None:
+    permit = group.members[at].breaker.acquire()
+    assert permit is not None
+    group.members[at].breaker.report(permit, ok=False)
+
+
+def test_healthy_ones_take_turns() -> None:
+    group = _group(ManualClock(), False, False, False)
+    assert [_names(group)[0] for _ in range(3)] == ["d1", "d2", "d0"]
+
+
+def test_a_resting_one_is_left_out_and_comes_back_as_the_first_once_its_rest_is_over() -> None:
+    clock = ManualClock()
+    group = _group(clock, False, False)
+    _fail(group, 0)
+    assert _names(group) == ["d1"]
+    assert group.retry_after_s(allow_hosted=True) == 0
+    clock.advance(5)
+    assert _names(group)[0] == "d0"
+
+
+def test_a_hosted_one_is_never_offered_where_it_is_not_allowed() -> None:
+    group = _group(ManualClock(), True, False)
+    assert _names(group, allow_hosted=False) == ["d1"]
+    assert _names(_group(ManualClock(), True), allow_hosted=False) == []
+
+
+def test_when_all_rest_the_shortest_rest_is_the_wait() -> None:
+    clock = ManualClock()
+    group = _group(clock, False, False)
+    _fail(group, 0)
+    clock.advance(2)
+    _fail(group, 1)
+    assert _names(group) == []
+    assert group.retry_after_s(allow_hosted=True) == 3
+
+
+def test_retries_stay_within_their_share() -> None:
+    budget = RetryBudget(share=0.2, reserve=2)
+    spent = 0
+    for _ in range(100):
+        budget.earn()
+        spent += budget.spend()
+    assert spent <= 2 + 100 * 0.2
+    assert spent >= 19

@@ -1,0 +1,114 @@
+"""The configuration: LiteLLM's form in, deployments out, complaints with file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from router.config import load
+from router.deployment import LaneName
+from router.errors import ConfigInvalid
+
+ROOT = Path(__file__).resolve().parents[3]
+LOCAL = {
+    "model_name": "tiny",
+    "litellm_params": {"model": "hosted_vllm/tiny", "api_base": "http://127.0.0.1:9/v1"},
+    "model_info": {"mode": "chat"},
+}
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "stoker.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_local_deployments_are_all_there_is() -> None:
+    config = load(None, [LOCAL])
+    (one,) = config.deployments
+    assert (one.name, one.group, one.model, one.lane, one.hosted) == ("tiny-1", "tiny", "tiny", LaneName.NATIVE, False)
+    assert one.deadlines.first_token_s == 60  # what `up` starts may run on a CPU
+
+
+def test_the_shipped_file_loads_without_the_key_and_the_fallback_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    config = load(ROOT / "stoker.yaml", [LOCAL])
+    assert [deployment.name for deployment in config.deployments] == ["tiny-1"]
+    assert config.disabled == {"hosted-fallback-1": "OPENAI_API_KEY is not set"}
+    assert not config.unsupported
+
+
+def test_the_shipped_file_loads_with_the_key_and_the_fallback_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    config = load(ROOT / "stoker.yaml", [LOCAL])
+    hosted = config.deployments[1]
+    assert (hosted.lane, hosted.hosted, hosted.provider) == (LaneName.LITELLM, True, "openai")
+    assert hosted.api_key == "sk-test"
+    assert "sk-test" not in repr(hosted)
+    assert hosted.breaker.probe_after_s == 30
+    assert config.fallbacks["tiny"] == ["hosted-fallback"]
+    assert config.fallbacks["hosted-fallback"] == []
+
+
+def test_a_key_that_has_no_effect_is_named_with_its_line(tmp_path: Path) -> None:
+    path = _file(tmp_path, "model_list: []\nrouter_settings:\n  num_retries: 1\n  enable_pre_call_checks: true\n")
+    config = load(path)
+    assert config.num_retries == 1
+    assert list(config.unsupported) == ["stoker.yaml:4: router_settings.enable_pre_call_checks"]
+
+
+def test_settings_reach_the_deployment(tmp_path: Path) -> None:
+    path = _file(
+        tmp_path,
+        """
+model_list:
+  - model_name: a
+    litellm_params: {model: hosted_vllm/x, api_base: "http://h:1/v1/", timeout: 7, stream_timeout: 3}
+  - model_name: a
+    litellm_params: {model: azure/y, api_base: "https://h", api_version: "v1", api_key: k}
+router_settings: {allowed_fails: 2, cooldown_time: 9}
+litellm_settings: {num_retries: 4}
+stoker: {deadlines: {first_token_s: 2, between_tokens_s: 1.5}}
+""",
+    )
+    config = load(path)
+    native, azure = config.deployments
+    assert (native.api_base, native.deadlines.total_s, native.deadlines.first_token_s) == ("http://h:1/v1", 7, 3)
+    assert (azure.model, azure.provider, dict(azure.parameters)) == ("azure/y", "azure", {"api_version": "v1"})
+    assert (azure.deadlines.first_token_s, azure.deadlines.between_tokens_s) == (2, 1.5)
+    assert (azure.breaker.failures_to_open, azure.breaker.probe_after_s) == (2, 9)
+    assert (native.name, azure.name, config.num_retries) == ("a-1", "a-2", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model_list: [", r"stoker.yaml:1: this is no YAML"),
+        ("- a\n", r"stoker.yaml:1: the file must hold a mapping"),
+        ("model_list:\n  - model_name: a\n", r"stoker.yaml:2: model_list.0.litellm_params: Field required"),
+        (
+            "model_list:\n- model_name: a\n  litellm_params:\n    model: hosted_vllm/x\n",
+            r"stoker.yaml:4: hosted_vllm/x needs `api_base`",
+        ),
+        (
+            "model_list:\n- model_name: a\n  litellm_params:\n    model: x\n    api_base: host:1\n",
+            r"`api_base` must begin with http",
+        ),
+        ("stoker:\n  deadlines:\n    frist_token_s: 1\n", r"stoker.yaml:3: stoker.deadlines.frist_token_s"),
+        ("stoker:\n  deadlines:\n    total_s: -1\n", r"stoker.yaml:3: stoker.deadlines.total_s: .*greater than 0"),
+        ("router_settings:\n  fallbacks:\n  - a: [b]\n", r"stoker.yaml:3: no `model_list` entry is called 'a'"),
+        ("router_settings:\n  default_fallbacks: [b]\n", r"stoker.yaml:2: no `model_list` entry is called 'b'"),
+        (
+            "model_list:\n- {model_name: a, litellm_params: {model: x}}\n"
+            "- {model_name: a, litellm_params: {model: y}, model_info: {mode: embedding}}\n",
+            r"stoker.yaml:3: 'a' mixes",
+        ),
+    ],
+)
+def test_a_mistake_names_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigInvalid, match=message):
+        load(_file(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid, match=r"absent.yaml: the file can't be read"):
+        load(tmp_path / "absent.yaml")
