@@ -1,5 +1,6 @@
 """The way to anything that speaks OpenAI's form: one aiohttp session, bytes forwarded as they are."""
 
+import io
 from typing import Any
 
 import aiohttp
@@ -118,7 +119,7 @@ class NativeStream:
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO:
-    """aiohttp writes bytes in one go, which for a large body would hold up every other request; a file goes in parts."""
+    """aiohttp writes bytes in one go, which for a large body holds up every other request; a file goes in parts."""
     return body if len(body) < _LARGE_BYTES else io.BytesIO(body)
 
 

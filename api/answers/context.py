@@ -6,6 +6,7 @@ and by the rank of their passage.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,10 +38,16 @@ def choose_excerpts(
     if not passages:
         return []
     wanted = set(analyze(question))
-    cut = [_Cut(rank, passage, wanted) for rank, passage in enumerate(passages)]
+    cut = [_Cut(rank, passage, question, wanted) for rank, passage in enumerate(passages)]
     shares = rarity([terms for piece in cut for terms in piece.terms], wanted)
     ranked = sorted(cut, key=lambda piece: piece.best(shares)[0], reverse=True)[:max_excerpts]
     return [piece.around_best(shares, max_characters // len(ranked)) for piece in ranked]
+
+
+def terms_beside(question: str, text: str) -> set[str]:
+    """The terms of a text, leaving out where it repeats the question word for word: that is no answer to it."""
+    words = [re.escape(word) for word in question.strip().rstrip("?").split()]
+    return set(analyze(re.sub(r"\s+".join(words), " ", text, flags=re.IGNORECASE) if words else text))
 
 
 def rarity(sentences: Sequence[set[str]], wanted: set[str]) -> dict[str, float]:
@@ -54,11 +61,11 @@ def rarity(sentences: Sequence[set[str]], wanted: set[str]) -> dict[str, float]:
 class _Cut:
     """One passage, cut into sentences, with the question's terms that each holds."""
 
-    def __init__(self, rank: int, passage: Passage, wanted: set[str]) -> None:
+    def __init__(self, rank: int, passage: Passage, question: str, wanted: set[str]) -> None:
         self._rank = rank
         self._passage = passage
         self._spans = list(spans(passage.text)) or [(0, len(passage.text))]
-        self.terms = [wanted.intersection(analyze(passage.text[start:end])) for start, end in self._spans]
+        self.terms = [wanted & terms_beside(question, passage.text[start:end]) for start, end in self._spans]
 
     def best(self, shares: dict[str, float]) -> tuple[float, int]:
         """Weight and index of the best sentence; its neighbours' terms count half."""

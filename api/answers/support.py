@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from api.answers.context import RANK_WEIGHT, Excerpt, rarity
+from api.answers.context import RANK_WEIGHT, Excerpt, rarity, terms_beside
 from api.answers.sentences import spans
 from retrieval.analyzer import analyze
 
@@ -32,7 +32,7 @@ class Sources:
         self._asked = set(analyze(question))
         self._question_numbers = _numbers(question)
         self._stretches = [
-            (support, set(analyze(support.quote))) for excerpt in excerpts for support in _stretches(excerpt)
+            (support, terms_beside(question, support.quote)) for excerpt in excerpts for support in _stretches(excerpt)
         ]
         self._shares = rarity([terms for _, terms in self._stretches], self._asked)
         self._ranks = {id(excerpt): rank for rank, excerpt in enumerate(excerpts)}

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -103,9 +104,10 @@ async def test_a_prompt_that_is_too_long_is_refused_with_the_limit(server: OpenA
 
 @pytest.mark.parametrize("field", ["top_k", "mock_response", "api_base"])
 async def test_a_field_that_no_provider_takes_is_refused_not_dropped(server: OpenAiServer, field: str) -> None:
+    call = chat(group="hosted")
     async with open_router(config(hosted(server))) as router:
         with pytest.raises(UpstreamRefused, match=field) as caught:
-            await router.open(chat(group="hosted", **{field: "x"}))
+            await router.open(replace(call, body={**call.body, field: "x"}))
     assert caught.value.error["param"] == field
     assert server.requests == 0
 

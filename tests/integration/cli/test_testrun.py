@@ -1,0 +1,50 @@
+"""`./stoker test` with steps of our own: what fails is named, and what is left running is found and ended."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cli.settings import ROOT
+
+_RUN = """
+import sys
+from cli import environments, testrun
+from cli.errors import CliError
+environments.Environment.ensure = lambda self: None
+testrun._GRACE_S = 0.3
+testrun._steps = lambda extent, arguments: [testrun.Step("a step", (sys.executable, "-c", arguments[0]))]
+try:
+    testrun.run_tests(testrun.Extent.FAST, sys.argv[1:])
+except CliError as error:
+    sys.exit(f"{error.message} / {error.remedy}")
+"""
+# A process that hides well: its own session, an empty environment, and a parent that has ended.
+_HIDING = (
+    "import subprocess; subprocess.Popen(['/bin/sh', '-c', 'sleep 987 & sleep 986'], env={}, start_new_session=True)"
+)
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", _RUN, code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_run_that_leaves_nothing_passes() -> None:
+    result = _run("import os; assert 'STOKER_TEST_RUN' in os.environ; assert 'STOKER_DATA_DIR' not in os.environ")
+    assert result.returncode == 0, result.stderr
+    assert "all passed, nothing left running" in result.stderr
+
+
+def test_a_failing_step_is_named_with_its_command() -> None:
+    result = _run("raise SystemExit(3)")
+    assert result.returncode == 1
+    assert "a step failed with code 3" in result.stderr
+
+
+@pytest.mark.parametrize("needle", ["sleep 987", "sleep 986"])
+def test_a_process_that_is_left_running_is_told_and_ended(needle: str) -> None:
+    result = _run(_HIDING)
+    assert result.returncode == 1
+    assert "left running" in result.stderr
+    assert needle in result.stderr
+    assert subprocess.run(["pgrep", "-f", needle], capture_output=True, check=False).returncode == 1
