@@ -183,19 +183,19 @@ def _model_server(draft: _Draft, engine: Engine, models: ModelFiles | None, pyth
                 timeout_s=120,
             ),
             port=port,
-            stop_s=10,
+            stop_s=50,  # it drains running requests for 45 s
             ready_s=3600 if settings.model else 900,
         )
     )
-    draft.deployments.append(_deployment(name, port, "chat"))
+    draft.deployments.append(_deployment(name, port, "chat", engine.value))
 
 
-def _deployment(name: str, port: int, mode: str) -> dict[str, object]:
+def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> dict[str, object]:
     """One entry of LiteLLM's model_list."""
     return {
         "model_name": name,
         "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": f"http://{_HOST}:{port}/v1"},
-        "model_info": {"mode": mode},
+        "model_info": {"mode": mode, "engine": engine},
     }
 
 

@@ -185,7 +185,7 @@ async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
 
 async def main() -> None:
     """The process."""
-    settings = RetrievalSettings()  # type: ignore[call-arg]  # read from the environment
+    settings = RetrievalSettings()
     configure_logs("worker", settings.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

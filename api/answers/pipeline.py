@@ -93,8 +93,8 @@ class Answerer:
         citations: list[Citation] = []
         async for sentence, support in self._generate(question, model, excerpts, sources, generation):
             citation = await self._cite(principal, question, support)
-            if citation is None:
-                continue
+            if citation is None or sentence.strip() in {earlier.strip() for earlier in said}:
+                continue  # small models repeat themselves
             said.append(sentence)
             yield Token(sentence)
             if citation not in citations:

@@ -26,13 +26,19 @@ class Support:
 
 
 class Sources:
-    """The excerpts that one question is answered from, cut into stretches: each sentence, and each two neighbours."""
+    """The excerpts that one question is answered from, cut into sentences, and into pairs of neighbours for quotes."""
 
     def __init__(self, question: str, excerpts: Sequence[Excerpt]) -> None:
         self._asked = set(analyze(question))
         self._question_numbers = _numbers(question)
-        self._stretches = [
-            (support, terms_beside(question, support.quote)) for excerpt in excerpts for support in _stretches(excerpt)
+        self._sentences = [
+            (support, terms_beside(question, support.quote)) for excerpt in excerpts for support in _sentences(excerpt)
+        ]
+        self._stretches = self._sentences + [
+            (joined, terms_beside(question, joined.quote))
+            for (first, _), (second, _) in pairwise(self._sentences)
+            if first.excerpt is second.excerpt
+            for joined in [Support(first.excerpt, first.start, second.end)]
         ]
         self._shares = rarity([terms for _, terms in self._stretches], self._asked)
         self._ranks = {id(excerpt): rank for rank, excerpt in enumerate(excerpts)}
@@ -41,9 +47,9 @@ class Sources:
     def find_support(self, sentence: str, min_coverage: float) -> Support | None:
         """The stretch that supports a sentence; None where there is none.
 
-        Supported means: one stretch holds every number of the sentence, every term that the question did not bring, and
-        at least `min_coverage` (0 to 1) of all its terms; that stretch shares words with the one that fits the question
-        best, so that it is about what was asked; and the sentence says something that the question does not.
+        Supported means: one source sentence holds every number of it, every term that the question did not bring, and at
+        least `min_coverage` (0 to 1) of all its terms; that source sentence is part of the stretch that fits the question
+        best, so that it is about what was asked; and something is said that the question does not say.
         """
         said = set(analyze(sentence))
         new = said - self._asked
@@ -52,7 +58,7 @@ class Sources:
         numbers = _numbers(sentence) - self._question_numbers
         fitting = [
             (support, terms)
-            for support, terms in self._stretches
+            for support, terms in self._sentences
             if new <= terms
             and len(said & terms) >= min_coverage * len(said)
             and self._touches_best(support)
@@ -84,12 +90,9 @@ class Sources:
         return sum(self._shares[term] for term in self._asked & terms)
 
 
-def _stretches(excerpt: Excerpt) -> Iterator[Support]:
-    found = [(excerpt.start + start, excerpt.start + end) for start, end in spans(excerpt.text)]
-    for start, end in found:
-        yield Support(excerpt, start, end)
-    for first, second in pairwise(found):
-        yield Support(excerpt, first[0], second[1])
+def _sentences(excerpt: Excerpt) -> Iterator[Support]:
+    for start, end in spans(excerpt.text):
+        yield Support(excerpt, excerpt.start + start, excerpt.start + end)
 
 
 def _numbers(text: str) -> set[str]:

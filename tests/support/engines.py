@@ -62,17 +62,6 @@ def start_embeddings(log_dir: Path, *flags: str, ready_s: float = 180) -> Iterat
 
 
 @contextmanager
-def start_vllm(log_dir: Path, *flags: str, ready_s: float = 600) -> Iterator[Engine]:
-    """vLLM's CPU build with its default model; ready means that it has generated a token."""
-    models = prepare_models()
-    flags = ("--engine", "vllm-cpu", *flags)
-    with _server(
-        "inference.vllm", models["llm"], models["llm_name"], log_dir, flags, _generates, ready_s, end_s=60
-    ) as engine:
-        yield engine
-
-
-@contextmanager
 def _server(
     module: str,
     model: str,
@@ -122,12 +111,6 @@ def _end(process: "subprocess.Popen[bytes]", end_s: float) -> None:
 
 def _answers_health(url: str, _model: str) -> bool:
     return _fetch(urllib.request.Request(f"{url}/health"), 5)
-
-
-def _generates(url: str, model: str) -> bool:
-    body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
-    headers = {"content-type": "application/json"}
-    return _fetch(urllib.request.Request(f"{url}/v1/completions", body, headers), 120)
 
 
 def _fetch(request: urllib.request.Request, timeout_s: float) -> bool:

@@ -101,13 +101,14 @@ def test_an_over_long_prompt_is_400_with_the_limit_named(stack: Stack) -> None:
     answer = chat(stack, messages=[{"role": "user", "content": "word " * 6000}])
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
-    assert "2048" in error["message"]
+    assert "4096" in error["message"]
     assert set(error) == {"message", "type", "param", "code"}
 
 
 def test_a_client_that_leaves_cancels_the_generation(stack: Stack) -> None:
+    port = stack.process("vllm")["port"]
+
     def running() -> float:
-        port = stack.process("vllm")["port"]
         lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running"))
 

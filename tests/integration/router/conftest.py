@@ -1,11 +1,12 @@
 """Servers that routers are tested against."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.engines import Engine, start_vllm
+from tests.support.engines import Engine
 from tests.support.openai_server import OpenAiServer, openai_server
+from tests.support.stack import Stack
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ async def other() -> AsyncIterator[OpenAiServer]:
 
 
 @pytest.fixture(scope="session")
-def vllm_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A real vLLM of this folder's own."""
-    with start_vllm(tmp_path_factory.mktemp("vllm")) as engine:
-        yield engine
+def vllm_engine(stack: Stack) -> Engine:
+    """The real vLLM of the whole stack."""
+    process = stack.process("vllm")
+    log = stack.data_dir / "logs" / "vllm.log"
+    return Engine(f"http://127.0.0.1:{process['port']}", "smollm2-135m", process["pid"], log)

@@ -98,9 +98,7 @@ def test_writers_at_once_lose_no_update_on_sqlite(tmp_path: Path) -> None:
 
     async def run() -> str:
         databases = [Database(url, 30.0) for _ in range(4)]
-        await databases[0].write(
-            lambda c: c.execute(insert(tenants).values(id="t", name="0", created_at=0.0))
-        )
+        await databases[0].write(lambda c: c.execute(insert(tenants).values(id="t", name="0", created_at=0.0)))
 
         async def raise_by_one(connection: AsyncConnection) -> None:
             name = (await connection.execute(select(tenants.c.name))).scalar_one()
