@@ -47,9 +47,9 @@ class Sources:
     def find_support(self, sentence: str, min_coverage: float) -> Support | None:
         """The stretch that supports a sentence; None where there is none.
 
-        Supported means: one source sentence holds every number of it, every term that the question did not bring, and at
-        least `min_coverage` (0 to 1) of all its terms; that source sentence is part of the stretch that fits the question
-        best, so that it is about what was asked; and something is said that the question does not say.
+        Supported means: one source sentence holds every number of it, every term that the question did not bring, and
+        at least `min_coverage` (0 to 1) of all its terms; that source sentence is part of the stretch that fits the
+        question best, so that it is about what was asked; and something is said that the question does not say.
         """
         said = set(analyze(sentence))
         new = said - self._asked
