@@ -60,7 +60,7 @@ class Stack:
         return answer.text
 
     def process(self, name: str) -> dict[str, Any]:
-        """What `status --json` says of one process; the command fails while the stack is not whole, and still says it."""
+        """What `status --json` says of one process; the command fails while a part is away, but still says it."""
         status = self.cli("status", "--json")
         found = [process for process in json.loads(status.stdout)["processes"] if process["name"] == name]
         assert len(found) == 1, status.stdout + status.stderr
