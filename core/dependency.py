@@ -77,9 +77,14 @@ class Dependency:
                 self.name, f"{self.name} has been failing and is being rested", self._breaker.retry_after_s()
             )
         limit_s = self._deadline_s if deadline_s is None else deadline_s
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task is not None else 0
         try:
             async with asyncio.timeout(limit_s) as scope:
                 result = await work()
+            if task is not None and task.cancelling() > cancels:
+                # A library swallowed the cancel (redis-py 8.1 does at times): its caller must end all the same.
+                raise asyncio.CancelledError
         except TimeoutError as error:
             self._breaker.report(permit, ok=False)
             if scope.expired():

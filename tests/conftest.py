@@ -1,6 +1,6 @@
 """Fixtures that several folders share: the two stacks, and the folder of real documents."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +43,35 @@ def documents() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real documents is not here: ../shared/data/documents")
     return folder
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Keeps a measured figure, to be printed at the end of the run."""
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {text}"
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        for line in sorted(lines):
+            terminalreporter.line(line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes run the tests: one has the stacks, the other all servers of its own."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = "stacks" if {"stack", "plain_stack", "vllm_engine"} & set(fixtures) else "servers"
+        if "tests/unit" in item.nodeid:
+            group = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))

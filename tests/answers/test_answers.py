@@ -1,5 +1,6 @@
 """How good the answers of the tiny default model are, over the project's own documentation."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ def ask_all(stack: Stack, questions: list[Asked]) -> list[dict[str, Any]]:
         return list(pool.map(ask, questions))
 
 
-def score(stack: Stack, half: str) -> tuple[int, int, int]:
-    """Right, generated (not quoted) and right among the generated, for one half; prints what was measured."""
+def score(stack: Stack, half: str, figure: Callable[[str], None]) -> tuple[int, int, int]:
+    """Right, all, and generated (not quoted), for one half."""
     questions = read_questions(FOLDER / f"questions_{half}.jsonl")
     answers = ask_all(stack, questions)
     keys = {(c["document_id"], c["document_version"]) for said in answers for c in said["citations"]}
@@ -40,8 +41,8 @@ def score(stack: Stack, half: str) -> tuple[int, int, int]:
     generated = [not said["degraded"] for said in answers]
     good = sum(a and b for a, b in zip(right, generated, strict=True))
     low, high = wilson(sum(right), len(questions))
-    print(
-        f"\n{half}: {sum(right)} of {len(questions)} right = {sum(right) / len(questions):.1%} "
+    figure(
+        f"{half}: {sum(right)} of {len(questions)} right = {sum(right) / len(questions):.1%} "
         f"(95 % interval {low:.1%} to {high:.1%}); {sum(generated)} generated, {good} of them right; "
         f"the others quoted from the sources"
     )
@@ -51,8 +52,10 @@ def score(stack: Stack, half: str) -> tuple[int, int, int]:
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("half", ["tuning", "heldout"])
-def test_most_answers_hold_the_fact_and_a_quote_that_verifies(stack: Stack, half: str) -> None:
-    right, total, generated = score(stack, half)
+def test_most_answers_hold_the_fact_and_a_quote_that_verifies(
+    stack: Stack, half: str, figure: Callable[[str], None]
+) -> None:
+    right, total, generated = score(stack, half, figure)
     assert right / total >= FLOOR
     assert generated > 0, "the model never answered by itself"
 

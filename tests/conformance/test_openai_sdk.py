@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ def seen(stack: Stack) -> dict[str, Any]:
     return dict(json.loads(ran.stdout))
 
 
-def test_it_lists_the_models(seen: dict[str, Any]) -> None:
+def test_it_lists_the_models(seen: dict[str, Any], figure: Callable[[str], None]) -> None:
     assert seen["models"] == ["all-minilm-l6-v2", "smollm2-135m"]
-    print(f"\nopenai {seen['sdk']}")
+    figure(f"openai {seen['sdk']}")
 
 
 def test_it_chats_whole_and_streamed_to_the_same_end(seen: dict[str, Any]) -> None:

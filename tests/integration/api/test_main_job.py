@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ def ask(stack: Stack, collection: str, question: str, **fields: Any) -> dict[str
     return said
 
 
-def test_the_projects_own_documentation_answers_which_port(stack: Stack) -> None:
+def test_the_projects_own_documentation_answers_which_port(stack: Stack, figure: Callable[[str], None]) -> None:
     said = ask(stack, "demo", "Which port does the gateway listen on?")
     assert "8080" in said["answer"]
     assert any("8080" in citation["quote"] for citation in said["citations"])
-    print(f"\nanswer: {said['answer']!r} degraded={said['degraded']}")
+    figure(f"answered {said['answer']!r}, degraded: {said['degraded']}")
 
 
 def test_the_command_line_answers_with_sources(stack: Stack) -> None:

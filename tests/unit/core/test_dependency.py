@@ -1,6 +1,7 @@
 """The helper that every outbound call goes through."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -85,3 +86,26 @@ async def test_a_timeout_raised_inside_counts_as_away_not_as_our_deadline() -> N
 
     with pytest.raises(DependencyUnavailable, match="part timed out"):
         await Dependency("part", 1.0).call(their_timeout)
+
+
+async def test_a_cancel_that_the_library_swallowed_still_ends_the_caller() -> None:
+    """redis-py 8.1 can return normally from a command that was cancelled; a loop around it would never end."""
+    dependency = Dependency("part", 5.0)
+    started = asyncio.Event()
+
+    async def swallow() -> str:
+        started.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return "as if nothing had happened"
+
+    task = asyncio.create_task(dependency.call(swallow))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await dependency.call(swallow_nothing) == "an answer"
+
+
+async def swallow_nothing() -> str:
+    return "an answer"
