@@ -87,6 +87,8 @@ class VectorIndex:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._uri = uri
         self._client = AsyncMilvusClient(uri=uri, timeout=deadline_s, dedicated=True)
+        self._connecting = asyncio.Lock()  # two first calls at once would each open a channel, and lose one
+        self._connected = False
         self._dependency = Dependency("milvus", deadline_s, (OSError,))
         self._flush_rows = flush_rows
         self._unflushed: dict[str, int] = {}
@@ -190,6 +192,7 @@ class VectorIndex:
 
         async def run() -> T:
             try:
+                await self._connect()
                 return await work()
             except MilvusException as error:
                 raise _MilvusAway(str(error)) if error.code in _AWAY else IndexRefused(str(error)) from error
@@ -197,6 +200,12 @@ class VectorIndex:
                 raise _MilvusAway(str(error)) if error.code() in _AWAY else IndexRefused(str(error)) from error
 
         return await self._dependency.call(run, deadline_s)
+
+    async def _connect(self) -> None:
+        async with self._connecting:
+            if not self._connected:
+                await self._client.__aenter__()  # the public way to say "connect now"
+                self._connected = True
 
 
 def _create(uri: str, collection_id: str, dimensions: int) -> None:
