@@ -65,14 +65,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
         for line in sorted(lines):
             terminalreporter.line(line)
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes run the tests: one has the stacks, the other all servers of its own."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = "stacks" if {"stack", "plain_stack", "vllm_engine"} & set(fixtures) else "servers"
-        if "tests/unit" in item.nodeid:
-            group = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
