@@ -147,7 +147,12 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if meaning is None and status == 500:
         _log.error("unexpected error", request_id=record_of(request).request_id, exc_info=error)
     elif meaning is not None and meaning.level >= logging.WARNING:
-        _log.log(meaning.level, "refused", request_id=record_of(request).request_id, reason=str(error))
+        _log.log(
+            meaning.level,
+            "refused",
+            request_id=record_of(request).request_id,
+            reason=getattr(error, "reason", str(error)),
+        )
     return JSONResponse(body, status, headers)
 
 

@@ -85,7 +85,14 @@ class SpaceMismatch(RetrievalError):
 
 
 class IndexRefused(RetrievalError):
-    """Milvus refused a call; a bug of ours or a limit of the server, never the caller's words."""
+    """Milvus refused a call; a bug of ours or a limit of the server, never the caller's words.
+
+    Its own text is for the log: it is the cause of this error.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("The vector index refused this call; the log holds its reason.")
+        self.reason = str(cause)
 
 
 class LeaseLost(RetrievalError):

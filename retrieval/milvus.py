@@ -23,6 +23,7 @@ from retrieval.expression import METADATA_FIELD, of_revisions
 T = TypeVar("T")
 
 _NO_PAGE = -1
+_NOT_LOADED = 101
 _COLLECTION_MISSING = 100
 _AWAY = {
     grpc.StatusCode.UNAVAILABLE,
@@ -168,8 +169,8 @@ class VectorIndex:
     async def _search(
         self, collection_id: str, field: str, vector: Any, expression: str, limit: int, params: dict[str, Any]
     ) -> list[Hit]:
-        found = await self._call(
-            lambda: self._client.search(
+        async def search() -> Any:
+            return await self._client.search(
                 collection_id,
                 data=[vector],
                 anns_field=field,
@@ -179,7 +180,18 @@ class VectorIndex:
                 search_params=params,
                 retry_times=0,
             )
-        )
+
+        async def search_loaded() -> Any:
+            try:
+                return await search()
+            except MilvusException as error:
+                if error.code != _NOT_LOADED:
+                    raise
+            # Milvus Lite forgets at each start which collections were loaded.
+            await self._client.load_collection(collection_id, retry_times=0)
+            return await search()
+
+        found = await self._call(search_loaded)
         return [_as_hit(item) for item in found[0]]
 
     async def _call(self, work: Callable[[], Awaitable[T]], deadline_s: float | None = None) -> T:
@@ -195,9 +207,9 @@ class VectorIndex:
                 await self._connect()
                 return await work()
             except MilvusException as error:
-                raise _MilvusAway(str(error)) if error.code in _AWAY else IndexRefused(str(error)) from error
+                raise _MilvusAway(str(error)) if error.code in _AWAY else IndexRefused(error) from error
             except grpc.RpcError as error:
-                raise _MilvusAway(str(error)) if error.code() in _AWAY else IndexRefused(str(error)) from error
+                raise _MilvusAway(str(error)) if error.code() in _AWAY else IndexRefused(error) from error
 
         return await self._dependency.call(run, deadline_s)
 
