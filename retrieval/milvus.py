@@ -35,7 +35,7 @@ _SHOWN = ["id", "revision_id", "document_id", "filename", "start", "end", "page"
 _DELETED_AT_ONCE = 100  # revisions in one expression
 
 
-class _MilvusAway(OSError):
+class MilvusAway(OSError):
     """What pymilvus raised means that the server is away, not that it refused."""
 
 
@@ -207,9 +207,9 @@ class VectorIndex:
                 await self._connect()
                 return await work()
             except MilvusException as error:
-                raise _MilvusAway(str(error)) if error.code in _AWAY else IndexRefused(error) from error
+                raise MilvusAway(str(error)) if error.code in _AWAY else IndexRefused(error) from error
             except grpc.RpcError as error:
-                raise _MilvusAway(str(error)) if error.code() in _AWAY else IndexRefused(error) from error
+                raise MilvusAway(str(error)) if error.code() in _AWAY else IndexRefused(error) from error
 
         return await self._dependency.call(run, deadline_s)
 

@@ -26,7 +26,7 @@ def ask_all(stack: Stack, questions: list[Asked]) -> list[dict[str, Any]]:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         return list(pool.map(ask, questions))
 
 
