@@ -95,7 +95,7 @@ class Worker:
         except Exception as error:
             known = isinstance(error, DependencyError | RetrievalError)
             reason = str(error) if known else "Ingestion failed unexpectedly; the worker's log has the details."
-            log.error("attempt failed", reason=str(error), exc_info=not known)
+            log.error("attempt failed", reason=getattr(error, "reason", str(error)), exc_info=not known)
             status = await self._retry(lease, reason)
         finally:
             beat.cancel()
