@@ -32,16 +32,22 @@ class Command:
     environment: dict[str, str]
 
 
-def command(settings: VllmSettings, own_window: int | None, environment: Mapping[str, str]) -> Command:
+def command(
+    settings: VllmSettings,
+    own_window: int | None,
+    environment: Mapping[str, str],
+    cpu_flags: frozenset[str] = frozenset(),
+) -> Command:
     """Turn settings into a command.
 
     Args:
         settings: what is wanted.
         own_window: tokens that the model itself was made for; None where its folder doesn't say.
         environment: the environment to build on; what it sets already is kept.
+        cpu_flags: what the processor can do, as /proc/cpuinfo names it.
     """
     arguments = ["-m", "vllm.entrypoints.openai.api_server"]
-    for flag, value in _flags(settings, own_window).items():
+    for flag, value in _flags(settings, own_window, cpu_flags).items():
         if value is True:
             arguments.append(flag)
         elif value is not None and value is not False:
@@ -59,7 +65,23 @@ def window_of(model: str) -> int | None:
     return window if isinstance(window, int) else None
 
 
-def _flags(settings: VllmSettings, own_window: int | None) -> dict[str, str | int | float | bool | None]:
+def cpu_flags() -> frozenset[str]:
+    """What this machine's processor can do; empty where the kernel doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+
+
+def _cpu_dtype(flags: frozenset[str]) -> str:
+    """bfloat16 where the processor computes in it; elsewhere it is emulated, and several times slower than float32."""
+    return "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
+
+
+def _flags(
+    settings: VllmSettings, own_window: int | None, cpu: frozenset[str]
+) -> dict[str, str | int | float | bool | None]:
     on_cpu = settings.engine == "vllm-cpu"
     cpu_window = min(CPU_MAX_MODEL_LEN, own_window or CPU_MAX_MODEL_LEN)
     eager = on_cpu if settings.enforce_eager is None else settings.enforce_eager
@@ -68,7 +90,7 @@ def _flags(settings: VllmSettings, own_window: int | None) -> dict[str, str | in
         "--served-model-name": settings.served_model_name,
         "--host": settings.host,
         "--port": settings.port,
-        "--dtype": "bfloat16" if on_cpu and settings.dtype == "auto" else settings.dtype,
+        "--dtype": _cpu_dtype(cpu) if on_cpu and settings.dtype == "auto" else settings.dtype,
         "--max-model-len": settings.max_model_len or (cpu_window if on_cpu else None),
         "--max-num-seqs": settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else None),
         "--enforce-eager": eager,
@@ -91,7 +113,7 @@ def _environment(settings: VllmSettings) -> dict[str, str]:
 
 def main() -> None:
     settings = VllmSettings(_cli_parse_args=True)
-    wanted = command(settings, window_of(settings.model), os.environ)
+    wanted = command(settings, window_of(settings.model), os.environ, cpu_flags())
     # `exec`: signals reach vLLM itself, and the supervisor's child is the server.
     os.execve(sys.executable, [sys.executable, *wanted.arguments], wanted.environment)  # noqa: S606
 

