@@ -54,7 +54,9 @@ def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, 
         models: the default models; None when nothing runs on the inference side.
     """
     draft = _Draft(settings, taken={settings.port})
-    needs = [*_valkey(draft), *_milvus(draft), *_embeddings(draft, models, inference_python)]
+    needs = ["migrate", *_valkey(draft), *_milvus(draft)]
+    # Nothing waits for the model servers: gateway and worker know how to do without them.
+    _embeddings(draft, models, inference_python)
     _model_server(draft, engine, models, inference_python)
     draft.shared |= {
         "STOKER_DATA_DIR": str(settings.data_dir),
@@ -69,14 +71,14 @@ def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, 
     api = [sys.executable, "-m"]
     draft.parts += [
         Part("migrate", [*api, "storage.migrate"], Probe("exit"), ready_s=120),
-        Part("worker", [*api, "retrieval.worker"], Probe("log", text='"ready"'), needs=["migrate", *needs], stop_s=15),
+        Part("worker", [*api, "retrieval.worker"], Probe("log", text='"ready"'), needs=needs, stop_s=15),
         Part("keeper", [*api, "api.keeper"], Probe("log", text='"ready"'), needs=["migrate"]),
         Part(
             "gateway",
             [*api, "api"],
-            Probe("http", port=settings.port, path="/health/ready"),
+            Probe("http", port=settings.port, path="/health/live"),
             {"STOKER_HOST": _HOST, "STOKER_PORT": str(settings.port), "STOKER_WORKERS": str(settings.workers)},
-            needs=["migrate", *needs],
+            needs=needs,
             port=settings.port,
             stop_s=10,
         ),
@@ -139,11 +141,11 @@ def _milvus(draft: _Draft) -> list[str]:
     return ["milvus"]
 
 
-def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> list[str]:
+def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> None:
     settings = draft.settings
     if settings.embedding_url is not None:
         draft.shared["STOKER_EMBEDDING_URL"] = settings.embedding_url
-        return []
+        return
     model = settings.embedding_model or _required(models).embedding
     name = _served_name(settings.embedding_model) if settings.embedding_model else _required(models).embedding_name
     port = draft.port(8081)
@@ -159,11 +161,9 @@ def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> list[
     )
     draft.shared["STOKER_EMBEDDING_URL"] = f"http://{_HOST}:{port}"
     draft.deployments.append(_deployment(name, port, "embedding"))
-    return ["embeddings"]
 
 
 def _model_server(draft: _Draft, engine: Engine, models: ModelFiles | None, python: Path) -> None:
-    """The vLLM server. Nothing waits for it: the gateway knows how to do without a model."""
     if engine is Engine.NONE:
         return
     settings = draft.settings

@@ -4,10 +4,13 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from enum import StrEnum
+from tempfile import TemporaryFile
 
 from cli import environments
 from cli.console import err, short_time
@@ -36,7 +39,7 @@ class Step:
 
 
 def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
-    """Run everything, stopping at the first step that fails.
+    """Run everything, stopping at the first that fails; tests of different parts run side by side.
 
     Raises: CliError: a step failed, or processes were left running.
     """
@@ -47,8 +50,8 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
     run_id = secrets.token_hex(8)
     adopt_orphans()
     try:
-        for step in _steps(extent, arguments):
-            _run(step, run_id)
+        for steps in _plan(extent, arguments):
+            _run(steps, run_id)
     except KeyboardInterrupt:
         raise CliError("the run was interrupted", "run it again") from None
     finally:
@@ -61,41 +64,98 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
     err.print(f"[green]all passed, nothing left running[/green] ({short_time(time.monotonic() - started_s)})")
 
 
-def _steps(extent: Extent, arguments: Sequence[str]) -> list[Step]:
+# Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
+_SLOW = ("tests/answers", "tests/conformance", "tests/faults", "tests/integration/api")
+_RETRIEVAL = ("tests/integration/retrieval",)
+
+
+def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
+    """Steps that run one after the other; those of one list run side by side."""
     binaries = environments.TEST.folder / "bin"
     python = str(environments.TEST.python)
-    selection = ("-m", extent.value) if extent.value else ()
+    pytest = (python, "-m", "pytest", *(("-m", extent.value) if extent.value else ()))
+    static = [
+        [Step("ruff check", (str(binaries / "ruff"), "check", "."))],
+        [Step("ruff format", (str(binaries / "ruff"), "format", "--check", "."))],
+        [Step("mypy", (python, "-m", "mypy"))],
+        [Step("import-linter", (str(binaries / "lint-imports"),))],
+    ]
+    if arguments:  # somebody looks at something special
+        return [*static, [Step("pytest", (*pytest, *arguments))]]
+    others = [f"--ignore={folder}" for folder in (*_SLOW, *_RETRIEVAL)]
     return [
-        Step("ruff check", (str(binaries / "ruff"), "check", ".")),
-        Step("ruff format", (str(binaries / "ruff"), "format", "--check", ".")),
-        Step("mypy", (python, "-m", "mypy")),
-        Step("import-linter", (str(binaries / "lint-imports"),)),
-        Step("pytest", (python, "-m", "pytest", *selection, *arguments)),
+        *static,
+        [
+            Step("tests of whole stacks", (*pytest, *_SLOW)),
+            Step("tests of retrieval", (*pytest, *_RETRIEVAL)),
+            Step("all other tests", (*pytest, *others)),
+        ],
     ]
 
 
-def _run(step: Step, run_id: str) -> None:
-    err.print(f"[bold]{step.name}[/bold]")
-    started_s = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), _MARKER: run_id}
-    # Tests must see only the settings they make themselves.
+def _run(steps: Sequence[Step], run_id: str) -> None:
+    """Run steps side by side; what the first prints is seen at once, what the others print when all have ended.
+
+    Raises: CliError: some failed.
+    """
+    # Tests must see only the settings they make themselves, and Python may keep what it compiled.
     environment = {
-        name: value for name, value in environment.items() if not name.startswith("STOKER_") or name == _MARKER
-    }
-    process = subprocess.Popen(step.command, cwd=ROOT, env=environment)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)  # the terminal has sent it already; a `kill` has not
-        process.wait()
-        raise
-    seconds = short_time(time.monotonic() - started_s)
-    if code != 0:
-        err.print(f"[red]{step.name} failed[/red] after {seconds}")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("STOKER_") and name != "PYTHONDONTWRITEBYTECODE"
+    } | {"PYTHONPATH": str(ROOT), _MARKER: run_id}
+    with ExitStack() as files:
+        outputs = [files.enter_context(TemporaryFile()) for _ in steps[1:]]
+        running = [
+            _Running(step, subprocess.Popen(step.command, cwd=ROOT, env=environment, stdout=output, stderr=output))
+            for step, output in zip(steps, [None, *outputs], strict=True)
+        ]
+        err.print(f"[bold]{steps[0].name}[/bold]")
+        try:
+            while sum(one.look() for one in running):  # not any(): each takes its own time
+                time.sleep(0.02)
+        except KeyboardInterrupt:
+            for one in running:
+                one.process.send_signal(signal.SIGINT)  # the terminal has sent it already; a `kill` has not
+            for one in running:
+                one.process.wait()
+            raise
+        running[0].tell()
+        for one, output in zip(running[1:], outputs, strict=True):
+            err.print(f"[bold]{one.step.name}[/bold]")
+            output.seek(0)
+            sys.stdout.write(output.read().decode(errors="replace"))
+            sys.stdout.flush()
+            one.tell()
+    failed = [one.step for one in running if one.process.returncode != 0]
+    if failed:
         raise CliError(
-            f"{step.name} failed with code {code}", f"mend what it names above; alone: {' '.join(step.command)}"
+            f"{' and '.join(step.name for step in failed)} failed",
+            f"mend what is named above; alone: {' '.join(failed[0].command)}",
         )
-    err.print(f"[dim]{step.name}: {seconds}[/dim]")
+
+
+@dataclass(slots=True)
+class _Running:
+    """A step under way."""
+
+    step: Step
+    process: "subprocess.Popen[bytes]"
+    started_s: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+    def look(self) -> bool:
+        """Whether it still runs."""
+        if self.seconds == 0.0 and self.process.poll() is not None:
+            self.seconds = time.monotonic() - self.started_s
+        return self.process.returncode is None
+
+    def tell(self) -> None:
+        if self.process.returncode == 0:
+            err.print(f"[dim]{self.step.name}: {short_time(self.seconds)}[/dim]")
+        else:
+            code = self.process.returncode
+            err.print(f"[red]{self.step.name} failed[/red] with code {code} after {short_time(self.seconds)}")
 
 
 def _left_over(run_id: str) -> list[str]:

@@ -103,9 +103,11 @@ class VectorIndex:
         await self._call(lambda: self._client.list_collections(retry_times=0))
 
     async def ensure(self, collection_id: str, dimensions: int, deadline_s: float | None = None) -> None:
-        """Make the collection unless it is there; safe to call twice at once."""
+        """Make the collection unless it is there, and finish one half made; safe to call twice at once."""
         if await self._call(lambda: self._client.has_collection(collection_id, retry_times=0)):
-            return
+            indexed = await self._call(lambda: self._client.list_indexes(collection_id, retry_times=0))
+            if _INDEXES.keys() <= set(indexed):
+                return
         # The async client waits for an index with a call that Milvus Lite lacks, so the blocking one creates.
         await self._call(lambda: asyncio.to_thread(_create, self._uri, collection_id, dimensions), deadline_s)
 
@@ -223,14 +225,30 @@ class VectorIndex:
 def _create(uri: str, collection_id: str, dimensions: int) -> None:
     client = MilvusClient(uri=uri, dedicated=True)
     try:
-        client.create_collection(
-            collection_id, schema=_schema(dimensions), index_params=_indexes(), consistency_level="Strong"
+        # Each step may have been done by another worker, now or before it was killed.
+        _unless(
+            lambda: client.has_collection(collection_id),
+            lambda: client.create_collection(collection_id, schema=_schema(dimensions), consistency_level="Strong"),
         )
-    except MilvusException:
-        if not client.has_collection(collection_id):  # another worker was faster
-            raise
+        for field in _INDEXES:
+            _unless(
+                lambda: field in client.list_indexes(collection_id),  # noqa: B023
+                # By default the client sleeps half a second for an index to be built: there are no rows yet.
+                lambda: client.create_index(collection_id, _index(field), sync=False),  # noqa: B023
+            )
+        client.load_collection(collection_id)
     finally:
         client.close()
+
+
+def _unless(done: Callable[[], bool], do: Callable[[], object]) -> None:
+    if done():
+        return
+    try:
+        do()
+    except MilvusException:
+        if not done():
+            raise
 
 
 def _schema(dimensions: int) -> Any:
@@ -249,11 +267,16 @@ def _schema(dimensions: int) -> Any:
     return schema
 
 
-def _indexes() -> Any:
-    indexes = MilvusClient.prepare_index_params()
-    indexes.add_index("dense", index_type="HNSW", metric_type="COSINE", params={"M": 16, "efConstruction": 200})
-    indexes.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
-    return indexes
+_INDEXES: dict[str, dict[str, Any]] = {
+    "dense": {"index_type": "HNSW", "metric_type": "COSINE", "params": {"M": 16, "efConstruction": 200}},
+    "sparse": {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"},
+}
+
+
+def _index(field: str) -> Any:
+    index = MilvusClient.prepare_index_params()
+    index.add_index(field, **_INDEXES[field])
+    return index
 
 
 def _as_entity(row: Row) -> dict[str, Any]:

@@ -24,7 +24,12 @@ def plain_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         f"      api_base: http://127.0.0.1:{free_port()}/v1\n"
     )
     flags = ("--engine", "none", "--no-demo", "--config", str(config), "--workers", "2")
-    settings = {"STOKER_CORS_ORIGINS": "https://allowed.example", "STOKER_LEASE_S": "4"}
+    settings = {
+        "STOKER_CORS_ORIGINS": "https://allowed.example",
+        "STOKER_LEASE_S": "4",
+        "STOKER_SEARCH_DEADLINE_S": "2.5",  # tests wait for it
+        "STOKER_EMBEDDING_DEADLINE_S": "2.5",
+    }
     with start_stack(folder / "data", *flags, env=settings) as stack:
         yield stack
 

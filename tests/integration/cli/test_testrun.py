@@ -13,7 +13,9 @@ from cli import environments, testrun
 from cli.errors import CliError
 environments.Environment.ensure = lambda self: None
 testrun._GRACE_S = 0.3
-testrun._steps = lambda extent, arguments: [testrun.Step("a step", (sys.executable, "-c", arguments[0]))]
+testrun._plan = lambda extent, arguments: [
+    [testrun.Step(f"step {at}", (sys.executable, "-c", code)) for at, code in enumerate(arguments)]
+]
 try:
     testrun.run_tests(testrun.Extent.FAST, sys.argv[1:])
 except CliError as error:
@@ -25,8 +27,10 @@ _HIDING = (
 )
 
 
-def _run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", _RUN, code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+def _run(*side_by_side: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _RUN, *side_by_side], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
 
 
 def test_a_run_that_leaves_nothing_passes() -> None:
@@ -35,10 +39,15 @@ def test_a_run_that_leaves_nothing_passes() -> None:
     assert "all passed, nothing left running" in result.stderr
 
 
-def test_a_failing_step_is_named_with_its_command() -> None:
-    result = _run("raise SystemExit(3)")
+@pytest.mark.parametrize(("at", "name"), [(0, "step 0"), (1, "step 1")])
+def test_a_failing_step_is_named_with_its_command_and_the_other_runs_to_its_end(at: int, name: str) -> None:
+    steps = ["import time; time.sleep(0.3); print('came', 'through')"]
+    steps.insert(at, "raise SystemExit(3)")
+    result = _run(*steps)
     assert result.returncode == 1
-    assert "a step failed with code 3" in result.stderr
+    assert f"{name} failed with code 3" in result.stderr
+    assert "raise SystemExit(3)" in result.stderr
+    assert "came through" in result.stdout
 
 
 @pytest.mark.parametrize("needle", ["sleep 987", "sleep 986"])

@@ -31,9 +31,9 @@ from storage.objects import ObjectStore, open_store
 from storage.redis import RedisClient
 from storage.schema import tenants
 from storage.sql import Database, migrate
+from tests.support.engines import start_embeddings
 from tests.support.milvus import milvus_server
 from tests.support.process import ROOT
-from tests.support.stack import Stack
 from tests.support.valkey import valkey_server
 
 T = TypeVar("T")
@@ -49,12 +49,14 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory, plain_stack: Stack) -> Iterator[Servers]:
-    """Milvus and Valkey of their own, since tests break them; the embedding server is the plain stack's."""
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("servers")
-    embedding_url = f"http://127.0.0.1:{plain_stack.process('embeddings')['port']}"
-    with milvus_server(folder / "milvus") as milvus_uri, valkey_server(folder / "valkey") as redis_url:
-        yield Servers(milvus_uri, redis_url, embedding_url)
+    with (
+        milvus_server(folder / "milvus") as milvus_uri,
+        valkey_server(folder / "valkey") as redis_url,
+        start_embeddings(folder) as embeddings,
+    ):
+        yield Servers(milvus_uri, redis_url, embeddings.url)
 
 
 @dataclass

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pymilvus import DataType, MilvusClient
 
 from core.dependency import DependencyError, DependencyUnavailable
+from core.ids import new_id
 from retrieval.intake import NewFile
 from retrieval.milvus import VectorIndex
 from retrieval.open import open_retrieval
@@ -16,7 +18,7 @@ from retrieval.rows import fetch
 from retrieval.search import Query
 from retrieval.status import JobStatus, Status
 from storage.schema import revisions
-from tests.integration.retrieval.conftest import House, kill, until
+from tests.integration.retrieval.conftest import House, Servers, kill, until
 from tests.support.milvus import milvus_server
 from tests.support.network import free_port
 from tests.support.process import stop
@@ -133,6 +135,25 @@ async def test_the_index_is_found_again_after_milvus_was_restarted(tmp_path: Pat
             await index.drop("col_1")
             await index.drop("col_1")
     finally:
+        await index.close()
+
+
+async def test_a_half_made_index_is_finished_and_many_makers_disturb_nobody(servers: Servers) -> None:
+    index, name = VectorIndex(servers.milvus_uri, 5.0, 100), new_id("col")
+    client = MilvusClient(uri=servers.milvus_uri, dedicated=True)
+    try:
+        schema = client.create_schema(auto_id=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=9)
+        schema.add_field("dense", DataType.FLOAT_VECTOR, dim=4)
+        schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+        client.create_collection(name, schema=schema)  # as a worker leaves it that is killed here
+        assert client.list_indexes(name) == []
+        for each in (name, new_id("col")):
+            await asyncio.gather(*(index.ensure(each, 4) for _ in range(5)))
+            assert sorted(client.list_indexes(each)) == ["dense", "sparse"]
+            assert await index.count(each) == 0
+    finally:
+        client.close()
         await index.close()
 
 
