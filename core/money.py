@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
+from core.usage import Usage
+
 NANO_PER_USD = 1_000_000_000
 
 
@@ -30,3 +32,31 @@ class Money:
 
     def __mul__(self, count: int) -> "Money":
         return Money(self.nano_usd * count)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model's tokens cost, in pico-USD (10^-12 US dollars) a token, so that any listed price is whole.
+
+    Attributes:
+        prompt: a token read.
+        cached: a token read whose KV blocks were found in the engine's cache.
+        completion: a token written.
+    """
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+
+    def nano_usd(self, usage: Usage) -> int:
+        """The cost, rounded up to whole nano-USD; never falls when any count rises.
+
+        Cached tokens are billed at `cached` where that is cheaper, the rest of the prompt at `prompt`.
+        """
+        cached = min(usage.cached_tokens, usage.prompt_tokens) if self.cached < self.prompt else 0
+        pico = (
+            (usage.prompt_tokens - cached) * self.prompt
+            + cached * self.cached
+            + usage.completion_tokens * self.completion
+        )
+        return -(-pico // 1000)

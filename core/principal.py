@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 
 class Role(enum.StrEnum):
-    """What a principal may do; `api/identity.py` holds the table of routes."""
+    """What a principal may do; `api/roles.py` holds the table of routes."""
 
-    ADMIN = "admin"
-    MEMBER = "member"
+    ADMIN = "admin"  # everything, in every tenant
+    MANAGER = "manager"  # everything in the own tenant
+    MEMBER = "member"  # use models and documents
+    INGEST = "ingest"  # put documents in, and follow its jobs
+    READER = "reader"  # search, ask and read documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +20,20 @@ class Principal:
 
     Attributes:
         tenant_id: the tenant whose data the caller sees, and no other.
-        key_id: the key that was shown.
+        key_id: the key that was shown; None for a session or a JWT.
         role: what the caller may do.
+        user_id: the user that the key, session or JWT belongs to.
+        team_id: that user's or key's team.
+        groups: the user's groups, as the JWT or the administrator says.
+        scopes: patterns of routes such as `chat`, `embeddings`, `collections:read`; None: whatever the role allows.
+        local_only: no request of this caller may leave the house.
     """
 
     tenant_id: str
-    key_id: str
+    key_id: str | None
     role: Role
+    user_id: str | None = None
+    team_id: str | None = None
+    groups: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
+    local_only: bool = False

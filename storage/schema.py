@@ -6,6 +6,7 @@ A change here needs a migration in `storage/migrations/versions`; a test compare
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -32,7 +33,36 @@ tenants = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
+    Column("local_only", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False, default=0.0),
+    Column("disabled_at", Float),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("tenant_id", "name", name="uq_teams_tenant_id_name"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("team_id", ForeignKey("teams.id")),
+    Column("name", String(200), nullable=False),
+    Column("external_id", String(500)),  # issuer and subject of an identity provider, as `ISSUER|SUBJECT`
+    Column("role", String(16), nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("disabled_at", Float),
+    UniqueConstraint("tenant_id", "external_id", name="uq_users_tenant_id_external_id"),
 )
 
 api_keys = Table(
@@ -44,9 +74,102 @@ api_keys = Table(
     Column("prefix", String(32), nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),  # of the whole key, which has 160 random bits
     Column("role", String(16), nullable=False),
+    Column("user_id", ForeignKey("users.id")),
+    Column("team_id", ForeignKey("teams.id")),
+    Column("scopes", JSON),  # list of texts; null: whatever the role allows
+    Column("local_only", Boolean, nullable=False, default=False),
+    Column("generation", Integer, nullable=False, default=0),  # raised by every change that must hold at once
     Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False, default=0.0),
     Column("expires_at", Float),
     Column("revoked_at", Float),
+    Index("ix_api_keys_changed_at", "changed_at"),
+)
+
+# Limits of a key, user, team, tenant, model group or route, each within one tenant; null: none of this kind.
+limits = Table(
+    "limits",
+    metadata,
+    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("subject_id", String(200), primary_key=True),
+    Column("requests_per_minute", BigInteger),
+    Column("burst", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("parallel", Integer),
+    Column("nano_usd_per_day", BigInteger),
+    Column("nano_usd_per_month", BigInteger),
+    Column("strict", Boolean, nullable=False, default=False),
+    Column("changed_at", Float, nullable=False),
+)
+
+# Sign-ins of the console; the cookie's text is kept as a hash only.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("user_id", ForeignKey("users.id")),
+    Column("key_id", ForeignKey("api_keys.id")),
+    Column("csrf_sha256", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
+# Every act of an administrator; triggers refuse changes and deletions.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("tenant_id", String(64), nullable=False),  # whose things were changed
+    Column("actor", String(100), nullable=False),  # a key's or a user's id, or `cli`
+    Column("action", String(64), nullable=False),  # such as `key.revoke`
+    Column("target", String(300), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("details", JSON, nullable=False),
+    Index("ix_audit_log_tenant_id_id", "tenant_id", "id"),
+)
+
+# What was used, written by the keeper alone. One line for each deployment that worked on a request.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("request_id", String(128), primary_key=True),
+    Column("segment", Integer, primary_key=True),
+    Column("tenant_id", String(64), nullable=False),
+    Column("user_id", String(64)),
+    Column("team_id", String(64)),
+    Column("key_id", String(64)),
+    Column("route", String(100), nullable=False),
+    Column("model_group", String(200), nullable=False),
+    Column("deployment", String(200), nullable=False),
+    Column("tokens_in", BigInteger, nullable=False),  # cached ones included
+    Column("tokens_cached", BigInteger, nullable=False),
+    Column("tokens_out", BigInteger, nullable=False),
+    Column("nano_usd", BigInteger, nullable=False),
+    Column("cache", String(16), nullable=False),  # off, miss, hit
+    Column("outcome", String(16), nullable=False),  # ok, client_left, failed, lost
+    Column("status", Integer, nullable=False),
+    Column("latency_ms", Float, nullable=False),
+    Column("ttft_ms", Float),
+    Column("at", Float, nullable=False),  # when it was admitted
+    Index("ix_ledger_tenant_id_at", "tenant_id", "at"),
+    Index("ix_ledger_key_id_at", "key_id", "at"),
+)
+
+# Budget alerts that were sent: each threshold of each period once.
+budget_alerts = Table(
+    "budget_alerts",
+    metadata,
+    Column("tenant_id", String(64), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("subject_id", String(200), primary_key=True),
+    Column("period", String(16), primary_key=True),  # `2026-11-21` or `2026-11`
+    Column("percent", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("delivered_at", Float),
 )
 
 # A collection's name is free again once it is deleted: only live rows hold one in `live_name`.

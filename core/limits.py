@@ -1,0 +1,68 @@
+"""What a caller may use, and of whom it is asked."""
+
+import enum
+from dataclasses import dataclass
+
+
+class SubjectKind(enum.StrEnum):
+    """Who can have limits. A model's and a route's are those of one tenant."""
+
+    KEY = "key"
+    USER = "user"
+    TEAM = "team"
+    TENANT = "tenant"
+    MODEL = "model"
+    ROUTE = "route"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds; None means none.
+
+    Attributes:
+        requests_per_minute: refilled evenly.
+        burst: requests that may come at once when none came before; None: as many as a minute allows.
+        tokens_per_minute: prompt and completion together.
+        parallel: requests under way at the same time.
+        nano_usd_per_day, nano_usd_per_month: money in calendar days and months, UTC.
+        strict: count requests and tokens in a sliding minute instead of a bucket; `burst` then has no effect.
+    """
+
+    requests_per_minute: int | None = None
+    burst: int | None = None
+    tokens_per_minute: int | None = None
+    parallel: int | None = None
+    nano_usd_per_day: int | None = None
+    nano_usd_per_month: int | None = None
+    strict: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to check."""
+        return any(
+            bound is not None
+            for bound in (
+                self.requests_per_minute,
+                self.tokens_per_minute,
+                self.parallel,
+                self.nano_usd_per_day,
+                self.nano_usd_per_month,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Somebody or something with limits, within one tenant."""
+
+    kind: SubjectKind
+    id: str
+    limits: Limits
+
+
+class Priority(enum.StrEnum):
+    """Whose work is shed first under overload: batch, then normal."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BATCH = "batch"
