@@ -40,7 +40,9 @@ async def get_content(
     document_id: str,
     state: State,
     principal: Member,
-    version: Annotated[int | None, Query(ge=1, description="The document's version; unset: the visible one.")] = None,
+    version: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="The document's version; unset: the visible one.")
+    ] = None,
 ) -> str:
     """The normalised text: `start` and `end` of passages and citations count its characters."""
     return await state.retrieval.documents.content(principal, name, document_id, version)

@@ -19,14 +19,26 @@ _VLLM_CHAT = """add_generation_prompt allowed_token_ids bad_words continue_final
 ignore_eos include_reasoning length_penalty min_p min_tokens priority prompt_logprobs repetition_penalty
 return_token_ids return_tokens_as_token_ids skip_special_tokens spaces_between_special_tokens stop_token_ids
 structured_outputs thinking_token_budget top_k truncate_prompt_tokens use_beam_search"""
+_OPENAI_COMPLETION = """model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty
+seed stop stream stream_options suffix temperature top_p user"""
+_ANTHROPIC = """model messages max_tokens metadata stop_sequences stream system temperature thinking tool_choice tools
+top_k top_p service_tier"""
 CHAT_FIELDS = frozenset(f"{_OPENAI_CHAT} {_VLLM_CHAT}".split())
+COMPLETION_FIELDS = frozenset(f"{_OPENAI_COMPLETION} {_VLLM_CHAT} response_format".split()) - {
+    "add_generation_prompt",
+    "continue_final_message",
+    "include_reasoning",
+}
+MESSAGE_FIELDS = frozenset(_ANTHROPIC.split())
 EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user".split())
 
 DANGEROUS_FIELDS = frozenset(
     """chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs cache_salt api_base api_key
-    user_config""".split()
+    user_config kv_transfer_params ec_transfer_params vllm_xargs mm_payload prompt_embeds""".split()
 )
 _PLANNED_FIELDS = {"retrieval": "use POST /v1/query for answers from documents", "cache": "leave it out"}
+# Bounds of completion tokens, under each of the names that the routes know.
+_BOUNDS = ("max_completion_tokens", "max_tokens")
 MAX_N = 8
 
 
@@ -66,3 +78,18 @@ def model_of(body: Mapping[str, Any]) -> str:
     if not isinstance(model, str) or not model:
         raise RequestInvalid("model is missing: name one of GET /v1/models", "model")
     return model
+
+
+def completion_bound(body: Mapping[str, Any]) -> int | None:
+    """The completion tokens that a request asks for at most, over all its choices; None: it names no bound.
+
+    Raises: RequestInvalid: the bound is no whole number from 1.
+    """
+    asked = [(name, body[name]) for name in _BOUNDS if body.get(name) is not None]
+    for name, value in asked:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise RequestInvalid(f"{name} must be a whole number from 1", name)
+    if not asked:
+        return None
+    choices = max(body.get("n") or 1, body.get("best_of") or 1)
+    return max(value for _, value in asked) * choices

@@ -4,7 +4,9 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
+from starlette.types import Message
 
 from api.errors import NotSupportedYet, RequestInvalid
 from api.fields import read_json_object
@@ -55,6 +57,8 @@ _BODY: dict[str, Any] = {
     }
 }
 
+_TAIL_BYTES = 4096  # a boundary has 70 characters at most; what follows it is to be ignored
+
 
 @routes.post("", status_code=202, openapi_extra=_BODY)
 async def ingest(request: Request, state: State, principal: Member) -> dict[str, Any]:
@@ -74,7 +78,23 @@ async def ingest(request: Request, state: State, principal: Member) -> dict[str,
 
 
 async def _from_form(request: Request) -> tuple[str, list[NewFile]]:
-    async with request.form(max_files=1000) as form:
+    _, options = parse_options_header(request.headers["content-type"])
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise RequestInvalid("a form's charset must be utf-8")
+    tail = b""
+
+    async def receive() -> Message:
+        nonlocal tail
+        message = await request.receive()
+        tail = (tail + message.get("body", b""))[-_TAIL_BYTES:]
+        return message
+
+    async with Request(request.scope, receive).form(max_files=1000) as form:
+        # The parser takes what is there; a form that was cut must not lose a file without a word.
+        if b"--" + options.get(b"boundary", b"") + b"--" not in tail:
+            raise RequestInvalid("the form was cut off before its closing boundary; send it again")
+        if len(form.getlist("collection")) > 1:
+            raise RequestInvalid("the form field collection stands there twice", "collection")
         collection = form.get("collection")
         if form.get("acl"):
             raise _acl_refused()

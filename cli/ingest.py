@@ -47,7 +47,7 @@ def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Path]]:
     (the server would take the second file for a new version of the first), both become the path as given.
 
     Returns: what can be ingested, and what is skipped because of its extension.
-    Raises: CliError: a path does not exist, or nothing can be ingested.
+    Raises: CliError: a path does not exist, a named file has no supported format, or nothing can be ingested.
     """
     found: list[Source] = []
     skipped: list[Path] = []
@@ -58,7 +58,9 @@ def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Path]]:
                 if file.is_file() and not any(part.startswith(".") for part in below.parts):
                     _sort(Source(file, below.as_posix()), found, skipped)
         elif path.is_file():
-            _sort(Source(path, path.name), found, skipped)
+            if path.suffix.lower() not in SUPPORTED:
+                raise CliError(f"{path} has no supported format", f"supported are {', '.join(SUPPORTED)}")
+            found.append(Source(path, path.name))
         else:
             raise CliError(f"{path} does not exist", "check the path")
     if not found:
@@ -84,11 +86,23 @@ def ingest(client: Client, collection: str, sources: Sequence[Source], metadata:
     )
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
         for batch in _batches(sources):
-            with ExitStack() as opened:
-                files = [_opened(source, opened) for source in batch]
-                job = client.upload("/v1/ingest", fields, files)["job_id"]
-            outcomes += _follow(client, job, bars)
+            outcomes += _send(client, fields, batch, bars)
     return outcomes
+
+
+def _send(client: Client, fields: dict[str, str], batch: Sequence[Source], bars: Progress) -> list[Outcome]:
+    """One request; where one file spoils it, each goes alone, so that the others still arrive."""
+    try:
+        with ExitStack() as opened:
+            files = [_opened(source, opened) for source in batch]
+            job = client.upload("/v1/ingest", fields, files)["job_id"]
+    except ApiRefused as error:
+        if error.status not in (400, 413):
+            raise
+        if len(batch) == 1:
+            return [Outcome(batch[0].name, "failed", error.message)]
+        return [outcome for source in batch for outcome in _send(client, fields, [source], bars)]
+    return _follow(client, job, bars)
 
 
 def ensure_collection(client: Client, name: str) -> None:

@@ -147,7 +147,7 @@ def run_suite(
 
 def run() -> None:
     """The entry: expected failures become two lines and exit code 1."""
-    _guarded(app)
+    _guarded(lambda: app(prog_name="./stoker"))
 
 
 def _guarded(command: Callable[[], object]) -> None:

@@ -56,15 +56,20 @@ def _run(python: Path, chatter: BinaryIO, steps: Steps) -> tuple[ModelFiles | No
     assert process.stdout is not None  # asked for above
     problem = "it ended without a result"
     found: ModelFiles | None = None
-    for line in process.stdout:
-        try:
-            said = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if "llm" in said:
-            found = ModelFiles(**said)
-        elif "error" in said:
-            problem = str(said["error"])
-        elif not said.get("done"):
-            steps.say(f"models: {said.get('message', '')}")
+    try:
+        for line in process.stdout:
+            try:
+                said = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if "llm" in said:
+                found = ModelFiles(**said)
+            elif "error" in said:
+                problem = str(said["error"])
+            elif not said.get("done"):
+                steps.say(f"models: {said.get('message', '')}")
+    except BaseException:  # interrupted: it must not go on alone
+        process.kill()
+        process.wait()
+        raise
     return (found if process.wait() == 0 else None), problem

@@ -13,7 +13,7 @@ class Probe:
     Attributes:
         kind: `redis` (PING), `grpc` (an HTTP/2 SETTINGS frame), `http` (status 200), `log` (`text` in what the
             process has logged since its start), `exit` (a task: ended with 0).
-        port: of 127.0.0.1.
+        port, host: where it listens; all but the gateway on 127.0.0.1.
         path: of an HTTP probe.
         body: JSON to POST; none: GET.
         text: what a log probe looks for.
@@ -23,6 +23,7 @@ class Probe:
 
     kind: Literal["redis", "grpc", "http", "log", "exit"]
     port: int = 0
+    host: str = "127.0.0.1"
     path: str = "/"
     body: dict[str, Any] | None = None
     text: str = ""

@@ -9,12 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli import ports
+from cli.console import err
 from cli.errors import CliError
 from cli.modelfiles import ModelFiles
 from cli.parts import Part, Plan, Probe
 from cli.process import RUN_MARKER
 from cli.settings import ROOT, CliSettings, Engine
 from cli.state import write_whole
+from router.config import load
+from router.errors import ConfigInvalid
 
 _HOST = "127.0.0.1"
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSAFEPATH", RUN_MARKER)
@@ -58,6 +61,7 @@ def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, 
     # Nothing waits for the model servers: gateway and worker know how to do without them.
     _embeddings(draft, models, inference_python)
     _model_server(draft, engine, models, inference_python)
+    _check_config(settings, draft)
     draft.shared |= {
         "STOKER_DATA_DIR": str(settings.data_dir),
         "STOKER_DATABASE_URL": settings.sql_url(),
@@ -76,8 +80,8 @@ def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, 
         Part(
             "gateway",
             [*api, "api"],
-            Probe("http", port=settings.port, path="/health/live"),
-            {"STOKER_HOST": _HOST, "STOKER_PORT": str(settings.port), "STOKER_WORKERS": str(settings.workers)},
+            Probe("http", port=settings.port, path="/health/live", host=_reached_at(settings.host)),
+            {"STOKER_HOST": settings.host, "STOKER_PORT": str(settings.port), "STOKER_WORKERS": str(settings.workers)},
             needs=needs,
             port=settings.port,
             stop_s=10,
@@ -86,13 +90,30 @@ def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, 
     kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     return Plan(
         run_id=secrets.token_hex(8),
-        url=f"http://{_HOST}:{settings.port}",
+        url=f"http://{_reached_at(settings.host)}:{settings.port}",
         engine=engine.value,
         data_dir=str(settings.data_dir),
         folder=str(ROOT),
         environment={**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **draft.shared},
         parts=draft.parts,
     )
+
+
+def _check_config(settings: CliSettings, draft: _Draft) -> None:
+    """Raises: CliError: the gateway would refuse the file."""
+    if settings.config is None:
+        return
+    try:
+        config = load(settings.config, draft.deployments)
+    except ConfigInvalid as error:
+        raise CliError(str(error), "mend the file and run the command again") from error
+    for key in config.unsupported:
+        err.print(f"[yellow]{key}: not supported, so it has no effect[/yellow]")
+
+
+def _reached_at(host: str) -> str:
+    """The address under which this machine reaches what listens on `host`."""
+    return _HOST if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104  # compared, not bound
 
 
 def _valkey(draft: _Draft) -> list[str]:

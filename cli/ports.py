@@ -1,7 +1,9 @@
 """Ports: which are free, and who holds one that is not."""
 
+import fcntl
 import os
 import socket
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +33,39 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def next_free(preferred: int, taken: set[int]) -> int:
-    """The first free port from `preferred` on that is not in `taken`; adds it there.
+    """The first free port from `preferred` on that is not in `taken` nor reserved by another stack; adds it there.
+
+    It stays reserved while a process holds one of the descriptors of `reserved`.
 
     Raises: CliError: 500 ports in a row are held.
     """
     for port in range(preferred, min(preferred + 500, 65536)):
-        if port not in taken and is_free(port):
+        if port not in taken and is_free(port) and _reserve(port):
             taken.add(port)
             return port
     raise CliError(f"no free port from {preferred} to {preferred + 499}", "end what holds them (`ss -ltnp` lists them)")
+
+
+_reserved: list[int] = []
+
+
+def reserved() -> tuple[int, ...]:
+    """Descriptors of the locks on the ports that `next_free` has given; whoever inherits them keeps the ports."""
+    return tuple(_reserved)
+
+
+def _reserve(port: int) -> bool:
+    """Lock the port against other stacks of this user, which choose ports long before they listen on them."""
+    folder = Path(tempfile.gettempdir()) / f"stoker-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    _reserved.append(descriptor)
+    return True
 
 
 def holder(port: int) -> Holder | None:
@@ -53,9 +79,9 @@ def holder(port: int) -> Holder | None:
     return None
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, host: str) -> None:
     """Raises: CliError: the port is held; it names the holder and the flag."""
-    if is_free(port):
+    if is_free(port, host):
         return
     found = holder(port)
     who = f"process {found.pid} ({found.command})" if found else "a process of another user"

@@ -67,9 +67,9 @@ async def _grpc(probe: Probe) -> bool:
 def _http(probe: Probe) -> bool:
     body = None if probe.body is None else json.dumps(probe.body).encode()
     request = urllib.request.Request(
-        f"http://127.0.0.1:{probe.port}{probe.path}", data=body, headers={"content-type": "application/json"}
+        f"http://{probe.host}:{probe.port}{probe.path}", data=body, headers={"content-type": "application/json"}
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on 127.0.0.1
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on this machine
     try:
         with opener.open(request, timeout=probe.timeout_s) as response:
             return bool(response.status == 200)

@@ -29,6 +29,7 @@ class CliSettings(StorageSettings):
     config: Path | None = Field(None, description="Deployments, in LiteLLM's model_list form.")
     url: str | None = Field(None, description="The server that the commands talk to; unset: the local stack.")
     api_key: SecretStr | None = Field(None, description="Key for that server; unset: the local admin key.")
+    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="The gateway's port.")
     workers: int = Field(1, ge=1, le=64, description="The gateway's worker processes.")
     model: str | None = Field(None, description="Folder or hub name of the chat model; unset: SmolLM2-135M.")
@@ -64,5 +65,9 @@ def load_settings(**flags: Any) -> CliSettings:
         name = "_".join(str(part) for part in first["loc"])
         raise CliError(f"{name}: {first['msg']}", f"mend the flag or the variable STOKER_{name.upper()}") from error
     config = settings.config.resolve() if settings.config else None
-    model = str(Path(settings.model).resolve()) if settings.model and Path(settings.model).is_dir() else settings.model
+    model = settings.model
+    if model and Path(model).expanduser().is_dir():
+        model = str(Path(model).expanduser().resolve())
+    elif model and model.startswith(("/", "./", "../", "~")):
+        raise CliError(f"--model {model} is no folder", "name a model's folder, or its name on the hub")
     return settings.model_copy(update={"data_dir": settings.data_dir.resolve(), "config": config, "model": model})

@@ -30,7 +30,7 @@ class PartStatus:
     Attributes:
         restarts: how often it died and was started again.
         failures: how often in a row it ended before it was ready.
-        ready_after_s: seconds from its first start to its first readiness.
+        ready_after_s: seconds from its last start to its readiness; None: it was never ready.
         note: how it last ended, for a person.
     """
 
@@ -124,7 +124,28 @@ def take_lock(run_dir: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    own = ProcessId.of(os.getpid())
+    assert own is not None  # this process lives
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{own.pid} {own.started}".encode())
     return descriptor
+
+
+def holder(run_dir: Path) -> ProcessId | None:
+    """Whoever took the lock, while it is held; the supervisor goes on holding what an `up` that has ended took."""
+    try:
+        descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        words = os.pread(descriptor, 100, 0).split()
+        return ProcessId(int(words[0]), int(words[1])) if len(words) == 2 else None
+    else:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _file(run_dir: Path) -> Path:

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from cli import watchman
+from cli import ports, watchman
 from cli.logfiles import LogFiles
 from cli.parts import Part, Plan
 from cli.probes import answers
@@ -114,7 +114,7 @@ class Supervisor:
         ready_s: float | None = None
         exited = asyncio.create_task(process.wait())
         try:
-            if not part.is_task and await self._becomes_ready(part, exited, log, log_start):
+            if not part.is_task and await self._becomes_ready(part, leader, exited, log, log_start):
                 ready_s = time.monotonic()
                 self._announce(status, ready_s - started_s)
             stop = asyncio.create_task(self._stopping.wait())
@@ -153,10 +153,17 @@ class Supervisor:
         _log.info("started", part=part.name, pid=process.pid, log=str(log))
         return process
 
-    async def _becomes_ready(self, part: Part, exited: asyncio.Task[int], log: Path, log_start: int) -> bool:
+    def _is_its_own(self, part: Part, leader: ProcessId) -> bool:
+        """Whether what answered on the part's port is the part, and no stranger who was faster."""
+        found = None if part.port is None else ports.holder(part.port)
+        return found is None or found.pid in {process.pid for process in session_of(leader)}
+
+    async def _becomes_ready(
+        self, part: Part, leader: ProcessId, exited: asyncio.Task[int], log: Path, log_start: int
+    ) -> bool:
         end_s = time.monotonic() + part.ready_s
         while not exited.done() and not self._stopping.is_set():
-            if await answers(part.probe, log, log_start) and not exited.done():
+            if await answers(part.probe, log, log_start) and not exited.done() and self._is_its_own(part, leader):
                 return True
             if time.monotonic() > end_s:
                 _log.warning("not ready in time", part=part.name, seconds=part.ready_s)
@@ -186,8 +193,7 @@ class Supervisor:
             kill_all(lambda: session_of(leader))
 
     def _announce(self, status: PartStatus, seconds: float, state: PartState = PartState.READY) -> None:
-        if status.ready_after_s is None:
-            status.ready_after_s = round(seconds, 2)
+        status.ready_after_s = round(seconds, 2)
         status.failures = 0
         self._ready[status.name].set()
         self._move(status, state)

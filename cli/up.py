@@ -21,7 +21,7 @@ from cli.parts import Plan
 from cli.plan import detect_engine, make_plan, needs_inference
 from cli.process import ProcessId, die_with_parent, kill_all
 from cli.settings import ROOT, CliSettings
-from cli.state import PartState, StackState, take_lock
+from cli.state import PartState, StackState, holder, take_lock
 from monitoring.metrics import clear_folder
 
 
@@ -31,6 +31,7 @@ def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
     Raises: CliError: something could not be made or started; what had been started is ended again.
     """
     steps = Steps()
+    os.umask(0o077)  # what the parts keep holds texts of documents
     lock = take_lock(settings.run_dir)
     if lock is None:
         _already_running(settings, steps, wait=detach)
@@ -38,20 +39,32 @@ def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
     with _sigterm_as_interrupt():
         try:
             _sweep_up(settings)
-            ports.require_free(settings.port)
+            ports.require_free(settings.port, settings.host)
             plan = _prepare(settings, steps)
             supervisor = _start_supervisor(settings, plan, lock, detach=detach)
             os.close(lock)
             ready_s = _bring_up(settings, plan, supervisor, steps, with_demo=with_demo)
-            _introduce(settings, plan, ready_s)
-            if not detach:
-                _stay(settings, plan, steps)
+            _introduce(settings, plan, ready_s, with_demo=with_demo)
         except KeyboardInterrupt:
-            err.print("\nending everything (Ctrl-C again: at once)")
-            _end(settings)
+            _say_and_end(settings)
+            raise  # nothing that answers was made
         except CliError:
             _end(settings)
             raise
+        if detach:
+            return
+        try:
+            _stay(settings, plan, steps)
+        except KeyboardInterrupt:
+            _say_and_end(settings)
+        except CliError:
+            _end(settings)
+            raise
+
+
+def _say_and_end(settings: CliSettings) -> None:
+    err.print("\nending everything (Ctrl-C again: at once)")
+    _end(settings)
 
 
 def _prepare(settings: CliSettings, steps: Steps) -> Plan:
@@ -81,7 +94,7 @@ def _start_supervisor(settings: CliSettings, plan: Plan, lock: int, *, detach: b
             cwd=ROOT,
             env=plan.environment,
             start_new_session=True,
-            pass_fds=(lock,),
+            pass_fds=(lock, *ports.reserved()),
             preexec_fn=None if detach else die_with_parent(signal.SIGTERM),
             text=True,
         )
@@ -103,7 +116,8 @@ def _bring_up(settings: CliSettings, plan: Plan, supervisor: ProcessId, steps: S
     steps.say(f"starting (supervisor {supervisor.pid}, logs in {settings.logs_dir})")
     start_s = steps.elapsed_s
     shown: dict[str, PartState] = {}
-    follow.until_ready(settings, plan.run_id, ("gateway", "worker", "keeper"), steps, shown)
+    others = [part.name for part in plan.parts if part.name != "vllm"]
+    follow.until_ready(settings, plan.run_id, others, steps, shown)
     if with_demo:
         with Client(plan.url, settings.admin_key_file.read_text().strip()) as client:
             demo.fill(client, steps)
@@ -111,34 +125,51 @@ def _bring_up(settings: CliSettings, plan: Plan, supervisor: ProcessId, steps: S
     return steps.elapsed_s - start_s
 
 
-def _introduce(settings: CliSettings, plan: Plan, ready_s: float) -> None:
+def _introduce(settings: CliSettings, plan: Plan, ready_s: float, *, with_demo: bool) -> None:
     key_file = settings.admin_key_file
     out.print(f"\nStoker is ready at [bold]{plan.url}[/bold] ({ready_s:.0f} s), engine {plan.engine}")
     out.print(f"The admin key is in {key_file}")
-    out.print('Try:  ./stoker ask "Which port does the gateway listen on?"')
+    first = 'ask "Which port does the gateway listen on?"' if with_demo else "ingest FILE --collection NAME"
+    out.print(f"Try:  ./stoker {first}")
     out.print(
         f'      curl {plan.url}/v1/models -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})"', markup=False
     )
 
 
-def _stay(settings: CliSettings, plan: Plan, steps: Steps) -> NoReturn:
+def _stay(settings: CliSettings, plan: Plan, steps: Steps) -> None:
+    """Say what changes, until the stack is ended by another command. Raises: CliError: its supervisor was killed."""
     err.print("[dim]Ctrl-C ends everything; ./stoker up --detach leaves it running[/dim]")
     shown = {part.name: part.state for part in follow.current(settings, plan.run_id).parts}
     while True:
         time.sleep(0.5)
+        if StackState.load(settings.run_dir) is None:
+            err.print("ended by ./stoker down")
+            return
         follow.say_changes(follow.current(settings, plan.run_id), shown, steps)
 
 
 def _already_running(settings: CliSettings, steps: Steps, *, wait: bool) -> None:
     state = StackState.load(settings.run_dir)
     if state is None or not state.supervisor.is_alive():
-        err.print(f"another ./stoker up is preparing {settings.data_dir}; its window shows how far it is")
-        return
+        if not wait:
+            raise CliError(f"another ./stoker up is preparing {settings.data_dir}", "./stoker down ends it")
+        state = _await_other(settings, steps)
     uptime = short_time(state.supervisor.uptime_s())
     out.print(f"Stoker is already running at {state.url} (supervisor {state.supervisor_pid}, for {uptime})")
-    out.print("./stoker status shows its parts, ./stoker down ends it")
+    out.print("./stoker status shows its parts; ./stoker down ends it, which other settings would need")
     if wait and not state.is_ready():
         follow.until_ready(settings, state.run_id, None, steps, {})
+
+
+def _await_other(settings: CliSettings, steps: Steps) -> StackState:
+    """Wait while another `up` prepares. Raises: CliError: it ended without starting anything."""
+    steps.say(f"another ./stoker up is preparing {settings.data_dir}: waiting for it")
+    while holder(settings.run_dir) is not None:
+        state = StackState.load(settings.run_dir)
+        if state is not None and state.supervisor.is_alive():
+            return state
+        time.sleep(0.3)
+    raise CliError("the other ./stoker up ended before the stack ran", "run the command again; it says why it fails")
 
 
 def _sweep_up(settings: CliSettings) -> None:

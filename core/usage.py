@@ -43,6 +43,12 @@ class Usage:
         cached = details.get("cached_tokens") if isinstance(details, dict) else 0
         return cls(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached))
 
+    @classmethod
+    def from_anthropic(cls, usage: dict[str, object]) -> "Usage":
+        """Read Anthropic's `usage` object, whose `input_tokens` leaves out what the cache held or took in."""
+        cached, made = _count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens"))
+        return cls(_count(usage.get("input_tokens")) + cached + made, _count(usage.get("output_tokens")), cached)
+
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0

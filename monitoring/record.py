@@ -1,12 +1,14 @@
 """The record of one request: filled on the way, and read once, at the end, by metrics and log."""
 
+import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from prometheus_client import Counter, Histogram
 
 from core.usage import Usage
 from monitoring import metrics
-from monitoring.logs import logger
-
-_log = logger(__name__)
+from monitoring.logs import write_line
 
 UNMATCHED = "unmatched"
 
@@ -59,32 +61,59 @@ class RequestRecord:
 def finish(record: RequestRecord, ended_s: float) -> None:
     """Close the record and derive from it what is counted and logged; call it once, in `finally`."""
     record.ended_s = ended_s
-    metrics.REQUESTS.labels(record.route, record.method, str(record.status)).inc()
-    metrics.REQUEST_SECONDS.labels(record.route).observe(record.duration_s)
+    _requests(record.route, record.method, record.status).inc()
+    _seconds(record.route).observe(record.duration_s)
     if record.model_group is not None:
         _count_tokens(record, record.model_group)
     if record.degraded is not None:
         metrics.ANSWERS.labels(str(record.degraded).lower()).inc()
-    _log.log(
-        40 if record.status >= 500 else 20,
+    write_line(
+        logging.ERROR if record.status >= 500 else logging.INFO,
         "request",
-        request_id=record.request_id,
-        method=record.method,
-        route=record.route,
-        status=record.status,
-        duration_ms=round(record.duration_s * 1000, 2),
-        **_known(record),
+        {
+            "request_id": record.request_id,
+            "method": record.method,
+            "route": record.route,
+            "status": record.status,
+            "duration_ms": round(record.duration_s * 1000, 2),
+            **_known(record),
+        },
+    )
+
+
+# Finding a series by its labels costs more than counting in it.
+@lru_cache(maxsize=1000)
+def _requests(route: str, method: str, status: int) -> Counter:
+    return metrics.REQUESTS.labels(route, method, str(status))
+
+
+@lru_cache(maxsize=1000)
+def _seconds(route: str) -> Histogram:
+    return metrics.REQUEST_SECONDS.labels(route)
+
+
+@lru_cache(maxsize=1000)
+def _tokens(group: str) -> tuple[Counter, Counter, Counter, Histogram, Histogram]:
+    return (
+        metrics.TOKENS.labels(group, "in"),
+        metrics.TOKENS.labels(group, "cached"),
+        metrics.TOKENS.labels(group, "out"),
+        metrics.TTFT_SECONDS.labels(group),
+        metrics.TPOT_SECONDS.labels(group),
     )
 
 
 def _count_tokens(record: RequestRecord, group: str) -> None:
-    metrics.TOKENS.labels(group, "in").inc(record.usage.prompt_tokens)
-    metrics.TOKENS.labels(group, "cached").inc(record.usage.cached_tokens)
-    metrics.TOKENS.labels(group, "out").inc(record.usage.completion_tokens)
+    tokens_in, cached, tokens_out, ttft, tpot = _tokens(group)
+    usage = record.usage
+    tokens_in.inc(usage.prompt_tokens)
+    if usage.cached_tokens:
+        cached.inc(usage.cached_tokens)
+    tokens_out.inc(usage.completion_tokens)
     if record.ttft_s is not None:
-        metrics.TTFT_SECONDS.labels(group).observe(record.ttft_s)
+        ttft.observe(record.ttft_s)
     if record.tpot_s is not None:
-        metrics.TPOT_SECONDS.labels(group).observe(record.tpot_s)
+        tpot.observe(record.tpot_s)
     if record.fallback is not None:
         metrics.FALLBACKS.labels(group, record.fallback).inc()
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from retrieval.parsers.parsed import Parsed
 
-_HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t#]*$")
+_HEADING = re.compile(r"(#{1,6})[ \t]+(.*)")
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”’)\]]*\s+|(?<=[。！？])|\n+")
 _WORD_END = re.compile(r"\s+")
 _WORDS = re.compile(r"[^\W_]+|[^\w\s]|_")
 _WIDE = re.compile("[\u0e00-\u0eff\u1100-\u11ff\u2e80-\ud7ff\uf900-\ufaff\U0001f000-\U0003ffff]")
 _CHARACTERS_PER_PIECE = 6.0  # a WordPiece vocabulary keeps common English words whole
+_HEADING_CHARACTERS = 120  # of one heading, in the context of what stands below it
+_CONTEXT_CHARACTERS = 300  # of all of them; what is nearest to the chunk is kept
 _JOINED_BELOW = 0.25  # share of a chunk's size below which a section is joined with the next
 
 
@@ -65,7 +67,7 @@ def chunk(parsed: Parsed, limits: Limits, title: str = "") -> list[Chunk]:
     page_starts = [start for _, start, _ in parsed.pages]
     chunks = []
     for start, end, path in _sections(parsed, limits):
-        context = " > ".join(part for part in (title, *path) if part)
+        context = " > ".join(part for part in (title, *path) if part)[-_CONTEXT_CHARACTERS:]
         for left, right in _split(text, start, end, limits):
             # Pages without text share their start with the next page: the last of them holds the character.
             page = parsed.pages[max(0, bisect_right(page_starts, left) - 1)][0] if page_starts else None
@@ -125,7 +127,8 @@ def _blocks(text: str, structured: bool) -> Iterator[_Block]:
             yield _Block(start, end)
             start = -1
         if heading:
-            yield _Block(left, right, len(heading.group(1)), heading.group(2).strip())
+            title = heading.group(2).rstrip(" \t#").strip()
+            yield _Block(left, right, len(heading.group(1)), title[:_HEADING_CHARACTERS])
         elif not blank:
             start = left if start < 0 else start
             end = right
@@ -157,12 +160,16 @@ def _split(text: str, start: int, end: int, limits: Limits) -> Iterator[tuple[in
     else:
         pieces = _even_pieces(start, end, limits)
     left, right = pieces[0]
+    tokens = estimate_tokens(text[left:right])
     for piece_start, piece_end in pieces[1:]:
-        if _fits(text, left, piece_end, limits):
-            right = piece_end
+        more = estimate_tokens(text[piece_start:piece_end])  # no less than what the piece adds where it is appended
+        if piece_end - left <= limits.characters and (
+            piece_end - left <= limits.tokens or tokens + more <= limits.tokens
+        ):
+            right, tokens = piece_end, tokens + more
         else:
             yield from _split(text, left, right, limits)
-            left, right = piece_start, piece_end
+            left, right, tokens = piece_start, piece_end, more
     if (left, right) == (start, end):  # nothing was cut off: only hard cuts are left
         raise AssertionError("a span that doesn't fit was not cut")
     yield from _split(text, left, right, limits)

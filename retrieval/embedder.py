@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from core.clock import Clock, SystemClock
 from core.dependency import Dependency, DependencyUnavailable
-from retrieval.errors import SpaceMismatch
+from retrieval.errors import DocumentRejected, SpaceMismatch
 
 _BUSY = (429, 503)
+_REFUSED = (400, 413, 422)
 _SHORTEST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
 
@@ -74,6 +75,7 @@ class Embedder:
 
         Raises:
             SpaceMismatch: the server embeds into another space.
+            DocumentRejected: it does not take the text.
             DependencyError: it is away, or still busy at the deadline.
         """
         served = await self.space()
@@ -104,6 +106,9 @@ class Embedder:
         async with self._session.post(f"{self._url}/v1/embeddings", json=body) as response:
             if response.status in _BUSY:
                 return _retry_after_s(response.headers.get("Retry-After"))
+            if response.status in _REFUSED:
+                reason = (await response.text())[:300]
+                raise DocumentRejected(f"The embedding server refuses the text: {reason}")
             response.raise_for_status()
             answer: dict[str, Any] = await response.json()
             return answer

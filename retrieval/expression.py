@@ -103,7 +103,7 @@ def _parse(raw: object, where: str, depth: int, budget: list[int]) -> Filter:
 
 
 def _only(raw: dict[Any, Any], known: set[str], where: str) -> None:
-    unknown = sorted(str(name) for name in raw if name not in known)
+    unknown = sorted(ascii(name) for name in raw if name not in known)
     if unknown:
         raise FilterInvalid(
             f"{where} has unknown fields ({', '.join(unknown)[:200]}); it takes {', '.join(sorted(known))}."

@@ -52,9 +52,10 @@ def detect(filename: str, declared: str | None, data: bytes) -> str:
         declared: what the sender called it, parameters such as `; charset=` allowed.
     """
     head = data[:_SNIFFED]
-    if b"%PDF-" in head[:1024]:
-        return PDF
     by_name = _EXTENSIONS.get(PurePosixPath(filename).suffix.lower())
+    # Readers of PDF look for its mark in the first 1,024 bytes; in a text file it may just be spoken of.
+    if head.lstrip().startswith(b"%PDF-") or (by_name in (None, PDF) and b"%PDF-" in head[:1024]):
+        return PDF
     if data and not _is_text(head):
         # A name that promises text must not carry bytes into the index.
         return by_name if by_name not in (None, HTML, MARKDOWN, PLAIN) else UNKNOWN

@@ -87,7 +87,9 @@ class VectorIndex:
         # pymilvus logs each refused call with a traceback; what it raises is logged where it is handled.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._uri = uri
-        self._client = AsyncMilvusClient(uri=uri, timeout=deadline_s, dedicated=True)
+        # pymilvus pings each 10 s; servers that allow one in 5 minutes close the connection in the middle of a call.
+        options = {"grpc.keepalive_time_ms": 330_000}
+        self._client = AsyncMilvusClient(uri=uri, timeout=deadline_s, dedicated=True, grpc_options=options)
         self._connecting = asyncio.Lock()  # two first calls at once would each open a channel, and lose one
         self._connected = False
         self._dependency = Dependency("milvus", deadline_s, (OSError,))

@@ -40,6 +40,8 @@ def check_filename(filename: str) -> str:
 
     Raises: InputInvalid: nothing is left of it, or it is too long.
     """
+    if len(filename) > 4 * _MAX_FILENAME:  # before it is normalised, which takes long for a long one
+        raise InputInvalid("filename", f"A file's name has 1 to {_MAX_FILENAME} characters.")
     name = unicodedata.normalize("NFC", filename).replace("\\", "/").strip("/ ")
     name = "".join(char for char in name if not _is_control(char))
     if not name or len(name) > _MAX_FILENAME:

@@ -9,10 +9,11 @@ import orjson
 
 from core.clock import Clock
 from core.usage import Usage
+from router.call import Operation
 from router.deployment import Deployment
 from router.errors import RouterError, UpstreamError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 from router.lane import ByteStream, Whole
-from router.sse import DONE_FRAME, SseScanner, StreamMalformed, frame
+from router.sse import SseScanner, StreamMalformed
 
 Ended = Callable[[str, RouterError | None], None]
 
@@ -40,14 +41,25 @@ class FrameStream:
         self._ended: Ended | None = ended
         self._held = b""
         self.first_token_s: float | None = None
+        self.broken = False
 
     @property
     def usage(self) -> Usage | None:
         return self._scanner.usage
 
     @property
+    def over(self) -> bool:
+        """The last frame has been read, or the stream broke; it may not have been passed on yet."""
+        return self.broken or self._scanner.done
+
+    @property
     def finish_reason(self) -> str | None:
         return self._scanner.finish_reason
+
+    @property
+    def tokens(self) -> int:
+        """Frames with content that were read so far: at most as many as the upstream made tokens."""
+        return self._scanner.tokens
 
     async def start(self, first_token_by_s: float) -> None:
         """Read until the first token is here; what was read is held back until then.
@@ -70,8 +82,9 @@ class FrameStream:
             self._end("ok")
             await self._drain()
         except (UpstreamError, UpstreamRefused) as error:
+            self.broken = True
             self._end("timeout" if isinstance(error, UpstreamTimeout) else "broken", error)
-            yield _error_frame(error)
+            yield scanner.broken(str(error), "upstream_error", "stream_broken")
         finally:
             await self.aclose()
 
@@ -117,7 +130,7 @@ class FrameStream:
         if self._scanner.finish_reason is None or self._scanner.pending:
             raise UpstreamFailed(self._deployment.name, "ended its stream before the answer was whole")
         self._scanner.done = True
-        return DONE_FRAME
+        return self._scanner.closing
 
     def _end(self, outcome: str, error: RouterError | None = None) -> None:
         if self._ended is not None:
@@ -131,20 +144,27 @@ class Answer:
     Attributes:
         deployment: the one that answers.
         fallback: its group, where that isn't the one that was asked for.
+        said: usage and finish reason of an answer in one piece, as `read_whole` found them.
         status: 200; whatever failed early was raised.
         frames: server-sent events; iterate it once, then call `aclose`.
     """
 
     status = 200
 
-    def __init__(self, deployment: Deployment, asked: str, content: Whole | FrameStream) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        asked: str,
+        content: Whole | FrameStream,
+        said: tuple[Usage | None, str | None] = (None, None),
+    ) -> None:
         self.deployment = deployment
         self.fallback = deployment.group if deployment.group != asked else None
         self._stream = content if isinstance(content, FrameStream) else None
         self.body: bytes = content.body if isinstance(content, Whole) else b""
         self.media_type = content.media_type if isinstance(content, Whole) else "text/event-stream"
         self.frames: AsyncIterator[bytes] | None = self._stream.frames() if self._stream else None
-        self._usage, self._finish_reason = read_whole(content.body) if isinstance(content, Whole) else (None, None)
+        self._usage, self._finish_reason = said
 
     @property
     def usage(self) -> Usage | None:
@@ -154,6 +174,21 @@ class Answer:
     @property
     def finish_reason(self) -> str | None:
         return self._stream.finish_reason if self._stream else self._finish_reason
+
+    @property
+    def over(self) -> bool:
+        """Nothing follows what was read of a stream so far."""
+        return self._stream is None or self._stream.over
+
+    @property
+    def broken(self) -> bool:
+        """The stream ended in an error event."""
+        return self._stream is not None and self._stream.broken
+
+    @property
+    def tokens(self) -> int:
+        """Frames with content of a stream so far; 0 for an answer in one piece."""
+        return self._stream.tokens if self._stream else 0
 
     @property
     def first_token_s(self) -> float | None:
@@ -166,21 +201,18 @@ class Answer:
             await self._stream.aclose()
 
 
-def read_whole(body: bytes) -> tuple[Usage | None, str | None]:
+def read_whole(body: bytes, kind: Operation = "chat.completions") -> tuple[Usage | None, str | None]:
     """Usage and finish reason of an answer in one piece. Raises: ValueError: it is no JSON object."""
     data: Any = orjson.loads(body)
     if not isinstance(data, dict):
         raise ValueError("the answer is no JSON object")
     usage = data.get("usage")
-    choices = data.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    reason = first.get("finish_reason")
-    return (
-        Usage.from_openai(usage) if isinstance(usage, dict) else None,
-        reason if isinstance(reason, str) else None,
-    )
-
-
-def _error_frame(error: RouterError) -> bytes:
-    body = {"message": str(error), "type": "upstream_error", "param": None, "code": "stream_broken"}
-    return frame(orjson.dumps({"error": body}))
+    if kind == "messages":
+        reason = data.get("stop_reason")
+        counted = Usage.from_anthropic(usage) if isinstance(usage, dict) else None
+    else:
+        choices = data.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        reason = first.get("finish_reason")
+        counted = Usage.from_openai(usage) if isinstance(usage, dict) else None
+    return counted, reason if isinstance(reason, str) else None

@@ -20,7 +20,7 @@ from router.errors import (
     UpstreamUnavailable,
 )
 from router.lane import Lane
-from router.sse import SseScanner
+from router.sse import MessagesScanner, SseScanner
 
 _log = logger(__name__)
 
@@ -72,12 +72,12 @@ class Attempt:
         limit_s = self._call.limit_s(self._deployment.deadlines)
         whole = await self._within(limit_s, lambda: self._lane.whole(self._deployment, self._call))
         try:
-            read_whole(whole.body)
+            said = read_whole(whole.body, self._call.kind)
         except ValueError as error:
             raise UpstreamFailed(self._deployment.name, "answered with something that is no JSON object") from error
         self._breaker.report(self._permit, ok=True)
         self._count("ok")
-        return Answer(self._deployment, self._call.group, whole)
+        return Answer(self._deployment, self._call.group, whole, said)
 
     async def _stream(self) -> Answer:
         deployment, deadlines = self._deployment, self._deployment.deadlines
@@ -85,7 +85,7 @@ class Attempt:
         source = await self._within(
             deadlines.first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token"
         )
-        scanner = SseScanner(keep_usage_chunk=self._call.wants_usage_chunk)
+        scanner = scanner_for(self._call)
         ends_s = started_s + self._call.limit_s(deadlines)
         stream = FrameStream(deployment, source, scanner, self._clock, ends_s, self._ended)
         try:
@@ -133,3 +133,8 @@ def _outcome(error: UpstreamError) -> str:
     if isinstance(error, UpstreamTimeout):
         return "timeout"
     return "unavailable" if isinstance(error, UpstreamUnavailable) else "failed"
+
+
+def scanner_for(call: Call) -> SseScanner:
+    """What reads the call's stream."""
+    return MessagesScanner() if call.kind == "messages" else SseScanner(keep_usage_chunk=call.wants_usage_chunk)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from core.breaker import Breaker, BreakerState, Permit
 from core.clock import Clock
-from router.deployment import Deployment, Kind
+from router.deployment import Deployment, Kind, LaneName
 
 
 @dataclass(slots=True, eq=False)
@@ -24,13 +24,18 @@ class Group:
         self.members = [Member(deployment, Breaker(deployment.breaker, clock)) for deployment in deployments]
         self._turn = 0
 
-    def in_turn(self, *, allow_hosted: bool) -> Iterator[tuple[Member, Permit]]:
+    def in_turn(self, *, allow_hosted: bool, native_only: bool = False) -> Iterator[tuple[Member, Permit]]:
         """Deployments to try, each at most once; report to its breaker or withdraw from it.
 
         One whose rest is over comes first, as its single probe: a group in which it only came after the healthy ones
         would never have it back. Then the healthy ones, round robin.
         """
-        members = [member for member in self.members if allow_hosted or not member.deployment.hosted]
+        members = [
+            member
+            for member in self.members
+            if (allow_hosted or not member.deployment.hosted)
+            and (not native_only or member.deployment.lane is LaneName.NATIVE)
+        ]
         if not members:
             return
         self._turn += 1

@@ -7,12 +7,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from core.breaker import BreakerPolicy
+from core.money import Price
 from monitoring.logs import logger
 from router import yamlfile
 from router.deployment import Deadlines, Deployment, LaneName
@@ -137,6 +139,8 @@ class _Reader:
             api_base=base.rstrip("/") if base else None,
             api_key=values.get("api_key"),
             parameters={key: values[key] for key in _CONNECTION if key in values},
+            price=_price(entry),
+            default_max_tokens=entry.model_info.default_max_tokens,
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),
         )
@@ -167,6 +171,20 @@ class _Reader:
             ),
             successes_to_close=wanted.successes_to_close,
         )
+
+
+def _price(entry: ModelEntry) -> Price:
+    own, info = entry.litellm_params, entry.model_info
+    prompt = _first(own.input_cost_per_token, info.input_cost_per_token, default=Decimal(0))
+    return Price(
+        prompt=_pico(prompt),
+        cached=_pico(_first(own.cache_read_input_token_cost, info.cache_read_input_token_cost, default=prompt)),
+        completion=_pico(_first(own.output_cost_per_token, info.output_cost_per_token, default=Decimal(0))),
+    )
+
+
+def _pico(usd: Decimal) -> int:
+    return int((usd * 10**12).to_integral_value(rounding=ROUND_UP))
 
 
 def _validated(document: yamlfile.Document) -> Form:

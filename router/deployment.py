@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from core.breaker import BreakerPolicy
+from core.money import Price
 
 Kind = Literal["chat", "embedding"]
 
@@ -48,6 +49,8 @@ class Deployment:
         provider: who runs it, for `owned_by`.
         api_base: address of the upstream's `/v1`; on the LiteLLM lane None means the provider's own.
         parameters: more of LiteLLM's connection parameters, such as `api_version`.
+        price: of its tokens; ours have one too where the configuration says so.
+        default_max_tokens: completion tokens of a request that names no bound, where tokens or money are limited.
     """
 
     name: str
@@ -60,5 +63,7 @@ class Deployment:
     api_base: str | None = None
     api_key: str | None = field(default=None, repr=False)
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    price: Price = field(default_factory=Price)
+    default_max_tokens: int = 1024
     deadlines: Deadlines = Deadlines()
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -4,11 +4,13 @@ A key of LiteLLM's that isn't listed here has no effect, and `router/config.py` 
 Source: https://docs.litellm.ai/docs/proxy/configs
 """
 
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Cost = Annotated[Decimal, Field(ge=0, le=1)]  # US dollars a token
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -45,6 +47,9 @@ class LitellmParams(_Lenient):
     vertex_location: str | None = None
     vertex_credentials: str | None = None
     extra_headers: dict[str, str] | None = None
+    input_cost_per_token: Cost | None = None
+    output_cost_per_token: Cost | None = None
+    cache_read_input_token_cost: Cost | None = None
 
 
 class LitellmModelInfo(_Lenient):
@@ -52,6 +57,10 @@ class LitellmModelInfo(_Lenient):
 
     id: Name | None = None
     mode: Literal["chat", "embedding"] = "chat"
+    input_cost_per_token: Cost | None = None  # LiteLLM lets prices stand here too; those of `litellm_params` win
+    output_cost_per_token: Cost | None = None
+    cache_read_input_token_cost: Cost | None = None
+    default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024  # Stoker's own
     engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
 
 

@@ -17,7 +17,7 @@ from router.call import Call
 from router.deployment import Deployment
 from router.errors import RouterError, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from router.lane import Whole
-from router.sse import DONE_FRAME, frame
+from router.sse import SseScanner, frame
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list
 with warnings.catch_warnings():
@@ -85,7 +85,7 @@ class LitellmStream:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
             self._ended = True
-            return DONE_FRAME
+            return SseScanner.closing
         except Exception as error:
             raise translate(error, self._deployment) from error
         return frame(orjson.dumps(_openai_chunk(chunk.model_dump(mode="json", exclude_none=True))))

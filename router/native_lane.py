@@ -18,7 +18,12 @@ from router.errors import (
 )
 from router.lane import Whole
 
-_PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+_PATHS = {
+    "chat.completions": "/chat/completions",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+    "messages": "/messages",
+}
 # Shorter than uvicorn's 5 s, with which vLLM closes idle connections: else a request now and then meets a closed one.
 _KEEPALIVE_S = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
@@ -78,7 +83,7 @@ class NativeLane:
         try:
             response = await self._session.post(
                 f"{deployment.api_base}{_PATHS[call.kind]}",
-                data=_payload(orjson.dumps(call.upstream_body(deployment.model))),
+                data=_payload(_encoded(call.upstream_body(deployment.model))),
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=deployment.deadlines.connect_s),
                 allow_redirects=False,
@@ -116,6 +121,14 @@ class NativeStream:
 
     async def aclose(self) -> None:
         self._response.close()  # closes the socket, on which vLLM aborts the request; a finished one is pooled already
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # read it could be: orjson takes less depth when it writes
+        error = {"message": "The body is nested too deeply.", "type": "invalid_request_error", "param": None}
+        raise UpstreamRefused(400, {**error, "code": "invalid_request"}) from None
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO:

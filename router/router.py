@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from core.clock import Clock, SystemClock
+from core.money import Price
 from router.answer import Answer
 from router.attempt import Attempt
 from router.call import Call
@@ -29,7 +30,7 @@ from router.errors import (
 from router.lane import Lane
 from router.native_lane import NativeLane
 
-__all__ = ["Answer", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
+__all__ = ["Answer", "Bound", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,19 @@ class DeploymentStatus:
     lane: str
     hosted: bool
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a call to a group can cost at most.
+
+    Attributes:
+        price: the highest of each kind among the group's deployments and those of its fallbacks.
+        default_max_tokens: completion tokens, where a request names no bound.
+    """
+
+    price: Price
+    default_max_tokens: int
 
 
 @asynccontextmanager
@@ -83,6 +97,7 @@ class Router:
         by_group: dict[str, list[Deployment]] = {}
         for deployment in config.deployments:
             by_group.setdefault(deployment.group, []).append(deployment)
+        self._bounds: dict[str, Bound] = {}
         self._groups = {name: Group(name, members, clock) for name, members in by_group.items()}
 
     def models(self) -> list[ModelInfo]:
@@ -93,6 +108,28 @@ class Router:
         """Raises: ModelNotFound: there is no such group."""
         if group not in self._groups:
             raise ModelNotFound(group, list(self._groups))
+
+    def bound(self, group: str) -> Bound:
+        """The dearest that an answer of the group can be, and how long one may be that names no bound.
+
+        Raises: ModelNotFound: there is no such group.
+        """
+        self.require(group)
+        found = self._bounds.get(group)
+        if found is None:
+            groups = [
+                self._groups[name] for name in (group, *self._config.fallbacks.get(group, ())) if name in self._groups
+            ]
+            prices = [member.deployment.price for each in groups for member in each.members]
+            found = self._bounds[group] = Bound(
+                Price(
+                    prompt=max(price.prompt for price in prices),
+                    cached=max(max(price.cached, price.prompt) for price in prices),
+                    completion=max(price.completion for price in prices),
+                ),
+                groups[0].members[0].deployment.default_max_tokens,
+            )
+        return found
 
     def status(self) -> list[DeploymentStatus]:
         """Every deployment, as this process sees it."""
@@ -117,7 +154,7 @@ class Router:
             group = self._groups.get(name)
             if group is None or group.kind != call.needs:
                 continue  # every deployment of this fallback is disabled, or it can't answer such a call
-            candidates = group.in_turn(allow_hosted=call.allow_hosted)
+            candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
             for tries in range(self._config.num_retries + 1):
                 if tries and not self._budget.spend():
                     break
@@ -143,6 +180,8 @@ class Router:
         wait_s = asked.retry_after_s(allow_hosted=call.allow_hosted)
         if isinstance(last, UpstreamUnavailable):
             return NoDeployment(call.group, f"{last.deployment} {last.reason}", max(wait_s, last.retry_after_s or 0))
+        if call.native_only and all(member.deployment.lane is not LaneName.NATIVE for member in asked.members):
+            return _wrong_kind(call, "hosted")
         if not call.allow_hosted and all(member.deployment.hosted for member in asked.members):
             return NoDeployment(call.group, "it has only hosted ones, and this request may not leave the house", wait_s)
         return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
@@ -155,7 +194,7 @@ def _status(member: Member) -> DeploymentStatus:
     )
 
 
-def _wrong_kind(call: Call, kind: Kind) -> UpstreamRefused:
+def _wrong_kind(call: Call, kind: str) -> UpstreamRefused:
     route = "/v1/embeddings" if kind == "embedding" else "/v1/chat/completions"
     error = {
         "message": f"The model {call.group!r} is for {route}.",

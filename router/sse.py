@@ -33,7 +33,10 @@ class SseScanner:
         done: `[DONE]` has passed.
         error: the upstream's error object, where it sent one inside the stream.
         model: the model named by the first frame decoded.
+        tokens: frames with content so far. An engine sends one token in a frame, or some, so this is a lower bound.
     """
+
+    closing: bytes = b"data: [DONE]\n\n"  # what ends a stream
 
     def __init__(self, *, keep_usage_chunk: bool) -> None:
         self._keep_usage_chunk = keep_usage_chunk
@@ -45,6 +48,7 @@ class SseScanner:
         self.done = False
         self.error: dict[str, Any] | None = None
         self.model: str | None = None
+        self.tokens = 0
 
     @property
     def pending(self) -> int:
@@ -75,12 +79,17 @@ class SseScanner:
             raise StreamMalformed("a frame has no end")
         return b"".join(out)
 
+    def broken(self, message: str, kind: str, code: str) -> bytes:
+        """The event that tells the client that its stream broke."""
+        return frame(orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}))
+
     def _look(self, frame: bytes) -> bool:
         """Note what the frame says; False takes it out of the stream."""
         at = 0 if frame.startswith(b"data:") else frame.find(b"\ndata:") + 1
         if at == 0 and not frame.startswith(b"data:"):
             return True  # a comment, or an event without data
         if not self._must_decode(frame):
+            self.tokens += 1
             return True
         data = _data_of(frame[at:])
         if data == _DONE:
@@ -119,12 +128,67 @@ class SseScanner:
                 self.started = True
             if _has_content(choice):
                 self.started = True
+                self.tokens += 1
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self.usage = Usage.from_openai(usage)
             if not choices and not self._keep_usage_chunk:
                 return False
         return True
+
+
+class MessagesScanner(SseScanner):
+    """Reads a stream of Anthropic's form, which vLLM speaks on /v1/messages; it always holds its usage."""
+
+    closing = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+    def __init__(self) -> None:
+        super().__init__(keep_usage_chunk=True)
+
+    def broken(self, message: str, kind: str, code: str) -> bytes:  # noqa: ARG002
+        """Anthropic's error event; its clients know no codes."""
+        return b"event: error\n" + frame(orjson.dumps({"type": "error", "error": {"type": kind, "message": message}}))
+
+    def _must_decode(self, frame: bytes) -> bool:
+        return (
+            not self.started
+            or frame.find(b"content_block_delta") < 0
+            or frame.find(b'"usage"') >= 0
+            or frame.find(b'"error"') >= 0
+        )
+
+    def _note(self, chunk: dict[str, Any]) -> bool:
+        kind = chunk.get("type")
+        if kind == "error":
+            error = chunk.get("error")
+            self.error = error if isinstance(error, dict) else {"message": str(error)}
+            return False
+        if kind == "message_start" and isinstance(message := chunk.get("message"), dict):
+            self._add_usage(message.get("usage"))
+            if isinstance(message.get("model"), str):
+                self.model = message["model"]
+        elif kind == "content_block_delta":
+            self.started = True
+            self.tokens += 1
+        elif kind == "message_delta":
+            self._add_usage(chunk.get("usage"))
+            delta = chunk.get("delta")
+            if isinstance(delta, dict) and delta.get("stop_reason"):
+                self.finish_reason = str(delta["stop_reason"])
+                self.started = True
+        elif kind == "message_stop":
+            self.done = self.started = True
+        return True
+
+    def _add_usage(self, usage: object) -> None:
+        """The first event tells the input, the last one the output, each possibly both."""
+        if isinstance(usage, dict):
+            new, old = Usage.from_anthropic(usage), self.usage or Usage()
+            self.usage = Usage(
+                max(new.prompt_tokens, old.prompt_tokens),
+                max(new.completion_tokens, old.completion_tokens),
+                max(new.cached_tokens, old.cached_tokens),
+            )
 
 
 def _frame_end(buffer: bytes, start: int, scan_from: int) -> int:
@@ -147,7 +211,7 @@ def _data_of(frame: bytes) -> bytes:
 def _has_content(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta")
     if not isinstance(delta, dict):
-        return False
+        return bool(choice.get("text"))  # of /v1/completions
     names = ("content", "reasoning", "reasoning_content", "refusal", "tool_calls", "function_call", "audio")
     return any(delta.get(name) for name in names)
 
@@ -155,6 +219,3 @@ def _has_content(choice: dict[str, Any]) -> bool:
 def frame(data: bytes) -> bytes:
     """One event."""
     return b"data: " + data + b"\n\n"
-
-
-DONE_FRAME = frame(_DONE)

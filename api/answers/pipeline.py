@@ -25,6 +25,7 @@ from router.router import Answer, Call, Router
 
 _log = logger(__name__)
 
+_UNSUPPORTED = "the model's answer was not supported by its sources, so they are quoted"
 NOTHING_FOUND = "Nothing in this collection speaks of that."
 
 
@@ -101,16 +102,17 @@ class Answerer:
                 citations.append(citation)
                 yield Cited(citation)
         self._lap(timings, "generate", generate_s)
-        degraded = generation.failure or result.degraded_reason
+        failure = generation.failure
         if not said:
-            degraded = generation.failure or "the model's answer was not supported by its sources, so they are quoted"
             best = sources.best_quote()
             quoted = None if best is None else await self._cite(principal, question, best)
             said.append(NOTHING_FOUND if quoted is None else quoted.quote)
+            failure = failure or (_UNSUPPORTED if quoted else "no passage speaks of the question")
             yield Token(said[0])
             if quoted is not None:
                 citations.append(quoted)
                 yield Cited(quoted)
+        degraded = "; ".join(reason for reason in (failure, result.degraded_reason) if reason) or None
         self._lap(timings, "total", started_s)
         yield _done("".join(said).strip(), citations, degraded, model, generation.answer, timings)
 

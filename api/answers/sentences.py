@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 # A stop before white space; an empty line; a line end before a list item, a table row, a heading or a fence. Other line
 # ends are where a paragraph was wrapped.
-_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*+|#>] ?|\d+[.)] |```))|$")
+_END = re.compile(r"(?<![.!?])[.!?]+[\"'”’)\]]*(?=\s)|\n[ \t]*\n\s*|\n(?=[ \t]*(?:[-*+|#>] ?|\d+[.)] |```))|$")
 _NO_END = re.compile(r"(?:\b(?i:e\.g|i\.e|etc|vs|cf|approx|fig|dr|mr|mrs|st)|\b[A-Z]|^[ \t]*\d+)\.\Z", re.MULTILINE)
+
+_LOOK_BACK = 20  # characters before a stop in which an abbreviation or a list's number may stand
 
 
 def spans(text: str) -> Iterator[tuple[int, int]]:
@@ -16,7 +18,7 @@ def spans(text: str) -> Iterator[tuple[int, int]]:
         if match.end() == start and match.end() < len(text):
             continue
         at_stop = match.group().startswith(".") and match.end() < len(text)
-        if at_stop and _NO_END.search(text, start, match.end()):
+        if at_stop and _NO_END.search(text, max(start, match.end() - _LOOK_BACK), match.end()):
             continue
         span = _trimmed(text, start, match.end())
         if span is not None:

@@ -9,6 +9,7 @@ from api.answers.context import RANK_WEIGHT, Excerpt, rarity, terms_beside
 from api.answers.sentences import spans
 from retrieval.analyzer import analyze
 
+_BARE = re.compile(r"(?:\s*(?:#+ .*|```.*|\|[-| :]*\|)\s*(?:\n|\Z))+")  # headings and fences say nothing alone
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -68,14 +69,19 @@ class Sources:
         return max(fitting, key=lambda pair: (len(said & pair[1]), -len(pair[0].quote)), default=(None, set()))[0]
 
     def best_quote(self) -> Support | None:
-        """The stretch that best holds the question's terms, the shortest among equals."""
+        """The stretch that best holds the question's terms, the shortest among equals; None where none holds any."""
 
         def worth(stretch: tuple[Support, set[str]]) -> tuple[float, int]:
             support, terms = stretch
             rank = self._ranks[id(support.excerpt)]
             return round(self._weight(terms) - RANK_WEIGHT * rank, 6), -len(support.quote)
 
-        return max(self._stretches, key=worth)[0] if self._stretches else None
+        speaking = [
+            (support, terms)
+            for support, terms in self._stretches
+            if self._weight(terms) > 0 and not _BARE.fullmatch(support.quote)
+        ]
+        return max(speaking, key=worth)[0] if speaking else None
 
     def _touches_best(self, support: Support) -> bool:
         best = self._best

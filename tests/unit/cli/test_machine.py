@@ -20,7 +20,7 @@ def test_a_taken_port_names_its_holder_and_the_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(CliError) as caught:
-            ports.require_free(port)
+            ports.require_free(port, "127.0.0.1")
         assert f"process {os.getpid()} (" in caught.value.message
         assert f"--port {port + 1}" in caught.value.remedy
         assert ports.next_free(port, set()) > port
