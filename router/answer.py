@@ -1,6 +1,5 @@
 """An answer on its way to the client."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -102,8 +101,7 @@ class FrameStream:
         name = self._deployment.name
         left_s = self._ends_s - self._clock.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, min(limit_s, left_s))):
-                data = await self._source.read()
+            data = await self._source.read(max(0.0, min(limit_s, left_s)))
         except TimeoutError as error:
             reason = f"{silence} for {limit_s:.0f} s" if limit_s <= left_s else "did not finish in time"
             raise UpstreamTimeout(name, reason) from error
@@ -122,8 +120,7 @@ class FrameStream:
     async def _drain(self) -> None:
         """Read what follows `[DONE]`, normally nothing but the end, so that the connection can be used again."""
         with contextlib.suppress(TimeoutError, UpstreamError):
-            async with asyncio.timeout(_DRAIN_S):
-                await self._source.read()
+            await self._source.read(_DRAIN_S)
 
     def _last(self) -> bytes:
         """The upstream closed the connection: a whole answer that lacks only `[DONE]` gets it, any other is cut."""

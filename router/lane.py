@@ -18,8 +18,8 @@ class Whole:
 class ByteStream(Protocol):
     """An answer in pieces: server-sent events in OpenAI's form, cut anywhere."""
 
-    async def read(self) -> bytes:
-        """The next bytes; empty at the end. Raises: RouterError."""
+    async def read(self, limit_s: float) -> bytes:
+        """The next bytes; empty at the end. Raises: RouterError; TimeoutError: none came within `limit_s`."""
         ...
 
     async def aclose(self) -> None:

@@ -4,6 +4,7 @@ Whatever LiteLLM raises becomes one of ours here, by `TABLE`; its texts reach a 
 request is at fault, since others may quote keys and addresses.
 """
 
+import asyncio
 import os
 import re
 import warnings
@@ -78,9 +79,13 @@ class LitellmStream:
         self._chunks: AsyncIterator[Any] = chunks
         self._ended = False
 
-    async def read(self) -> bytes:
+    async def read(self, limit_s: float) -> bytes:
         if self._ended:
             return b""
+        async with asyncio.timeout(limit_s):
+            return await self._next()
+
+    async def _next(self) -> bytes:
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:

@@ -1,11 +1,10 @@
-"""The way to anything that speaks OpenAI's form: one aiohttp session, bytes forwarded as they are."""
+"""The way to anything that speaks OpenAI's form: kept connections, bytes forwarded as they are."""
 
-import io
 from typing import Any
 
-import aiohttp
 import orjson
 
+from router import http1
 from router.call import Call
 from router.deployment import Deployment
 from router.errors import (
@@ -27,7 +26,6 @@ _PATHS = {
 # Shorter than uvicorn's 5 s, with which vLLM closes idle connections: else a request now and then meets a closed one.
 _KEEPALIVE_S = 4.0
 _MAX_ERROR_BYTES = 64 * 1024
-_LARGE_BYTES = 1024 * 1024
 _NOT_THE_CALLERS = {
     401: "refused our key",
     402: "wants to be paid",
@@ -38,89 +36,90 @@ _NOT_THE_CALLERS = {
 
 
 class NativeLane:
-    """Holds the session; make it inside a running event loop."""
+    """Holds the connections; make it inside a running event loop."""
 
     def __init__(self) -> None:
-        # limit=0: admission bounds how much runs at once; a pool that waits here would hide it. TCP_NODELAY is
-        # set by aiohttp itself on every connection.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
+        self._client = http1.Client(_KEEPALIVE_S)
+        self._origins: dict[str, http1.Origin] = {}
 
     async def whole(self, deployment: Deployment, call: Call) -> Whole:
         response = await self._post(deployment, call)
         try:
-            body = await response.read()
-        except (aiohttp.ClientError, ConnectionError) as error:
+            return Whole(await response.body())
+        except http1.Broken as error:
             raise UpstreamFailed(deployment.name, "cut its answer") from error
         finally:
-            response.close() if not response.content.at_eof() else response.release()
-        return Whole(body)
+            response.close()
 
     async def stream(self, deployment: Deployment, call: Call) -> "NativeStream":
         response = await self._post(deployment, call)
         if response.content_type != "text/event-stream":
             response.close()
-            raise UpstreamFailed(deployment.name, f"answered a stream with {response.content_type}")
+            raise UpstreamFailed(deployment.name, f"answered a stream with {response.content_type or 'no type'}")
         return NativeStream(deployment, response)
 
-    async def aclose(self) -> None:
-        await self._session.close()
+    @property
+    def connections(self) -> int:
+        """How many are open to all upstreams."""
+        return self._client.connections
 
-    async def _post(self, deployment: Deployment, call: Call) -> aiohttp.ClientResponse:
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _post(self, deployment: Deployment, call: Call) -> http1.Response:
         """Send the request; returns once the status is 200. Raises: RouterError."""
-        headers = {
-            "content-type": "application/json",
-            "accept-encoding": "identity",  # bytes are passed on unread, so they must not be packed
-            "x-request-id": call.request_id,
-        }
-        if deployment.api_key:
-            headers["authorization"] = f"Bearer {deployment.api_key}"
         try:
-            response = await self._session.post(
-                f"{deployment.api_base}{_PATHS[call.kind]}",
-                data=_payload(_encoded(call.upstream_body(deployment.model))),
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=deployment.deadlines.connect_s),
-                allow_redirects=False,
+            response = await self._client.post(
+                self._origin(deployment),
+                _PATHS[call.kind],
+                _head(deployment, call),
+                _encoded(call.upstream_body(deployment.model)),
+                deployment.deadlines.connect_s,
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError, ConnectionError) as error:
-            raise UpstreamUnavailable(deployment.name, "can't be reached") from error
-        except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamUnavailable(deployment.name, "did not accept a connection in time") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamFailed(deployment.name, f"broke the protocol: {type(error).__name__}") from error
+        except http1.ConnectFailed as error:
+            raise UpstreamUnavailable(deployment.name, str(error)) from error
+        except http1.Broken as error:
+            raise UpstreamUnavailable(deployment.name, "closed the connection before it answered") from error
         if response.status == 200:
             return response
         try:
-            raise _refusal(deployment, response, await response.content.read(_MAX_ERROR_BYTES))
-        except (aiohttp.ClientError, ConnectionError) as error:
+            raise _refusal(deployment, response, await response.body(_MAX_ERROR_BYTES))
+        except http1.Broken as error:
             raise UpstreamFailed(deployment.name, f"answered {response.status} and cut it") from error
         finally:
             response.close()
+
+    def _origin(self, deployment: Deployment) -> http1.Origin:
+        base = deployment.api_base
+        assert base is not None  # the configuration asks for one on this lane
+        found = self._origins.get(base)
+        if found is None:
+            found = self._origins[base] = http1.Origin.of(base)
+        return found
 
 
 class NativeStream:
     """A running answer."""
 
-    def __init__(self, deployment: Deployment, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, deployment: Deployment, response: http1.Response) -> None:
         self._deployment = deployment
         self._response = response
 
-    async def read(self) -> bytes:
+    async def read(self, limit_s: float) -> bytes:
         try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, ConnectionError) as error:
+            return await self._response.read(limit_s)
+        except http1.Broken as error:
             raise UpstreamFailed(self._deployment.name, "cut its stream") from error
-        except TimeoutError as error:
-            raise UpstreamTimeout(self._deployment.name, "fell silent") from error
 
     async def aclose(self) -> None:
-        self._response.close()  # closes the socket, on which vLLM aborts the request; a finished one is pooled already
+        self._response.close()  # closes the socket, on which vLLM aborts the request; a finished one is kept already
+
+
+def _head(deployment: Deployment, call: Call) -> bytes:
+    """The header lines; identity, since bytes are passed on unread and so must not be packed."""
+    key = f"authorization: Bearer {deployment.api_key}\r\n" if deployment.api_key else ""
+    text = f"content-type: application/json\r\naccept-encoding: identity\r\nx-request-id: {call.request_id}\r\n{key}"
+    return text.encode("latin-1")
 
 
 def _encoded(body: dict[str, Any]) -> bytes:
@@ -131,15 +130,10 @@ def _encoded(body: dict[str, Any]) -> bytes:
         raise UpstreamRefused(400, {**error, "code": "invalid_request"}) from None
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    """aiohttp writes bytes in one go, which for a large body holds up every other request; a file goes in parts."""
-    return body if len(body) < _LARGE_BYTES else io.BytesIO(body)
-
-
-def _refusal(deployment: Deployment, response: aiohttp.ClientResponse, body: bytes) -> RouterError:
+def _refusal(deployment: Deployment, response: http1.Response, body: bytes) -> RouterError:
     """What a status other than 200 means."""
     status = response.status
-    retry_after_s = _seconds(response.headers.get("retry-after"))
+    retry_after_s = _seconds(response.retry_after)
     if status in (503, 529):
         return UpstreamUnavailable(deployment.name, f"answered {status}", retry_after_s)
     if status == 429:

@@ -201,8 +201,7 @@ async def test_connections_are_used_again_after_a_stream(server: OpenAiServer) -
     async with open_router(config(native(server))) as router:
         for _ in range(3):
             await read(await router.open(chat(stream=True)))
-        connector = router._lanes["native"]._session.connector  # type: ignore[index,attr-defined]
-        assert sum(len(pool) for pool in connector._conns.values()) == 1
+        assert router._lanes["native"].connections == 1  # type: ignore[index,attr-defined]
 
 
 async def test_an_unknown_model_names_the_known_ones(server: OpenAiServer) -> None:
