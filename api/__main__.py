@@ -6,7 +6,7 @@ import sys
 import uvicorn
 
 from api.errors import SettingsRefused
-from api.keys import Keys
+from api.first_key import ensure_admin
 from api.settings import ApiSettings
 from core.clock import SystemClock
 from monitoring.logs import configure_logs, logger
@@ -27,17 +27,19 @@ def main() -> int:
         print(f"stoker: {error}", file=sys.stderr)
         return 2
     uvicorn.run(
-        "api.app:create_app",
+        "api.app:create_gateway",
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http="api.hot.protocol:Protocol",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=30,
+        timeout_worker_healthcheck=30,  # a worker on a busy machine is not a dead one
     )
     return 0
 
@@ -45,7 +47,7 @@ def main() -> int:
 async def _prepare(settings: ApiSettings) -> None:
     database = Database(settings.sql_url(), settings.sql_deadline_s)
     try:
-        await Keys(database, SystemClock()).ensure_admin(settings.admin_key_path())
+        await ensure_admin(database, SystemClock(), settings.admin_key_path())
     finally:
         await database.close()
 

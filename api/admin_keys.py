@@ -2,64 +2,120 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import NotSupportedYet
-from api.identity import Admin
-from api.keys import ApiKey, NewKey
+from api.exact import ExactRoute
+from api.identity import Acting
+from api.key_rows import ApiKey, KeyPlan
+from api.keys import NewKey
+from api.limits_form import LimitsForm, shown_limits
+from api.paging import After, Limit, page
 from api.state import State
+from core.limits import Limits
 from core.principal import Role
 
-routes = APIRouter(prefix="/v1/admin/keys", tags=["Administration"])
+routes = APIRouter(prefix="/v1/admin/keys", tags=["Administration"], route_class=ExactRoute)
+
 KeyId = Annotated[str, Path(description="The key's id, as the list shows it.")]
+InTenant = Annotated[str | None, Query(description="Id or name of a tenant, for admins. Unset: your own.")]
+Scopes = Annotated[
+    list[str] | None,
+    Field(max_length=50, description="Words such as chat or collections:read. null: whatever the role allows."),
+]
+_TEN_YEARS_S = 10 * 365 * 86_400
+_WEEK_S = 7 * 86_400
 
 
 class KeyRequest(BaseModel):
-    """A key to be made. What this version cannot enforce it refuses, so that nobody counts on it."""
+    """A key to be made. A limit that is not named is the default of a new key; null means none."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=200)
     role: Role = Role.MEMBER
-    expires_in_s: int | None = Field(None, ge=1, le=10 * 365 * 86_400)
-    tenant: str | None = None
-    scopes: list[str] | None = None
-    limits: dict[str, Any] | None = None
-    local_only: bool | None = None
+    tenant: str | None = Field(None, description="Id or name of a tenant, for admins. Unset: your own.")
+    user: str | None = Field(None, description="Id of the user that it belongs to.")
+    team: str | None = Field(None, description="Id of the team that it belongs to. Unset: the user's.")
+    scopes: Scopes = None
+    limits: LimitsForm = Field(default_factory=LimitsForm)
+    local_only: bool = Field(False, description="Never leave the house for this key.")
+    expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S)
 
-    def refuse_what_is_not_enforced(self) -> None:
-        """Raises: NotSupportedYet."""
-        for field in ("tenant", "scopes", "limits", "local_only"):
-            if getattr(self, field) not in (None, {}, [], False) and not (
-                field == "tenant" and self.tenant == "default"
-            ):
-                raise NotSupportedYet(f"{field} of a key is not enforced yet, so it is refused; leave it out", field)
+
+class KeyChange(BaseModel):
+    """What is to change; what is not named stays. null takes scopes, expiry or a limit away."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field("", min_length=1, max_length=200)
+    role: Role = Role.MEMBER
+    scopes: Scopes = None
+    limits: LimitsForm = Field(default_factory=LimitsForm)
+    local_only: bool = False
+    expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S, description="Counted from now.")
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        sent = {name: getattr(self, name) for name in self.model_fields_set}
+        if "limits" in sent:
+            sent["limits"] = self.limits.on
+        return sent
+
+
+class RotateRequest(BaseModel):
+    """How a key is replaced."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlap_s: int = Field(0, ge=0, le=_WEEK_S, description="Seconds for which the old key works beside the new one.")
 
 
 @routes.post("", status_code=201)
-async def create_key(asked: KeyRequest, state: State, principal: Admin) -> dict[str, Any]:
+async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, Any]:
     """Make a key; its text is in this answer and nowhere else, ever."""
-    asked.refuse_what_is_not_enforced()
-    return _shown_once(await state.keys.create(principal.tenant_id, asked.name, asked.role, asked.expires_in_s))
+    plan = KeyPlan(
+        name=asked.name,
+        role=asked.role,
+        user_id=asked.user,
+        team_id=asked.team,
+        scopes=asked.scopes,
+        local_only=asked.local_only,
+        limits=asked.limits.on(state.settings.key_limits()),
+    )
+    return _shown_once(await state.directory.keys.create(by, asked.tenant, plan, asked.expires_in_s))
 
 
 @routes.get("")
-async def list_keys(state: State, principal: Admin) -> dict[str, Any]:
-    """The tenant's keys, without their texts."""
-    return {"object": "list", "data": [_shown(key) for key in await state.keys.list(principal.tenant_id)]}
+async def list_keys(
+    state: State, by: Acting, tenant: InTenant = None, after: After = None, limit: Limit = 20
+) -> dict[str, Any]:
+    """The tenant's keys, the newest first, without their texts."""
+    return page(await state.directory.keys.page(by, tenant, after, limit + 1), limit, _shown)
+
+
+@routes.get("/{key_id}")
+async def get_key(key_id: KeyId, state: State, by: Acting) -> dict[str, Any]:
+    """One key, without its text."""
+    return _shown(await state.directory.keys.get(by, key_id))
+
+
+@routes.patch("/{key_id}")
+async def change_key(key_id: KeyId, asked: KeyChange, state: State, by: Acting) -> dict[str, Any]:
+    """Change a key; its next request is held to it."""
+    return _shown(await state.directory.keys.change(by, key_id, asked.changes()))
 
 
 @routes.delete("/{key_id}")
-async def revoke_key(key_id: KeyId, state: State, principal: Admin) -> dict[str, Any]:
+async def revoke_key(key_id: KeyId, state: State, by: Acting) -> dict[str, Any]:
     """End a key: its next request is refused."""
-    return _shown(await state.keys.revoke(principal.tenant_id, key_id))
+    return _shown(await state.directory.keys.revoke(by, key_id))
 
 
 @routes.post("/{key_id}/rotate", status_code=201)
-async def rotate_key(key_id: KeyId, state: State, principal: Admin) -> dict[str, Any]:
-    """Replace a key by one with the same name, role and expiry; the old one ends at once."""
-    return _shown_once(await state.keys.rotate(principal.tenant_id, key_id))
+async def rotate_key(key_id: KeyId, state: State, by: Acting, asked: RotateRequest | None = None) -> dict[str, Any]:
+    """Replace a key by one that differs in its text alone; the old one ends at once, or after the overlap."""
+    return _shown_once(await state.directory.keys.rotate(by, key_id, asked.overlap_s if asked else 0))
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:
@@ -70,6 +126,11 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "prefix": key.prefix,
         "role": key.role.value,
         "tenant": key.tenant_id,
+        "user": key.user_id,
+        "team": key.team_id,
+        "scopes": key.scopes,
+        "limits": None if key.limits == Limits() else shown_limits(key.limits),
+        "local_only": key.local_only,
         "created_at": int(key.created_at),
         "expires_at": None if key.expires_at is None else int(key.expires_at),
         "revoked_at": None if key.revoked_at is None else int(key.revoked_at),

@@ -2,16 +2,39 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from api import admin_keys, chat, collections, documents, embeddings, health, ingest, jobs, models, query, search
+from api import (
+    admin_audit,
+    admin_keys,
+    admin_limits,
+    admin_teams,
+    admin_tenants,
+    admin_users,
+    collections,
+    documents,
+    health,
+    ingest,
+    jobs,
+    models,
+    query,
+    search,
+    usage,
+)
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
-from api.middleware import BodyLimitMiddleware, RecordMiddleware
+from api.hot.door import EXPOSED_HEADERS, HotDoor
+from api.hot.routes import ROUTES as HOT_ROUTES
+from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware
+from api.openapi import model_paths
 from api.settings import ApiSettings
 from api.state import open_state
 from core.clock import SystemClock
@@ -21,10 +44,15 @@ from router import errors as router_errors
 VERSION = "0.1.0"
 
 
-def create_app(settings: ApiSettings | None = None) -> FastAPI:
-    """Build the gateway; uvicorn calls it without arguments in each worker."""
-    settings = settings or ApiSettings()
+def create_gateway() -> HotDoor:
+    """Build what uvicorn serves, in each worker: the hot path, and the application behind it."""
+    settings = ApiSettings()
     configure_logs("gateway", settings.log_level)
+    return HotDoor(create_app(settings), settings)
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """Build the application behind the hot path."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -44,18 +72,55 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
                 allow_origins=settings.cors_origins,
                 allow_methods=["*"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", "retry-after", "x-stoker-ignored", "x-stoker-deployment"],
+                expose_headers=list(EXPOSED_HEADERS),
             ),
-            Middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes),
+            Middleware(IdentityMiddleware),
+            Middleware(
+                BodyLimitMiddleware, max_bytes=settings.max_json_bytes, max_upload_bytes=settings.max_body_bytes
+            ),
         ],
         exception_handlers={
             **dict.fromkeys(TABLE, answer_error),
             router_errors.UpstreamRefused: answer_error,
             HTTPException: answer_http_error,
             RequestValidationError: answer_validation_error,
-            Exception: answer_error,
         },
     )
-    for room in (health, models, chat, embeddings, collections, documents, ingest, jobs, search, query, admin_keys):
+    for room in (
+        health,
+        models,
+        collections,
+        documents,
+        ingest,
+        jobs,
+        search,
+        query,
+        admin_keys,
+        admin_tenants,
+        admin_teams,
+        admin_users,
+        admin_limits,
+        admin_audit,
+        usage,
+    ):
         app.include_router(room.routes)
+    _know_model_routes(app)
     return app
+
+
+def _know_model_routes(app: FastAPI) -> None:
+    """Have the application describe the routes that the hot path answers, and refuse other methods on them."""
+    for path in HOT_ROUTES:
+        app.router.routes.append(Route(path, _unreached, methods=["POST"]))
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = described()
+        schema["paths"] = {**model_paths(), **schema["paths"]}
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+async def _unreached(_request: Request) -> Response:
+    raise RuntimeError("a model request came past the hot path: serve `create_gateway`, not `create_app`")

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import NotSupportedYet
-from api.identity import Member
+from api.identity import Caller
 from api.paging import After, Limit, page
 from api.state import State
 from retrieval.collections import Collection
@@ -37,7 +37,7 @@ class CollectionRequest(BaseModel):
 
 
 @routes.post("", status_code=201)
-async def create_collection(asked: CollectionRequest, state: State, principal: Member) -> dict[str, Any]:
+async def create_collection(asked: CollectionRequest, state: State, principal: Caller) -> dict[str, Any]:
     """Make an empty collection; its name is unique within the tenant."""
     asked.refuse_what_is_not_kept()
     made = await state.retrieval.collections.create(
@@ -47,19 +47,19 @@ async def create_collection(asked: CollectionRequest, state: State, principal: M
 
 
 @routes.get("")
-async def list_collections(state: State, principal: Member, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+async def list_collections(state: State, principal: Caller, after: After = None, limit: Limit = 20) -> dict[str, Any]:
     """The tenant's collections."""
     return page(await state.retrieval.collections.list(principal, after, limit + 1), limit, shown)
 
 
 @routes.get("/{name}")
-async def get_collection(name: str, state: State, principal: Member) -> dict[str, Any]:
+async def get_collection(name: str, state: State, principal: Caller) -> dict[str, Any]:
     """One collection."""
     return shown(await state.retrieval.collections.get(principal, name))
 
 
 @routes.delete("/{name}")
-async def delete_collection(name: str, state: State, principal: Member) -> dict[str, Any]:
+async def delete_collection(name: str, state: State, principal: Caller) -> dict[str, Any]:
     """Delete a collection and its documents; no later request sees any of it."""
     collection = await state.retrieval.collections.get(principal, name)
     await state.retrieval.collections.delete(principal, name)

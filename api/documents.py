@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
 
-from api.identity import Member
+from api.identity import Caller
 from api.paging import After, Limit, page
 from api.state import State
 from retrieval.documents import Document
@@ -15,20 +15,20 @@ routes = APIRouter(prefix="/v1/collections/{name}/documents", tags=["Documents"]
 
 @routes.get("")
 async def list_documents(
-    name: str, state: State, principal: Member, after: After = None, limit: Limit = 20
+    name: str, state: State, principal: Caller, after: After = None, limit: Limit = 20
 ) -> dict[str, Any]:
     """The collection's documents, the failed ones too."""
     return page(await state.retrieval.documents.list(principal, name, after, limit + 1), limit, _shown)
 
 
 @routes.get("/{document_id}")
-async def get_document(name: str, document_id: str, state: State, principal: Member) -> dict[str, Any]:
+async def get_document(name: str, document_id: str, state: State, principal: Caller) -> dict[str, Any]:
     """One document."""
     return _shown(await state.retrieval.documents.get(principal, name, document_id))
 
 
 @routes.delete("/{document_id}")
-async def delete_document(name: str, document_id: str, state: State, principal: Member) -> dict[str, Any]:
+async def delete_document(name: str, document_id: str, state: State, principal: Caller) -> dict[str, Any]:
     """Delete a document, whatever its state; no later request sees any of it."""
     await state.retrieval.documents.delete(principal, name, document_id)
     return {"id": document_id, "object": "document.deleted", "deleted": True}
@@ -39,7 +39,7 @@ async def get_content(
     name: str,
     document_id: str,
     state: State,
-    principal: Member,
+    principal: Caller,
     version: Annotated[
         int | None, Query(ge=1, le=2**31 - 1, description="The document's version; unset: the visible one.")
     ] = None,

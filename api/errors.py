@@ -2,16 +2,21 @@
 
 ApiError
 ├── NotAuthenticated    no key, or one that is not live
-├── NotAllowed          the role does not reach this route
+├── NotAllowed          the role does not reach this route, this tenant, or what is to be granted
+│   └── ScopeNotAllowed     the role does, but the key's scopes don't
 ├── RequestInvalid      the request is at fault; `param` names the field
 ├── NotSupportedYet     a field of the contract that this version cannot honour, so it refuses it
 ├── BodyTooLarge
-├── KeyNotFound
+├── BodyTooSlow         the client did not send its body in time
+├── RequestTooLong      the whole request passed its deadline
+├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound
+├── NameTaken           another of the same kind has this name
 ├── AnswerUnavailable   no answer, and no passage to quote instead
 └── SettingsRefused     at start only
 
-Errors of the packages below (`RetrievalError`, `RouterError`, `DependencyError`) know nothing of HTTP; `TABLE` says
-what each means here. An error that stands nowhere in it is answered by a plain 500 and logged with its trace.
+Errors of the packages below (`RetrievalError`, `RouterError`, `DependencyError`, `AdmissionError`, `LedgerError`) know
+nothing of HTTP; `TABLE` says what each means here. An error that stands nowhere in it is answered by a plain 500 and
+logged with its trace.
 """
 
 import logging
@@ -26,9 +31,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.admission import errors as admission
+from api.ledger import errors as ledger
 from api.record import record_of
 from core.dependency import DependencyError
 from monitoring.logs import logger
+from monitoring.record import RequestRecord
 from retrieval import errors as retrieval
 from router import errors as router
 
@@ -49,6 +57,9 @@ class NotAuthenticated(ApiError): ...
 class NotAllowed(ApiError): ...
 
 
+class ScopeNotAllowed(NotAllowed): ...
+
+
 class RequestInvalid(ApiError): ...
 
 
@@ -58,7 +69,28 @@ class NotSupportedYet(ApiError): ...
 class BodyTooLarge(ApiError): ...
 
 
+class BodyTooSlow(ApiError): ...
+
+
+class RequestTooLong(ApiError): ...
+
+
 class KeyNotFound(ApiError): ...
+
+
+class TenantNotFound(ApiError): ...
+
+
+class TeamNotFound(ApiError): ...
+
+
+class UserNotFound(ApiError): ...
+
+
+class LimitsNotFound(ApiError): ...
+
+
+class NameTaken(ApiError): ...
 
 
 class AnswerUnavailable(ApiError): ...
@@ -89,13 +121,26 @@ _UNAVAILABLE = "service_unavailable"
 TABLE: Mapping[type[Exception], Meaning] = {
     NotAuthenticated: Meaning(401, "authentication_error", "invalid_api_key"),
     NotAllowed: Meaning(403, "permission_error", "role_not_allowed"),
+    ScopeNotAllowed: Meaning(403, "permission_error", "scope_not_allowed"),
     RequestInvalid: Meaning(400, _INVALID, "invalid_request"),
     NotSupportedYet: Meaning(400, _INVALID, "not_supported_yet"),
     BodyTooLarge: Meaning(413, _INVALID, "body_too_large"),
+    admission.LimitReached: Meaning(429, "rate_limit_error", "rate_limit_exceeded"),
+    admission.BudgetReached: Meaning(429, "insufficient_quota", "insufficient_quota"),
+    admission.KeyStale: Meaning(503, _UNAVAILABLE, "key_changing"),
+    BodyTooSlow: Meaning(408, _INVALID, "body_too_slow"),
+    RequestTooLong: Meaning(504, "server_error", "request_too_long", logging.WARNING),
     KeyNotFound: Meaning(404, _INVALID, "key_not_found"),
+    TenantNotFound: Meaning(404, _INVALID, "tenant_not_found"),
+    TeamNotFound: Meaning(404, _INVALID, "team_not_found"),
+    UserNotFound: Meaning(404, _INVALID, "user_not_found"),
+    LimitsNotFound: Meaning(404, _INVALID, "limits_not_found"),
+    NameTaken: Meaning(409, _INVALID, "name_taken"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
     DependencyError: Meaning(503, _UNAVAILABLE, "part_unavailable", logging.WARNING),
+    ledger.LedgerFull: Meaning(503, _UNAVAILABLE, "ledger_full", logging.ERROR),
+    ledger.TooManyRows: Meaning(400, _INVALID, "too_many_rows"),
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
     retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists"),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
@@ -121,7 +166,8 @@ def meaning_of(error: Exception) -> Meaning | None:
 
 
 def envelope(message: str, kind: str, code: str | None, param: str | None = None) -> dict[str, Any]:
-    """OpenAI's error body."""
+    """OpenAI's error body; a lone surrogate that a client sent would make it no UTF-8."""
+    message = message.encode("utf-8", "backslashreplace").decode()
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -139,20 +185,27 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     return meaning.status, body, headers
 
 
-async def answer_error(request: Request, error: Exception) -> Response:
-    """The handler of every error."""
+def describe_error(error: Exception, record: RequestRecord) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """As `describe`, and noted in the record and, where it matters, in the log."""
     status, body, headers = describe(error)
-    record_of(request).error_code = body["error"].get("code")
+    record.error_code = body["error"].get("code")
     meaning = meaning_of(error)
     if meaning is None and status == 500:
-        _log.error("unexpected error", request_id=record_of(request).request_id, exc_info=error)
+        _log.error("unexpected error", request_id=record.request_id, exc_info=error)
     elif meaning is not None and meaning.level >= logging.WARNING:
         _log.log(
             meaning.level,
             "refused",
-            request_id=record_of(request).request_id,
+            request_id=record.request_id,
             reason=getattr(error, "reason", str(error)),
+            cause=None if error.__cause__ is None else repr(error.__cause__)[:300],
         )
+    return status, body, headers
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The handler of every error."""
+    status, body, headers = describe_error(error, record_of(request))
     return JSONResponse(body, status, headers)
 
 

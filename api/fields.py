@@ -3,8 +3,9 @@
 Listed ones pass unchanged, unlisted ones are dropped and named in `x-stoker-ignored`, dangerous ones are refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -40,6 +41,8 @@ _PLANNED_FIELDS = {"retrieval": "use POST /v1/query for answers from documents",
 # Bounds of completion tokens, under each of the names that the routes know.
 _BOUNDS = ("max_completion_tokens", "max_tokens")
 MAX_N = 8
+_SHOWN_FIELDS = 20
+_SHOWN_CHARACTERS = 64
 
 
 def read_json_object(body: bytes) -> dict[str, Any]:
@@ -80,6 +83,12 @@ def model_of(body: Mapping[str, Any]) -> str:
     return model
 
 
+def shown_fields(names: Sequence[str]) -> str:
+    """Names of fields as a header may hold them: percent-encoded and cut."""
+    shown = [quote(name[:_SHOWN_CHARACTERS], safe="") for name in names[:_SHOWN_FIELDS]]
+    return ", ".join(shown) + (", ..." if len(names) > _SHOWN_FIELDS else "")
+
+
 def completion_bound(body: Mapping[str, Any]) -> int | None:
     """The completion tokens that a request asks for at most, over all its choices; None: it names no bound.
 
@@ -91,5 +100,8 @@ def completion_bound(body: Mapping[str, Any]) -> int | None:
             raise RequestInvalid(f"{name} must be a whole number from 1", name)
     if not asked:
         return None
-    choices = max(body.get("n") or 1, body.get("best_of") or 1)
-    return max(value for _, value in asked) * choices
+    best_of = body.get("best_of") or 1
+    if not isinstance(best_of, int) or not 1 <= best_of <= MAX_N:
+        raise RequestInvalid(f"best_of must be a whole number from 1 to {MAX_N}", "best_of")
+    bound: int = max(value for _, value in asked) * max(body.get("n") or 1, best_of)
+    return bound

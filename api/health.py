@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from api.identity import Admin
+from api.identity import Caller
 from api.state import AppState, State
 from core.dependency import DependencyError
 from monitoring.metrics import exposition
@@ -31,7 +31,7 @@ async def ready(state: State) -> JSONResponse:
 
 
 @routes.get("/status")
-async def status(state: State, _: Admin) -> dict[str, Any]:
+async def status(state: State, _: Caller) -> dict[str, Any]:
     """Parts, breakers and deployments, for operators."""
     dependencies = (state.database.dependency, state.redis.dependency, *state.retrieval.dependencies())
     return {

@@ -1,42 +1,63 @@
-"""Who is asking, and whether they may."""
+"""Who is asking, and whether they may: the one dependency of every route that is not public."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.errors import NotAllowed, NotAuthenticated
+from api import roles
+from api.acting import Actor
+from api.errors import NotAuthenticated
+from api.identities import Identity
 from api.record import record_of
-from api.state import AppState, state_of
-from core.principal import Principal, Role
+from api.state import AppState, State
+from core.principal import Principal
 
-_RANK = {Role.MEMBER: 0, Role.ADMIN: 1}
+SCOPE_KEY = "stoker.identity"
 
 
-def _shown_key(request: Request) -> str:
-    """The key in `Authorization: Bearer KEY` or `X-API-Key: KEY`. Raises: NotAuthenticated."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    key = value.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
-    if not key:
+async def identify(state: AppState, authorization: str, api_key: str) -> Identity:
+    """The caller behind the headers `Authorization` and `X-API-Key`, empty where they are missing.
+
+    Raises: NotAuthenticated; DependencyError: the caller is not known here, and SQL or the token's issuer is silent.
+    """
+    text = _shown_text(authorization, api_key)
+    return state.identities.cached(text) or await state.identities.identify(text)
+
+
+def _shown_text(authorization: str, api_key: str) -> str:
+    scheme, _, value = authorization.partition(" ")
+    text = value.strip() if scheme.lower() == "bearer" else api_key.strip()
+    if not text:
         raise NotAuthenticated("no API key was sent: add the header `Authorization: Bearer KEY`")
-    return key
+    return text
 
 
-def _require(role: Role) -> Callable[[Request, AppState], Awaitable[Principal]]:
-    async def identify(request: Request, state: Annotated[AppState, Depends(state_of)]) -> Principal:
-        principal = await state.keys.identify(_shown_key(request))
-        if principal is None:
-            raise NotAuthenticated(
-                "this API key is not known, or has expired or been revoked; make one with `./stoker keys create NAME`"
-            )
-        record = record_of(request)
-        record.tenant_id, record.key_id = principal.tenant_id, principal.key_id
-        if _RANK[principal.role] < _RANK[role]:
-            raise NotAllowed(f"this needs a key of the role {role}; yours has the role {principal.role}")
-        return principal
-
-    return identify
+async def _identified(request: Request, state: State) -> Identity:
+    identity: Identity | None = request.scope.get(SCOPE_KEY)  # whoever sends a body was asked before it was read
+    if identity is None:
+        headers = request.headers
+        identity = await identify(state, headers.get("authorization", ""), headers.get("x-api-key", ""))
+    principal = identity.principal
+    record = record_of(request)
+    record.tenant_id, record.key_id = principal.tenant_id, principal.key_id
+    roles.require(principal, request.method, request.scope["route"].path)
+    return identity
 
 
-Member = Annotated[Principal, Depends(_require(Role.MEMBER))]
-Admin = Annotated[Principal, Depends(_require(Role.ADMIN))]
+Identified = Annotated[Identity, Depends(_identified)]
+
+
+async def _caller(identity: Identified) -> Principal:
+    return identity.principal
+
+
+Caller = Annotated[Principal, Depends(_caller)]
+Member = Caller
+Admin = Caller
+
+
+async def _actor(request: Request, principal: Caller) -> Actor:
+    return Actor(principal, record_of(request).request_id)
+
+
+Acting = Annotated[Actor, Depends(_actor)]

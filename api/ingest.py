@@ -10,7 +10,7 @@ from starlette.types import Message
 
 from api.errors import NotSupportedYet, RequestInvalid
 from api.fields import read_json_object
-from api.identity import Member
+from api.identity import Caller
 from api.state import State
 from retrieval.intake import NewFile
 
@@ -61,7 +61,7 @@ _TAIL_BYTES = 4096  # a boundary has 70 characters at most; what follows it is t
 
 
 @routes.post("", status_code=202, openapi_extra=_BODY)
-async def ingest(request: Request, state: State, principal: Member) -> dict[str, Any]:
+async def ingest(request: Request, state: State, principal: Caller) -> dict[str, Any]:
     """Take documents in; they are searchable once their job has succeeded.
 
     A file whose name the collection knows becomes that document's next version.

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.identity import Member
+from api.identity import Caller
 from api.state import State
 from retrieval.jobs import Job
 
@@ -12,13 +12,13 @@ routes = APIRouter(prefix="/v1/jobs", tags=["Documents"])
 
 
 @routes.get("/{job_id}")
-async def get_job(job_id: str, state: State, principal: Member) -> dict[str, Any]:
+async def get_job(job_id: str, state: State, principal: Caller) -> dict[str, Any]:
     """How far a job is, document by document."""
     return _shown(await state.retrieval.jobs.get(principal, job_id))
 
 
 @routes.delete("/{job_id}")
-async def cancel_job(job_id: str, state: State, principal: Member) -> dict[str, Any]:
+async def cancel_job(job_id: str, state: State, principal: Caller) -> dict[str, Any]:
     """Cancel what the job has not finished; documents that are ready stay."""
     await state.retrieval.jobs.cancel(principal, job_id)
     return _shown(await state.retrieval.jobs.get(principal, job_id))

@@ -1,48 +1,124 @@
-"""`python -m api.keeper`: one per host, takes back what silent processes held. Here: ingestion leases."""
+"""`python -m api.keeper`: one per host, looks after what processes leave behind.
+
+It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, and sends budget
+alerts.
+"""
 
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 
+import aiohttp
+
+from api.admission.admission import Admission
+from api.ledger.alerts import Alerts
+from api.ledger.line import Line
+from api.ledger.reports import spent
+from api.ledger.ship import Shipper
+from api.ledger.webhook import Webhook
 from api.settings import ApiSettings
-from core.clock import SystemClock
+from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
+from core.limits import Limits, Subject, SubjectKind
 from monitoring.logs import configure_logs, logger
 from retrieval.leases import expire
+from storage.redis import RedisClient
 from storage.sql import Database
 
-_INTERVAL_S = 1.0
 _log = logger(__name__)
 
 
-async def keep(database: Database, stop: asyncio.Event) -> None:
-    """Look once a second until `stop` is set; SQL being away only delays the next look."""
-    clock = SystemClock()
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something done again and again.
+
+    Attributes:
+        work: raises `DependencyError` or `OSError` where it can't be done now.
+        rest_s: between two times.
+    """
+
+    name: str
+    work: Callable[[], Awaitable[object]]
+    rest_s: float
+
+
+async def keep(duties: Sequence[Duty], stop: asyncio.Event) -> None:
+    """Do all duties side by side until `stop` is set; a part being away only delays them."""
+    async with asyncio.TaskGroup() as group:
+        for duty in duties:
+            group.create_task(_repeat(duty, stop))
+
+
+async def _repeat(duty: Duty, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            expired = await expire(database, clock)
-            if expired:
-                _log.warning("leases taken back", count=expired)
-        except DependencyError as error:
-            _log.warning("sql is away", reason=str(error))
+            await duty.work()
+        except (DependencyError, OSError) as error:
+            _log.warning("a duty waits", duty=duty.name, reason=str(error))
         try:
-            async with asyncio.timeout(_INTERVAL_S):
+            async with asyncio.timeout(duty.rest_s):
                 await stop.wait()
         except TimeoutError:
             continue
 
 
+async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack: AsyncExitStack) -> list[Duty]:
+    alerts = Alerts(database, clock)
+    redis = RedisClient(settings.redis_address(), settings.redis_deadline_s)
+    stack.push_async_callback(redis.close)
+
+    admission = Admission(redis, partial(spent, database), clock)
+
+    async def dropped(lines: Sequence[Line]) -> None:
+        """No worker settled these: have the money of all whom they concern counted anew."""
+        for tenant_id, concerned in _concerned(lines).items():
+            await admission.forget_spent(tenant_id, concerned)
+
+    shipper = Shipper(database, settings.ledger_folder(), shipped=alerts.note, dropped=dropped)
+    duties = [
+        Duty("leases", lambda: expire(database, clock), 1.0),
+        Duty("ledger", shipper.ship, 0.5),
+        Duty("alerts", alerts.check, 5.0),
+    ]
+    if settings.budget_webhook is not None:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        webhook = Webhook(database, clock, session, settings.budget_webhook.get_secret_value())
+        duties.append(Duty("webhook", webhook.deliver, 1.0))
+    return duties
+
+
+def _concerned(lines: Iterable[Line]) -> dict[str, set[Subject]]:
+    """Everybody whose limits some lines fall under, by tenant."""
+    found: dict[str, set[Subject]] = {}
+    for line in lines:
+        ids = {
+            SubjectKind.KEY: line.key_id,
+            SubjectKind.USER: line.user_id,
+            SubjectKind.TEAM: line.team_id,
+            SubjectKind.TENANT: line.tenant_id,
+            SubjectKind.MODEL: line.model_group,
+            SubjectKind.ROUTE: line.route,
+        }
+        subjects = found.setdefault(line.tenant_id, set())
+        subjects |= {Subject(kind, name, Limits()) for kind, name in ids.items() if name is not None}
+    return found
+
+
 async def _main() -> None:
     settings = ApiSettings()
     configure_logs("keeper", settings.log_level)
-    database = Database(settings.sql_url(), settings.sql_deadline_s)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    _log.info("ready")
-    try:
-        await keep(database, stop)
-    finally:
-        await database.close()
+    async with AsyncExitStack() as stack:
+        database = Database(settings.sql_url(), settings.sql_deadline_s)
+        stack.push_async_callback(database.close)
+        duties = await _duties(settings, database, SystemClock(), stack)
+        _log.info("ready")
+        await keep(duties, stop)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,27 @@
-"""API keys: made once, shown once, kept as a hash."""
+"""API keys: made once, shown once, kept as a hash; changed, rotated and revoked."""
 
-import hashlib
-import os
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.errors import KeyNotFound, SettingsRefused
+from api.acting import Actor, reach
+from api.announcer import Announcer, Raised, raise_generations
+from api.audit import note
+from api.errors import KeyNotFound, RequestInvalid, UserNotFound
+from api.key_rows import ApiKey, KeyPlan, find_keys, insert_key
+from api.keytext import new_text
+from api.limits import write_limits
+from api.limits_form import shown_limits
+from api.roles import SCOPES
+from api.teams import check_team
+from api.users import find_user
 from core.clock import Clock
-from core.ids import new_id
-from core.principal import Principal, Role
-from storage.schema import api_keys, tenants
+from core.limits import SubjectKind
+from storage.schema import api_keys
 from storage.sql import Database
-
-DEFAULT_TENANT = "default"
-KEY_START = "sk-stoker-"
-_PREFIX_LENGTH = len(KEY_START) + 6
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32 signs, none of which looks like another
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """What may be known of a key later: everything but the key. Times are seconds since the epoch."""
-
-    id: str
-    tenant_id: str
-    name: str
-    prefix: str
-    role: Role
-    created_at: float
-    expires_at: float | None
-    revoked_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,149 +33,161 @@ class NewKey:
 
 
 class Keys:
-    """The tenant's API keys, in SQL."""
+    """The tenants' API keys, in SQL."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, announcer: Announcer) -> None:
         self._database = database
         self._clock = clock
+        self._announcer = announcer
 
-    async def identify(self, text: str) -> Principal | None:
-        """The principal of a live key; None where the key is unknown, expired or revoked."""
-        digest = _digest(text)
+    async def create(self, by: Actor, tenant: str | None, plan: KeyPlan, expires_in_s: int | None = None) -> NewKey:
+        """Make a key of 160 random bits.
 
-        async def find(connection: AsyncConnection) -> ApiKey | None:
-            row = (await connection.execute(select(api_keys).where(api_keys.c.sha256 == digest))).first()
-            return None if row is None else _key(row)
+        Raises:
+            NotAllowed: a role above the actor's, or another tenant.
+            RequestInvalid: a scope that there is not.
+            TenantNotFound, UserNotFound, TeamNotFound: none of that tenant.
+        """
+        by.check_role(plan.role)
+        _check_scopes(plan.scopes)
+        text = new_text()
+        now = self._clock.time()
+        dated = replace(plan, expires_at=_end(expires_in_s, now))
 
-        key = await self._database.read(find)
-        if key is None or key.revoked_at is not None:
-            return None
-        if key.expires_at is not None and key.expires_at <= self._clock.time():
-            return None
-        return Principal(tenant_id=key.tenant_id, key_id=key.id, role=key.role)
+        async def act(connection: AsyncConnection) -> ApiKey:
+            tenant_id = await reach(connection, by, tenant)
+            await check_team(connection, by, plan.team_id, tenant_id)
+            if plan.user_id is not None and (await find_user(connection, by, plan.user_id)).tenant_id != tenant_id:
+                raise UserNotFound(f"there is no user {plan.user_id} in this tenant", "user")
+            key, told = await insert_key(connection, self._database, tenant_id, text, dated, now)
+            await note(connection, by, now, tenant_id, "key.create", key.id, told)
+            return key
 
-    async def create(self, tenant_id: str, name: str, role: Role, expires_in_s: int | None = None) -> NewKey:
-        """Make a key of at least 160 random bits."""
-        return await self._add(_new_text(), tenant_id, name, role, expires_in_s)
+        return NewKey(await self._database.write(act), text)
 
-    async def list(self, tenant_id: str) -> Sequence[ApiKey]:
-        """All keys of the tenant, the oldest first, the revoked ones too."""
+    async def page(self, by: Actor, tenant: str | None, after: str | None, limit: int) -> Sequence[ApiKey]:
+        """A tenant's keys, the newest first, the revoked ones too. Raises: NotAllowed; TenantNotFound."""
 
         async def find(connection: AsyncConnection) -> Sequence[ApiKey]:
-            query = select(api_keys).where(api_keys.c.tenant_id == tenant_id).order_by(api_keys.c.id)
-            return [_key(row) for row in await connection.execute(query)]
+            query = select(api_keys).where(api_keys.c.tenant_id == await reach(connection, by, tenant))
+            if after is not None:
+                query = query.where(api_keys.c.id < after)
+            return await find_keys(connection, query.order_by(api_keys.c.id.desc()).limit(limit))
 
         return await self._database.read(find)
 
-    async def revoke(self, tenant_id: str, key_id: str) -> ApiKey:
-        """End a key at once; revoking it again changes nothing. Raises: KeyNotFound."""
+    async def get(self, by: Actor, key_id: str) -> ApiKey:
+        """Raises: KeyNotFound."""
+        return await self._database.read(lambda connection: _find(connection, by, key_id))
+
+    async def change(self, by: Actor, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
+        """Change a key's `name`, `role`, `scopes`, `local_only`, `expires_in_s` (from now), `limits` (of the old ones).
+
+        Raises: KeyNotFound; NotAllowed: the key's role, or the new one, is above the actor's; RequestInvalid.
+        """
         now = self._clock.time()
+        _check_scopes(changes.get("scopes"))
 
-        async def end(connection: AsyncConnection) -> ApiKey:
-            await connection.execute(
-                update(api_keys)
-                .where(api_keys.c.id == key_id, api_keys.c.tenant_id == tenant_id, api_keys.c.revoked_at.is_(None))
-                .values(revoked_at=now)
-            )
-            return await _find(connection, tenant_id, key_id)
+        async def act(connection: AsyncConnection) -> tuple[ApiKey, Sequence[Raised]]:
+            before = await _lock(connection, by, key_id)
+            by.check_role(changes.get("role", before.role))
+            values = {name: changes[name] for name in ("name", "role", "scopes", "local_only") if name in changes}
+            if "expires_in_s" in changes:
+                values["expires_at"] = _end(changes["expires_in_s"], now)
+            told = dict(values)
+            if values:
+                await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(**values))
+            if "limits" in changes:
+                bounds = changes["limits"](before.limits)
+                subject = (before.tenant_id, SubjectKind.KEY, key_id)
+                await write_limits(connection, self._database, *subject, bounds, now)
+                told["limits"] = shown_limits(bounds)
+            raised = await raise_generations(connection, api_keys.c.id == key_id, now)
+            await note(connection, by, now, before.tenant_id, "key.change", key_id, told)
+            return await _find(connection, by, key_id), raised
 
-        return await self._database.write(end)
+        return await self._write(act)
 
-    async def rotate(self, tenant_id: str, key_id: str) -> NewKey:
-        """Make a successor with the same name and role and end the old key, in one step. Raises: KeyNotFound."""
-        text = _new_text()
-        now = self._clock.time()
+    async def revoke(self, by: Actor, key_id: str) -> ApiKey:
+        """End a key at once; revoking it again changes nothing.
 
-        async def swap(connection: AsyncConnection) -> ApiKey:
-            old = await _find(connection, tenant_id, key_id)
-            if old.revoked_at is not None:
-                raise KeyNotFound(f"key {key_id} is revoked already; create a new one")
-            new = _fresh(text, tenant_id, old.name, old.role, now, old.expires_at)
-            await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now))
-            await connection.execute(insert(api_keys).values(**new))
-            return await _find(connection, tenant_id, new["id"])
-
-        return NewKey(await self._database.write(swap), text)
-
-    async def ensure_admin(self, file: Path) -> None:
-        """Make the tenant `default` and the first admin key once; a file that is there is registered as it is.
-
-        Raises: SettingsRefused: the file holds no key.
+        Raises: KeyNotFound; NotAllowed: the key's role is above the actor's.
         """
         now = self._clock.time()
 
-        async def add_tenant(connection: AsyncConnection) -> None:
-            row = {"id": DEFAULT_TENANT, "name": DEFAULT_TENANT, "created_at": now}
-            await connection.execute(self._database.insert_or_ignore(tenants).values(**row))
+        async def act(connection: AsyncConnection) -> tuple[ApiKey, Sequence[Raised]]:
+            before = await _lock(connection, by, key_id)
+            raised = await _revoke(connection, key_id, now) if before.revoked_at is None else ()
+            await note(connection, by, now, before.tenant_id, "key.revoke", key_id, {"prefix": before.prefix})
+            return await _find(connection, by, key_id), raised
 
-        await self._database.write(add_tenant)
-        text = _read_or_create(file)
-        if await self.identify(text) is None:
-            await self._add(text, DEFAULT_TENANT, "first admin", Role.ADMIN, None)
+        return await self._write(act)
 
-    async def _add(self, text: str, tenant_id: str, name: str, role: Role, expires_in_s: int | None) -> NewKey:
+    async def rotate(self, by: Actor, key_id: str, overlap_s: int) -> NewKey:
+        """Make a successor that differs in its text alone; the old key ends after `overlap_s` seconds, at once for 0.
+
+        Raises: KeyNotFound: also of a key that has ended; NotAllowed: the key's role is above the actor's.
+        """
+        text = new_text()
         now = self._clock.time()
-        values = _fresh(text, tenant_id, name, role, now, None if expires_in_s is None else now + expires_in_s)
 
-        async def add(connection: AsyncConnection) -> ApiKey:
-            await connection.execute(insert(api_keys).values(**values))
-            return await _find(connection, tenant_id, values["id"])
+        async def act(connection: AsyncConnection) -> tuple[ApiKey, Sequence[Raised]]:
+            old = await _lock(connection, by, key_id)
+            if old.is_over(now):
+                raise KeyNotFound(f"key {key_id} has ended already; create a new one")
+            plan = KeyPlan(
+                name=old.name,
+                role=old.role,
+                user_id=old.user_id,
+                team_id=old.team_id,
+                scopes=old.scopes,
+                local_only=old.local_only,
+                limits=old.limits,
+                expires_at=old.expires_at,
+            )
+            new, told = await insert_key(connection, self._database, old.tenant_id, text, plan, now)
+            told = {**told, "successor": new.id, "overlap_s": overlap_s}
+            await note(connection, by, now, old.tenant_id, "key.rotate", key_id, told)
+            if overlap_s == 0:
+                return new, await _revoke(connection, key_id, now)
+            until = now + overlap_s if old.expires_at is None else min(old.expires_at, now + overlap_s)
+            await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(expires_at=until))
+            return new, await raise_generations(connection, api_keys.c.id == key_id, now)
 
-        return NewKey(await self._database.write(add), text)
+        return NewKey(await self._write(act), text)
 
-
-def _read_or_create(file: Path) -> str:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        text = file.read_text(encoding="ascii", errors="replace").strip()
-        if not text.startswith(KEY_START) or len(text) < len(KEY_START) + 32:
-            raise SettingsRefused(f"{file} holds no Stoker key; remove the file and start again") from None
-        return text
-    text = _new_text()
-    with os.fdopen(handle, "w", encoding="ascii") as out:
-        out.write(text + "\n")
-    return text
-
-
-def _new_text() -> str:
-    return KEY_START + "".join(secrets.choice(_ALPHABET) for _ in range(32))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fresh(text: str, tenant_id: str, name: str, role: Role, now: float, expires_at: float | None) -> dict[str, Any]:
-    return {
-        "id": new_id("key"),
-        "tenant_id": tenant_id,
-        "name": name,
-        "prefix": text[:_PREFIX_LENGTH],
-        "sha256": _digest(text),
-        "role": role.value,
-        "created_at": now,
-        "expires_at": expires_at,
-    }
+    async def _write(self, act: Callable[[AsyncConnection], Awaitable[tuple[ApiKey, Sequence[Raised]]]]) -> ApiKey:
+        key, raised = await self._database.write(act)
+        await self._announcer.announce(raised)
+        return key
 
 
-async def _find(connection: AsyncConnection, tenant_id: str, key_id: str) -> ApiKey:
-    query = select(api_keys).where(api_keys.c.id == key_id, api_keys.c.tenant_id == tenant_id)
-    row = (await connection.execute(query)).first()
-    if row is None:
+async def _find(connection: AsyncConnection, by: Actor, key_id: str) -> ApiKey:
+    query = select(api_keys).where(api_keys.c.id == key_id, by.within(api_keys.c.tenant_id))
+    found = await find_keys(connection, query)
+    if not found:
         raise KeyNotFound(f"there is no key {key_id}")
-    return _key(row)
+    return found[0]
 
 
-def _key(row: Row[Any]) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        tenant_id=row.tenant_id,
-        name=row.name,
-        prefix=row.prefix,
-        role=Role(row.role),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-    )
+async def _lock(connection: AsyncConnection, by: Actor, key_id: str) -> ApiKey:
+    """The key, which nobody else changes before the transaction ends. Raises: KeyNotFound; NotAllowed."""
+    await connection.execute(select(api_keys.c.id).where(api_keys.c.id == key_id).with_for_update())
+    key = await _find(connection, by, key_id)
+    by.check_role(key.role)
+    return key
+
+
+async def _revoke(connection: AsyncConnection, key_id: str, now: float) -> Sequence[Raised]:
+    await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=now))
+    return await raise_generations(connection, api_keys.c.id == key_id, now)
+
+
+def _check_scopes(scopes: Sequence[str] | None) -> None:
+    wrong = [scope for scope in scopes or () if scope not in SCOPES]
+    if wrong:
+        raise RequestInvalid(f"there is no scope {wrong[0]}; there are {', '.join(sorted(SCOPES))}", "scopes")
+
+
+def _end(expires_in_s: int | None, now: float) -> float | None:
+    return None if expires_in_s is None else now + expires_in_s

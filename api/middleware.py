@@ -1,17 +1,23 @@
-"""Around every request: its id, its record, and the limit on its body. Pure ASGI."""
+"""Around every request but the model routes': its id, its record, its caller, the limit on its body. Pure ASGI."""
 
 import re
 from secrets import token_hex
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BodyTooLarge
+from api.errors import ApiError, BodyTooLarge, describe_error
+from api.identity import SCOPE_KEY as IDENTITY_KEY
+from api.identity import identify
 from api.record import SCOPE_KEY
 from core.clock import Clock
+from core.dependency import DependencyError
 from monitoring import metrics
 from monitoring.record import UNMATCHED, RequestRecord, finish
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -29,7 +35,8 @@ class RecordMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(_request_id(scope), scope["method"], self._clock.monotonic())
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # what a client invents makes no series
+        record = RequestRecord(_request_id(scope), method, self._clock.monotonic())
         scope[SCOPE_KEY] = record
 
         async def send_with_id(message: Message) -> None:
@@ -47,6 +54,11 @@ class RecordMiddleware:
         metrics.REQUESTS_RUNNING.inc()
         try:
             await self._app(scope, receive_watching, send_with_id)
+        except Exception as error:
+            # Unexpected: answered here, since whoever answers further out would do so without id and record.
+            if record.status:
+                raise
+            await _answer(error, scope, receive, send_with_id)
         finally:
             metrics.REQUESTS_RUNNING.dec()
             record.route = _template(scope)
@@ -54,34 +66,72 @@ class RecordMiddleware:
             finish(record, self._clock.monotonic())
 
 
-class BodyLimitMiddleware:
-    """Refuses a body above the limit, by its declared length at once, else as soon as it grows past it."""
+class IdentityMiddleware:
+    """Asks who is there before a body is read: parsing is work that only known callers may cause."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] in _WITH_BODY:
+            headers = Headers(scope=scope)
+            state = scope["app"].state.stoker
+            try:
+                scope[IDENTITY_KEY] = await identify(
+                    state, headers.get("authorization", ""), headers.get("x-api-key", "")
+                )
+            except (ApiError, DependencyError) as error:
+                await _answer(error, scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class BodyLimitMiddleware:
+    """Refuses a body above the limit, by its declared length at once, else as soon as it grows past it.
+
+    Args:
+        max_bytes: of a body that is read as one JSON value.
+        max_upload_bytes: of a body below `/v1/ingest`.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_upload_bytes: int) -> None:
+        self._app = app
+        self._max_json_bytes = max_bytes
+        self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        max_bytes = self._max_upload_bytes if scope["path"].startswith("/v1/ingest") else self._max_json_bytes
+        refusal = BodyTooLarge(f"the body is larger than {max_bytes:,} bytes; send less at a time")
+        if declared.isdigit() and int(declared) > max_bytes:
+            await _answer(refusal, scope, receive, send)
+            return
         read = 0
 
         async def receive_counting() -> Message:
             nonlocal read
-            if declared.isdigit() and int(declared) > self._max_bytes:
-                raise self._refusal()
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._max_bytes:
-                raise self._refusal()
+            if read > max_bytes:
+                raise refusal
             return message
 
-        await self._app(scope, receive_counting, send)
+        async def send_unless_too_large(message: Message) -> None:
+            # FastAPI turns whatever goes wrong while it reads a body into a 400 of its own.
+            if read <= max_bytes:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await _answer(refusal, scope, receive, send)
 
-    def _refusal(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the body is larger than {self._max_bytes:,} bytes; send less at a time")
+        await self._app(scope, receive_counting, send_unless_too_large)
+
+
+async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    status, body, headers = describe_error(error, scope[SCOPE_KEY])
+    await JSONResponse(body, status, headers)(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:

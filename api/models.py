@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.identity import Member
+from api.identity import Caller
 from api.state import State
 from router.errors import ModelNotFound
 from router.router import ModelInfo
@@ -13,13 +13,13 @@ routes = APIRouter(tags=["OpenAI"])
 
 
 @routes.get("/v1/models")
-async def list_models(state: State, _: Member) -> dict[str, Any]:
+async def list_models(state: State, _: Caller) -> dict[str, Any]:
     """The model groups that requests may name."""
     return {"object": "list", "data": [_shown(model) for model in state.router.models()]}
 
 
 @routes.get("/v1/models/{model_id:path}")
-async def get_model(model_id: str, state: State, _: Member) -> dict[str, Any]:
+async def get_model(model_id: str, state: State, _: Caller) -> dict[str, Any]:
     """One model group."""
     models = {model.id: model for model in state.router.models()}
     if model_id not in models:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
 from api.answers.pipeline import Question
 from api.errors import NotSupportedYet, describe
-from api.identity import Member
+from api.identity import Identified
 from api.record import record_of
 from api.search import shown_passage
 from api.state import State
@@ -52,7 +52,7 @@ class QueryRequest(BaseModel):
 
 
 @routes.post("", response_model=None)
-async def query(asked: QueryRequest, request: Request, state: State, principal: Member) -> Response:
+async def query(asked: QueryRequest, request: Request, state: State, identity: Identified) -> Response:
     """Answer from a collection's documents; every citation's quote stands in its document as it says."""
     asked.refuse_what_is_not_done()
     record = record_of(request)
@@ -66,7 +66,7 @@ async def query(asked: QueryRequest, request: Request, state: State, principal: 
         max_tokens=asked.max_tokens,
         request_id=record.request_id,
     )
-    events = state.answerer.answer(principal, question)
+    events = state.answerer.answer(identity, question)
     first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
     if asked.stream:
         return StreamingResponse(

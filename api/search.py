@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import NotSupportedYet
-from api.identity import Member
+from api.identity import Caller
 from api.state import State
 from retrieval.search import Passage, Query
 
@@ -37,7 +37,7 @@ class SearchRequest(BaseModel):
 
 
 @routes.post("")
-async def search(asked: SearchRequest, state: State, principal: Member) -> dict[str, Any]:
+async def search(asked: SearchRequest, state: State, principal: Caller) -> dict[str, Any]:
     """Find the passages nearest to a question, best first."""
     asked.refuse_what_is_not_done()
     result = await state.retrieval.searcher.search(

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from api.issuers import Issuer
+from core.limits import Limits
 from retrieval.settings import RetrievalSettings
 
 
@@ -29,6 +31,18 @@ class ApiSettings(RetrievalSettings):
     max_body_bytes: int = Field(
         64 * 1024 * 1024, ge=1024, description="Bytes of the largest request body, uploads included."
     )
+    max_json_bytes: int = Field(
+        1024 * 1024, ge=1024, description="Bytes of the largest body of other requests than uploads and model requests."
+    )
+    body_deadline_s: float = Field(
+        30.0, gt=0, le=3600, description="Seconds in which a model request's body must come."
+    )
+    request_deadline_s: float = Field(
+        660.0, gt=0, le=86_400, description="Seconds in which a model request's answer must be given and taken."
+    )
+    admission_lease_s: float = Field(
+        60.0, ge=1, le=3600, description="Seconds after which what a dead worker had reserved goes back."
+    )
     answer_model: str | None = Field(
         None, description="Model group that answers questions when a request names none. Unset: the first chat model."
     )
@@ -40,8 +54,35 @@ class ApiSettings(RetrievalSettings):
     answer_min_coverage: float = Field(
         0.6, ge=0, le=1, description="Share of a sentence's terms that its source must hold for it to be kept."
     )
+    budget_webhook: SecretStr | None = Field(
+        None,
+        description="URL to which the keeper posts budget alerts, at 50, 80 and 100 % of a day's or month's limit. "
+        "Unset: they are logged.",
+    )
 
-    @field_validator("local_deployments", mode="before")
+    key_rpm: int = Field(60, ge=0, description="Requests a minute of a new key that names no limit. 0: no limit.")
+    key_burst: int = Field(100, ge=0, description="Requests at once of such a key. 0: as many as a minute allows.")
+    key_tpm: int = Field(100_000, ge=0, description="Tokens a minute of a new key that names no limit. 0: no limit.")
+    key_parallel: int = Field(
+        10, ge=0, description="Requests at the same time of a new key that names no limit. 0: no limit."
+    )
+    identity_cache: int = Field(10_000, ge=1, le=1_000_000, description="Keys and tokens that a worker remembers.")
+    identity_poll_s: float = Field(
+        1.0, gt=0, le=10, description="Seconds between two looks for keys that other hosts have changed."
+    )
+    identity_outage_s: float = Field(
+        60.0, ge=0, le=3600, description="Seconds that a remembered key holds while SQL is silent."
+    )
+    jwt_issuers: Annotated[list[Issuer], NoDecode] = Field(
+        default_factory=list,
+        description="JSON list of the issuers whose tokens are accepted; see docs/configuration.md.",
+    )
+    jwt_leeway_s: float = Field(
+        5.0, ge=0, le=300, description="Seconds by which an issuer's clock may differ from this one."
+    )
+    jwks_deadline_s: float = Field(3.0, gt=0, le=30, description="Seconds to fetch an issuer's public keys.")
+
+    @field_validator("local_deployments", "jwt_issuers", mode="before")
     @classmethod
     def _from_json(cls, value: object) -> object:
         return json.loads(value) if isinstance(value, str) else value
@@ -50,6 +91,19 @@ class ApiSettings(RetrievalSettings):
     @classmethod
     def _from_commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    def ledger_folder(self) -> Path:
+        """Where the gateway's workers write lines of the ledger, and the keeper finds them."""
+        return self.data_dir / "ledger"
+
+    def key_limits(self) -> Limits:
+        """The limits of a new key that names none."""
+        return Limits(
+            requests_per_minute=self.key_rpm or None,
+            burst=(self.key_burst or None) if self.key_rpm else None,
+            tokens_per_minute=self.key_tpm or None,
+            parallel=self.key_parallel or None,
+        )
 
     def admin_key_path(self) -> Path:
         """The admin key's file in force."""

@@ -1,16 +1,24 @@
 """What the gateway holds open while it runs."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
-from api.keys import Keys
+from api.directory import Directory, open_directory
+from api.identities import Identities
+from api.ledger.caught_up import until_shipped
+from api.ledger.ledger import Ledger
+from api.ledger.reports import spent
+from api.metering import Metering
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
+from core.dependency import DependencyError
+from core.limits import Subject
 from retrieval.open import Retrieval, open_retrieval
 from router.config import load
 from router.router import Router, open_router
@@ -27,10 +35,15 @@ class AppState:
     clock: Clock
     database: Database
     redis: RedisClient
-    keys: Keys
+    directory: Directory
     retrieval: Retrieval
     router: Router
+    metering: Metering
     answerer: Answerer
+
+    @property
+    def identities(self) -> Identities:
+        return self.directory.identities
 
 
 @asynccontextmanager
@@ -45,15 +58,35 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
         retrieval = await stack.enter_async_context(open_retrieval(settings, database, redis, objects))
         router = await stack.enter_async_context(open_router(load(settings.config, settings.local_deployments)))
+        ledger = Ledger(settings.ledger_folder(), clock)
+        stack.callback(ledger.close)
+
+        async def spent_so_far(tenant_id: str, subject: Subject, period: str) -> int:
+            await until_shipped(settings.ledger_folder(), clock)
+            return await spent(database, tenant_id, subject, period)
+
+        admission = await stack.enter_async_context(
+            Admission(redis, spent_so_far, clock, lease_s=settings.admission_lease_s, workers=settings.workers)
+        )
+
+        async def bump(tenant_id: str, key_id: str, generation: int) -> None:
+            with suppress(DependencyError):  # the change is made; who asks SQL learns of it within a second
+                await admission.bump_generation(tenant_id, key_id, generation)
+
+        directory = await stack.enter_async_context(
+            open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump)
+        )
+        metering = Metering(admission, ledger, directory.identities, clock)
         yield AppState(
             settings=settings,
             clock=clock,
             database=database,
             redis=redis,
-            keys=Keys(database, clock),
+            directory=directory,
             retrieval=retrieval,
             router=router,
-            answerer=Answerer(retrieval, router, settings, clock),
+            metering=metering,
+            answerer=Answerer(retrieval, router, metering, settings, clock),
         )
 
 

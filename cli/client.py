@@ -57,9 +57,9 @@ class Client:
     def delete(self, path: str) -> dict[str, Any]:
         return self._call("DELETE", path)
 
-    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, **query: str | int) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
-        query: dict[str, str | int] = {"limit": 100}
+        query["limit"] = 100
         while True:
             page = self.get(path, **query)
             yield from page["data"]

@@ -1,6 +1,7 @@
 """`./stoker keys`: API keys, over /v1/admin/keys."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,39 +14,63 @@ from cli.settings import load_settings
 
 app = typer.Typer(help="Make, list, revoke and rotate API keys.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 _PATH = "/v1/admin/keys"
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(text: str) -> int:
+    """Read a time such as 90, 45m, 12h or 30d. Raises: typer.BadParameter."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    if found is None:
+        raise typer.BadParameter("write a time such as 90, 45m, 12h or 30d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
+Usd = Annotated[str | None, typer.Option(metavar="USD", help="US dollars, such as 12.50.")]  # text: no digit is lost
+Scopes = Annotated[list[str] | None, typer.Option("--scope", help="A word such as chat; may be given many times.")]
+ExpiresIn = Annotated[int | None, typer.Option(parser=seconds, metavar="TIME", help="Such as 90, 45m, 12h or 30d.")]
+Overlap = Annotated[int | None, typer.Option(parser=seconds, metavar="TIME", help="How long the old key works on.")]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    role: Annotated[str | None, typer.Option(help="admin or member.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant it belongs to.")] = None,
+    role: Annotated[str | None, typer.Option(help="admin, manager, member, ingest or reader.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Id or name of the tenant it belongs to.")] = None,
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
     parallel: Annotated[int | None, typer.Option(min=1, help="Requests at the same time.")] = None,
-    usd_per_day: Annotated[float | None, typer.Option(min=0, help="US dollars a day.")] = None,
-    usd_per_month: Annotated[float | None, typer.Option(min=0, help="US dollars a month.")] = None,
+    usd_per_day: Usd = None,
+    usd_per_month: Usd = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Never use hosted providers.")] = False,
+    scope: Scopes = None,
+    expires_in: ExpiresIn = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key; it is shown this once."""
     limits = {"rpm": rpm, "tpm": tpm, "parallel": parallel, "usd_per_day": usd_per_day, "usd_per_month": usd_per_month}
     limits = {limit: value for limit, value in limits.items() if value is not None}
-    asked: dict[str, Any] = {"name": name, "role": role, "tenant": tenant, "limits": limits or None}
-    body = {field: value for field, value in asked.items() if value is not None}
-    if local_only:
-        body["local_only"] = True
+    asked: dict[str, Any] = {
+        "name": name,
+        "role": role,
+        "tenant": tenant,
+        "limits": limits or None,
+        "scopes": scope or None,
+        "expires_in_s": expires_in,
+        "local_only": local_only or None,
+    }
     with open_client(load_settings()) as client:
-        _show_once(client.post(_PATH, body), as_json)
+        _show_once(client.post(_PATH, {field: value for field, value in asked.items() if value is not None}), as_json)
 
 
 @app.command("list")
-def list_keys(as_json: AsJson = False) -> None:
-    """List the keys, without their texts."""
+def list_keys(
+    tenant: Annotated[str | None, typer.Option(help="Id or name of another tenant.")] = None, as_json: AsJson = False
+) -> None:
+    """List the keys, the newest first, without their texts."""
     with open_client(load_settings()) as client:
-        keys = list(client.pages(_PATH))
+        keys = list(client.pages(_PATH, **({} if tenant is None else {"tenant": tenant})))
     if as_json:
         out.print_json(json.dumps(keys))
         return
@@ -53,9 +78,11 @@ def list_keys(as_json: AsJson = False) -> None:
     table.add_column("id", no_wrap=True, min_width=30)  # whole: it is what revoke and rotate want
     for title in ("name", "key", "role", "made", "state"):
         table.add_column(title)
+    now = datetime.now(UTC).timestamp()
     for key in keys:
-        state = "revoked" if key.get("revoked_at") else "live"
-        table.add_row(key["id"], key["name"], f"{key['prefix']}…", key["role"], _day(key["created_at"]), state)
+        table.add_row(
+            key["id"], key["name"], f"{key['prefix']}…", key["role"], _day(key["created_at"]), _state(key, now)
+        )
     out.print(table)
 
 
@@ -71,10 +98,12 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson
 
 
 @app.command()
-def rotate(key_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
-    """Replace a key by a new one; the old one ends at once."""
+def rotate(
+    key_id: Annotated[str, typer.Argument(metavar="ID")], overlap: Overlap = None, as_json: AsJson = False
+) -> None:
+    """Replace a key by a new one; the old one ends at once, or after the overlap."""
     with open_client(load_settings()) as client:
-        _show_once(client.post(f"{_PATH}/{key_id}/rotate"), as_json)
+        _show_once(client.post(f"{_PATH}/{key_id}/rotate", {"overlap_s": overlap or 0}), as_json)
 
 
 def _show_once(key: dict[str, Any], as_json: bool) -> None:
@@ -83,6 +112,15 @@ def _show_once(key: dict[str, Any], as_json: bool) -> None:
         return
     out.print(f"{key['key']}", markup=False)
     out.print(f"[dim]id {key['id']}, role {key['role']}; the key is shown this once[/dim]")
+
+
+def _state(key: dict[str, Any], now: float) -> str:
+    if key.get("revoked_at"):
+        return "revoked"
+    ends = key.get("expires_at")
+    if ends is None:
+        return "live"
+    return "expired" if ends <= now else f"until {_day(ends)}"
 
 
 def _day(seconds: float) -> str:

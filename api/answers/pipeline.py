@@ -7,9 +7,11 @@ from typing import Any
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.deltas import StreamBroken, texts
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
-from api.answers.prompt import messages
+from api.answers.prompt import PROMPT_CHARACTERS, messages
 from api.answers.sentences import SentenceBuffer
 from api.answers.support import Sources, Support
+from api.identities import Identity
+from api.metering import Metered, Metering, Size
 from api.settings import ApiSettings
 from core.clock import Clock
 from core.dependency import DependencyError
@@ -25,6 +27,8 @@ from router.router import Answer, Call, Router
 
 _log = logger(__name__)
 
+ROUTE = "/v1/query"
+_BYTES_PER_CHARACTER = 4  # of UTF-8 at most
 _UNSUPPORTED = "the model's answer was not supported by its sources, so they are quoted"
 NOTHING_FOUND = "Nothing in this collection speaks of that."
 
@@ -54,22 +58,45 @@ class _Generation:
 class Answerer:
     """Answers questions from one stack's collections and models."""
 
-    def __init__(self, retrieval: Retrieval, router: Router, settings: ApiSettings, clock: Clock) -> None:
+    def __init__(
+        self, retrieval: Retrieval, router: Router, metering: Metering, settings: ApiSettings, clock: Clock
+    ) -> None:
         self._retrieval = retrieval
         self._router = router
+        self._metering = metering
         self._settings = settings
         self._clock = clock
 
-    async def answer(self, principal: Principal, question: Question) -> AsyncIterator[Event]:
+    async def answer(self, identity: Identity, question: Question) -> AsyncIterator[Event]:
         """Answer as a stream of events: `Retrieved`, any number of `Token` and `Cited`, and one `Done`.
 
         A sentence becomes a token only after its sources were found to support it, so what was streamed is never
         taken back. Where no sentence is supported, or no model answers, the best passage is quoted.
 
         Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
-            always before the first event.
+            LimitReached, NotAuthenticated: the caller may not ask a model now; always before the first event.
         """
+        principal = identity.principal
         model = self._model(question.model)
+        metered = None if model is None else await self._admit(identity, question, model)
+        try:
+            async for event in self._answer(principal, question, model, metered):
+                yield event
+        finally:
+            if metered is not None:
+                metered.close(Usage(), left=True)
+
+    async def _admit(self, identity: Identity, question: Question, model: str) -> Metered:
+        """Reserve the most that the model may be asked: nothing is known of the passages yet but their bound."""
+        settings = self._settings
+        characters = len(question.text) + settings.answer_context_characters + PROMPT_CHARACTERS
+        size = Size(_BYTES_PER_CHARACTER * characters, question.max_tokens or settings.answer_max_tokens)
+        bound = self._router.bound(model)
+        return await self._metering.admit(identity, ROUTE, model, question.request_id, size, bound)
+
+    async def _answer(
+        self, principal: Principal, question: Question, model: str | None, metered: Metered | None
+    ) -> AsyncIterator[Event]:
         timings: dict[str, float] = {}
         started_s = self._clock.monotonic()
         query = Query(question.collection, question.text, question.top_k, "hybrid", question.filter, None)
@@ -92,7 +119,8 @@ class Answerer:
         generate_s = self._clock.monotonic()
         said: list[str] = []
         citations: list[Citation] = []
-        async for sentence, support in self._generate(question, model, excerpts, sources, generation):
+        call = None if model is None else self._call(principal, question, model, excerpts)
+        async for sentence, support in self._generate(call, metered, sources, generation):
             citation = await self._cite(principal, question, support)
             if citation is None or sentence.strip() in {earlier.strip() for earlier in said}:
                 continue  # small models repeat themselves
@@ -125,18 +153,7 @@ class Answerer:
         self._router.require(wanted)
         return wanted
 
-    async def _generate(
-        self,
-        question: Question,
-        model: str | None,
-        excerpts: list[Excerpt],
-        sources: Sources,
-        generation: _Generation,
-    ) -> AsyncIterator[tuple[str, Support]]:
-        """The model's sentences that their sources support, as they are made."""
-        if model is None:
-            generation.failure = "no model is configured to answer"
-            return
+    def _call(self, principal: Principal, question: Question, model: str, excerpts: list[Excerpt]) -> Call:
         body = {
             "model": model,
             "messages": messages(question.text, excerpts),
@@ -144,22 +161,41 @@ class Answerer:
             "max_tokens": question.max_tokens or self._settings.answer_max_tokens,
             "stream": True,
         }
-        call = Call("chat.completions", model, body, stream=True, allow_hosted=True, request_id=question.request_id)
+        return Call(
+            "chat.completions",
+            model,
+            body,
+            stream=True,
+            allow_hosted=not principal.local_only,
+            request_id=question.request_id,
+        )
+
+    async def _generate(
+        self, call: Call | None, metered: Metered | None, sources: Sources, generation: _Generation
+    ) -> AsyncIterator[tuple[str, Support]]:
+        """The model's sentences that their sources support, as they are made."""
+        if call is None or metered is None:
+            generation.failure = "no model is configured to answer"
+            return
         buffer = SentenceBuffer()
         min_coverage = self._settings.answer_min_coverage
         try:
             answer = generation.answer = await self._router.open(call)
             assert answer.frames is not None
+            metered.opened(answer.deployment)
             try:
                 async for text in texts(answer.frames):
+                    metered.count(answer.tokens)
                     for sentence in buffer.add(text):
                         if (support := sources.find_support(sentence, min_coverage)) is not None:
                             yield sentence, support
             finally:
                 await answer.aclose()
+                whole = answer.over and not answer.broken
+                metered.finish(answer.usage or Usage(0, answer.tokens), "ok" if whole else "failed")
         except (RouterError, DependencyError, StreamBroken) as error:
             generation.failure = f"no model answered: {error}"
-            _log.warning("no answer was generated", request_id=question.request_id, reason=str(error))
+            _log.warning("no answer was generated", request_id=call.request_id, reason=str(error))
             return
         if answer.finish_reason == "length":
             return  # the last sentence was cut off

@@ -1,5 +1,6 @@
 """Keys over HTTP: made, shown once, listed, rotated, revoked."""
 
+import json
 import stat
 
 import httpx
@@ -89,13 +90,23 @@ def test_a_member_reaches_no_admin_route(plain_stack: Stack, path: str) -> None:
     assert "role admin" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    "field", [{"limits": {"rpm": 5}}, {"local_only": True}, {"scopes": ["chat"]}, {"tenant": "other"}]
-)
-def test_what_is_not_enforced_is_refused_and_makes_no_key(plain_stack: Stack, field: dict[str, object]) -> None:
-    before = len(plain_stack.client.get("/v1/admin/keys").json()["data"])
-    answer = plain_stack.client.post("/v1/admin/keys", json={"name": "limited", **field})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "not_supported_yet"
-    assert answer.json()["error"]["param"] == next(iter(field))
-    assert len(plain_stack.client.get("/v1/admin/keys").json()["data"]) == before
+def test_scopes_and_limits_of_the_command_line_hold(plain_stack: Stack) -> None:
+    flags = ("--scope", "models", "--rpm", "5", "--usd-per-day", "0.000000001", "--expires-in", "1h", "--json")
+    made = json.loads(plain_stack.cli("keys", "create", "narrow", *flags).stdout)
+    assert (made["scopes"], made["limits"]["rpm"], made["limits"]["usd_per_day"]) == (["models"], 5, "0.000000001")
+    assert models(plain_stack, made["key"]).status_code == 200
+    refused = httpx.get(f"{plain_stack.url}/v1/collections", headers={"x-api-key": made["key"]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_not_allowed")
+
+
+def test_both_keys_work_while_a_rotation_overlaps(plain_stack: Stack) -> None:
+    made = make_key(plain_stack)
+    rotated = json.loads(plain_stack.cli("keys", "rotate", made["id"], "--overlap", "1h", "--json").stdout)
+    assert [models(plain_stack, key["key"]).status_code for key in (made, rotated)] == [200, 200]
+
+
+def test_a_change_holds_on_every_worker_with_the_next_request(plain_stack: Stack) -> None:
+    made = make_key(plain_stack)
+    assert {models(plain_stack, made["key"]).status_code for _ in range(10)} == {200}
+    plain_stack.client.patch(f"/v1/admin/keys/{made['id']}", json={"scopes": ["chat"]}).raise_for_status()
+    assert [models(plain_stack, made["key"]).status_code for _ in range(10)] == [403] * 10

@@ -3,6 +3,7 @@
 import pytest
 
 from api.errors import TABLE, ApiError, describe, meaning_of
+from api.ledger.errors import LedgerError
 from core.dependency import DependencyError, DependencyTimeout, DependencyUnavailable
 from retrieval.errors import RetrievalError
 from router.errors import RouterError, UpstreamRefused
@@ -13,7 +14,9 @@ def leaves(root: type[Exception]) -> list[type[Exception]]:
     return [root] if not children else [leaf for child in children for leaf in leaves(child)]
 
 
-@pytest.mark.parametrize("root", [ApiError, RetrievalError, RouterError, DependencyError], ids=lambda r: r.__name__)
+@pytest.mark.parametrize(
+    "root", [ApiError, RetrievalError, RouterError, DependencyError, LedgerError], ids=lambda r: r.__name__
+)
 def test_every_error_is_mapped(root: type[Exception]) -> None:
     unmapped = [
         leaf.__name__

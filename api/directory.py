@@ -1,0 +1,79 @@
+"""The directory of who may do what: everything about keys, tenants, teams, users and limits, opened together."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from api.announcer import Announcer, Bumped, tell_nobody
+from api.audit import AuditLog
+from api.identities import Identities, polled
+from api.jwt import open_verifier
+from api.keys import Keys
+from api.limits import LimitBook
+from api.lookup import Lookup
+from api.mark import HostMark
+from api.settings import ApiSettings
+from api.teams import Teams
+from api.tenants import Tenants
+from api.users import Users
+from core.clock import Clock
+from storage.sql import Database
+
+_CLOCKS_APART_S = 5.0  # how much the clocks of two hosts may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One for each worker; `open_directory` makes it."""
+
+    identities: Identities
+    keys: Keys
+    tenants: Tenants
+    teams: Teams
+    users: Users
+    limits: LimitBook
+    audit: AuditLog
+
+
+@asynccontextmanager
+async def open_directory(
+    settings: ApiSettings,
+    database: Database,
+    clock: Clock,
+    model_names: Callable[[], Sequence[str]],
+    bumped: Bumped = tell_nobody,
+) -> AsyncIterator[Directory]:
+    """Open the directory, and keep what the worker remembers of it true while it is open.
+
+    Args:
+        model_names: the model groups that there are.
+        bumped: told tenant, key and generation of every key that was changed here.
+    """
+    async with AsyncExitStack() as stack:
+        mark = HostMark(settings.data_dir / "identities.mark")
+        stack.callback(mark.close)
+        verifier = await stack.enter_async_context(
+            open_verifier(
+                settings.jwt_issuers, clock, leeway_s=settings.jwt_leeway_s, deadline_s=settings.jwks_deadline_s
+            )
+        )
+        identities = Identities(
+            Lookup(database, clock),
+            verifier,
+            mark,
+            clock,
+            size=settings.identity_cache,
+            outage_s=settings.identity_outage_s,
+            overlap_s=settings.sql_deadline_s + _CLOCKS_APART_S,
+        )
+        await stack.enter_async_context(polled(identities, settings.identity_poll_s))
+        announcer = Announcer(mark, bumped)
+        yield Directory(
+            identities=identities,
+            keys=Keys(database, clock, announcer),
+            tenants=Tenants(database, clock, announcer),
+            teams=Teams(database, clock),
+            users=Users(database, clock, announcer),
+            limits=LimitBook(database, clock, announcer, model_names),
+            audit=AuditLog(database),
+        )

@@ -1,0 +1,1 @@
+"""The hot path: model requests answered by raw ASGI, ahead of FastAPI."""

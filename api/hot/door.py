@@ -1,0 +1,183 @@
+"""The way of a model request: the body of one function, from identity to settlement."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import orjson
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import BodyTooSlow, RequestTooLong, describe_error
+from api.fields import completion_bound, model_of, read_json_object, shown_fields, sort_fields
+from api.hot.exchange import ClientLeft, Exchange, Headers
+from api.hot.routes import ROUTES, HotRoute
+from api.identity import identify
+from api.metering import Metered, Size
+from api.roles import require
+from api.settings import ApiSettings
+from api.state import AppState
+from core.usage import Usage
+from monitoring import metrics
+from monitoring.logs import logger
+from monitoring.record import RequestRecord, finish
+from router.router import Answer, Bound, Call
+
+_log = logger(__name__)
+
+EXPOSED_HEADERS = ("x-request-id", "retry-after", "x-stoker-ignored", "x-stoker-deployment")
+_EXPOSED = ", ".join(EXPOSED_HEADERS).encode()
+_TOO_SLOW = BodyTooSlow("the body was not there in time; send it faster")
+_TOO_LONG = RequestTooLong("the answer was not taken in time; read it faster, or ask for less")
+_STREAM = b"text/event-stream; charset=utf-8"
+
+
+class HotDoor:
+    """Answers model requests itself and passes every other one on to `app`."""
+
+    def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
+        self._app: ASGIApp = app
+        self._state_of = app.state
+        self._settings = settings
+        self._cors = _Cors(settings.cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            route = ROUTES.get(scope["path"])
+            if route is not None:
+                await self._serve(route, Exchange(scope, receive, send))
+                return
+        await self._app(scope, receive, send)
+
+    async def _serve(self, route: HotRoute, exchange: Exchange) -> None:
+        """Answer, whatever happens, and close the record."""
+        record = RequestRecord(exchange.request_id, "POST", time.monotonic())
+        record.route = route.path
+        if exchange.origin:
+            exchange.add_headers(self._cors.headers(exchange.origin))
+        metrics.REQUESTS_RUNNING.inc()
+        try:
+            await self._answer(route, exchange, record)
+        except ClientLeft:
+            pass
+        except asyncio.CancelledError:
+            if exchange.expired is not None and not exchange.left:
+                await _refuse(route, exchange, record, exchange.expired)
+            elif not exchange.left:
+                raise
+        except Exception as error:
+            await _refuse(route, exchange, record, error)
+        finally:
+            exchange.unwatch()
+            metrics.REQUESTS_RUNNING.dec()
+            record.client_left = exchange.left
+            record.status = exchange.status or 499  # nginx's word for a client that left before the answer
+            finish(record, time.monotonic())
+
+    async def _answer(self, route: HotRoute, exchange: Exchange, record: RequestRecord) -> None:
+        state: AppState = self._state_of.stoker
+        identity = await identify(state, exchange.authorization, exchange.api_key)
+        record.tenant_id, record.key_id = identity.principal.tenant_id, identity.principal.key_id
+        require(identity.principal, "POST", route.path)
+        exchange.guard(self._settings.body_deadline_s, _TOO_SLOW)
+        raw = await exchange.body(self._settings.max_body_bytes)
+        exchange.guard(self._settings.request_deadline_s, _TOO_LONG)
+        body, ignored = sort_fields(read_json_object(raw), route.fields)
+        route.check(body)
+        call = Call(
+            route.kind,
+            model_of(body),
+            body,
+            body.get("stream") is True and route.kind != "embeddings",
+            allow_hosted=not identity.principal.local_only,
+            request_id=exchange.request_id,
+        )
+        bound = state.router.bound(call.group)
+        size = _size(call, len(raw), bound, limited=identity.limits_amounts)
+        exchange.watch()
+        metered = await state.metering.admit(identity, route.path, call.group, call.request_id, size, bound)
+        answer: Answer | None = None
+        try:
+            answer = await state.router.open(call)
+            record.model_group, record.deployment = call.group, answer.deployment.name
+            record.fallback = answer.fallback
+            metered.opened(answer.deployment)
+            await _send(exchange, answer, metered, _headers(answer, ignored, metered))
+        finally:
+            record.usage = Usage()
+            if answer is not None:
+                await answer.aclose()
+                record.first_token_s = answer.first_token_s
+                record.usage = answer.usage or Usage(0, answer.tokens)
+            metered.close(record.usage, left=exchange.left)
+
+
+async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: Headers) -> None:
+    """Pass the answer on; its line is written before its last bytes leave."""
+    if answer.frames is None:
+        metered.finish(answer.usage or Usage(), "ok")
+        await exchange.whole(answer.status, answer.body, headers)
+        return
+    headers.append((b"cache-control", b"no-cache"))
+    await exchange.start(answer.status, _STREAM, headers)
+    async for piece in answer.frames:
+        metered.count(answer.tokens)
+        if answer.over:
+            metered.finish(answer.usage or Usage(0, answer.tokens), "failed" if answer.broken else "ok")
+        await exchange.piece(piece)
+    await exchange.piece(b"", more=False)
+
+
+def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size:
+    """The most that the call can use; one without a bound gets the group's where somebody's amounts are limited.
+
+    Raises: RequestInvalid.
+    """
+    if call.kind == "embeddings":
+        return Size(prompt_bytes, 0)
+    asked = completion_bound(call.body)
+    if asked is None:
+        asked = bound.default_max_tokens
+        if limited:
+            call.body["max_tokens"] = asked
+            asked *= call.body.get("n") or 1
+    return Size(prompt_bytes, asked)
+
+
+def _headers(answer: Answer, ignored: Sequence[str], metered: Metered) -> Headers:
+    headers: Headers = [(name.encode(), value.encode()) for name, value in metered.rate_headers().items()]
+    headers.append((b"x-stoker-deployment", answer.deployment.name.encode()))
+    if ignored:
+        headers.append((b"x-stoker-ignored", shown_fields(ignored).encode()))
+    return headers
+
+
+async def _refuse(route: HotRoute, exchange: Exchange, record: RequestRecord, error: Exception) -> None:
+    """Answer with the error, in the form that the route's clients know."""
+    status, body, headers = describe_error(error, record)
+    if exchange.status:  # too late: the connection is closed in the middle, which no client takes for an end
+        raise error
+    if route.anthropic:
+        found = body["error"]
+        body = {"type": "error", "error": {"type": found["type"], "message": found["message"]}}
+    await exchange.whole(
+        status, orjson.dumps(body), [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    )
+
+
+class _Cors:
+    """The same answer to an origin as `CORSMiddleware` gives, which the hot path does not pass through."""
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def headers(self, origin: str) -> Headers:
+        if "*" in self._origins:
+            return [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSED)]
+        if origin not in self._origins:
+            return []
+        return [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-expose-headers", _EXPOSED),
+            (b"vary", b"Origin"),
+        ]

@@ -1,0 +1,166 @@
+"""One request and its answer over ASGI: the head read once, the body within bounds, a client that leaves noticed."""
+
+import asyncio
+import re
+from contextlib import nullcontext
+from secrets import token_hex
+
+from starlette.types import Receive, Scope, Send
+
+from api.errors import BodyTooLarge
+from api.hot.protocol import SCOPE_KEY, Protocol
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Exchange:
+    """Made for one request.
+
+    Attributes:
+        request_id: the client's own where it is 1 to 128 signs of `A-Z a-z 0-9 . _ : -`, else a new one.
+        authorization, api_key, origin: those headers; empty where they are missing.
+        left: the client is gone.
+        expired: the error of the deadline that passed.
+        status: that was sent; 0 before.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_declared",
+        "_extra",
+        "_loop",
+        "_receive",
+        "_send",
+        "_task",
+        "_timer",
+        "_watcher",
+        "api_key",
+        "authorization",
+        "expired",
+        "left",
+        "origin",
+        "request_id",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.authorization = self.api_key = self.origin = ""
+        self._declared = 0
+        self.request_id = ""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.authorization = value.decode("latin-1")
+            elif name == b"x-api-key":
+                self.api_key = value.decode("latin-1")
+            elif name == b"content-length":
+                self._declared = int(value) if value.isdigit() else 0
+            elif name == b"origin":
+                self.origin = value.decode("latin-1")
+            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                self.request_id = value.decode("ascii")
+        self.request_id = self.request_id or f"req_{token_hex(12)}"
+        self._extra: Headers = [(b"x-request-id", self.request_id.encode("ascii"))]
+        task = asyncio.current_task()
+        assert task is not None  # ASGI servers run applications in tasks
+        self._task = task
+        self._loop = task.get_loop()
+        self._connection: Protocol | None = scope.get(SCOPE_KEY)
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.expired: Exception | None = None
+        self.left = False
+        self.status = 0
+
+    def add_headers(self, headers: Headers) -> None:
+        """Send these too, whatever the answer will be."""
+        self._extra += headers
+
+    def guard(self, seconds: float, error: Exception) -> None:
+        """Give what follows, until the next `guard`, a deadline: at it the answering task is cancelled.
+
+        `expired` then holds the error.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._expire, error)
+
+    async def body(self, max_bytes: int) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            BodyTooLarge: at once by its declared length, else as soon as it grows past the limit.
+            ClientLeft: the client left in the middle of it.
+        """
+        if self._declared > max_bytes:
+            raise _too_large(max_bytes)
+        parts, read = [], 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.left = True
+                raise ClientLeft
+            parts.append(message.get("body", b""))
+            read += len(parts[-1])
+            if read > max_bytes:
+                raise _too_large(max_bytes)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def watch(self) -> None:
+        """From here on the answering task is cancelled when the client leaves, too."""
+        if self._connection is not None:
+            self._connection.on_left = self._leave
+        else:
+            self._watcher = asyncio.create_task(self._await_disconnect())
+
+    def unwatch(self) -> None:
+        """End deadline and watch."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connection is not None:
+            self._connection.on_left = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _await_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        self.left = True
+        self._task.cancel()
+
+    def _expire(self, error: Exception) -> None:
+        self.expired = error
+        self._task.cancel()
+
+    async def start(self, status: int, media_type: bytes, headers: Headers, length: int | None = None) -> None:
+        """Send status and headers; without `length` the body has no announced end."""
+        self.status = status
+        own: Headers = [(b"content-type", media_type)]
+        if length is not None:
+            own.append((b"content-length", b"%d" % length))
+        await self._send({"type": "http.response.start", "status": status, "headers": [*own, *headers, *self._extra]})
+
+    async def piece(self, body: bytes, *, more: bool = True) -> None:
+        """Send a part of the body."""
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def whole(self, status: int, body: bytes, headers: Headers) -> None:
+        """Send a JSON answer in one piece."""
+        with self._connection.corked() if self._connection is not None else nullcontext():
+            await self.start(status, b"application/json", headers, len(body))
+            await self.piece(body, more=False)
+
+
+class ClientLeft(Exception):
+    """Nobody is there to be answered."""
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than {max_bytes:,} bytes; send less at a time")

@@ -1,0 +1,61 @@
+"""The model routes: what each takes, and in whose form it answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.errors import RequestInvalid
+from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS
+from router.call import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """One route.
+
+    Attributes:
+        path: as clients name it; the label of its metrics and of its ledger lines.
+        fields: that reach an upstream.
+        check: looks at what must be there. Raises: RequestInvalid.
+        anthropic: errors take Anthropic's form.
+    """
+
+    path: str
+    kind: Operation
+    fields: frozenset[str]
+    check: Callable[[Mapping[str, Any]], None]
+    anthropic: bool = False
+
+
+def _messages(body: Mapping[str, Any]) -> None:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise RequestInvalid("messages must be a list with at least one message", "messages")
+
+
+def _prompt(body: Mapping[str, Any]) -> None:
+    if not body.get("prompt"):
+        raise RequestInvalid("prompt must be a text, a list of texts, or token ids", "prompt")
+
+
+def _input(body: Mapping[str, Any]) -> None:
+    if not body.get("input"):
+        raise RequestInvalid("input must be a text or a list of texts, none of them missing", "input")
+
+
+def _anthropic(body: Mapping[str, Any]) -> None:
+    _messages(body)
+    max_tokens = body.get("max_tokens")
+    if not isinstance(max_tokens, int) or max_tokens < 1:
+        raise RequestInvalid("max_tokens is missing: Anthropic's form asks for a whole number from 1", "max_tokens")
+
+
+ROUTES: Mapping[str, HotRoute] = {
+    route.path: route
+    for route in (
+        HotRoute("/v1/chat/completions", "chat.completions", CHAT_FIELDS, _messages),
+        HotRoute("/v1/completions", "completions", COMPLETION_FIELDS, _prompt),
+        HotRoute("/v1/embeddings", "embeddings", EMBEDDING_FIELDS, _input),
+        HotRoute("/v1/messages", "messages", MESSAGE_FIELDS, _anthropic, anthropic=True),
+    )
+}

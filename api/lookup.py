@@ -1,0 +1,206 @@
+"""Identities as SQL has them: rows of keys, users, tenants and limits, put together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.acting import find_tenant
+from api.identities import Change, Found, Identity
+from api.jwt import Claims
+from api.limits import bounds_of
+from core.clock import Clock
+from core.ids import new_id
+from core.limits import Subject, SubjectKind
+from core.principal import Principal, Role
+from storage.schema import api_keys, limits, tenants, users
+from storage.sql import Database
+
+_OF_TENANT = (SubjectKind.TENANT, SubjectKind.MODEL, SubjectKind.ROUTE)
+_LimitRows = Mapping[tuple[str, str, str], Row[Any]]
+
+
+class Lookup:
+    """Reads identities; what it writes is the user of a token that was never seen, or that says something new."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def keys(self, digests: Sequence[str]) -> Mapping[str, Found]:
+        """The live keys among these hashes. Raises: DependencyError."""
+        now = self._clock.time()
+        query = (
+            select(
+                api_keys,
+                func.coalesce(api_keys.c.team_id, users.c.team_id).label("of_team"),
+                users.c.groups,
+                tenants.c.local_only.label("tenant_local_only"),
+            )
+            .join(tenants, tenants.c.id == api_keys.c.tenant_id)
+            .outerjoin(users, users.c.id == api_keys.c.user_id)
+            .where(
+                api_keys.c.sha256.in_(digests),
+                api_keys.c.revoked_at.is_(None),
+                or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
+                tenants.c.disabled_at.is_(None),
+                users.c.disabled_at.is_(None),
+            )
+        )
+
+        async def find(connection: AsyncConnection) -> Mapping[str, Found]:
+            rows = (await connection.execute(query)).all()
+            principals = {row.sha256: _of_key(row) for row in rows}
+            bounds = await _limits(connection, principals.values())
+            return {
+                row.sha256: Found(_identity(principals[row.sha256], bounds, row.generation, row.sha256), row.expires_at)
+                for row in rows
+            }
+
+        return await self._database.read(find)
+
+    async def user(self, claims: Claims) -> Found | None:
+        """The user of a token, made on first sight; role and groups are kept as the token says them.
+
+        Returns: None where user or tenant is disabled, or the tenant unknown.
+        Raises: DependencyError.
+        """
+
+        async def find(connection: AsyncConnection) -> tuple[str | None, Found | None]:
+            """The live tenant's id, and the identity where the user's row says what the token does."""
+            tenant = await find_tenant(connection, claims.tenant)
+            if tenant is None or tenant.disabled_at is not None:
+                return None, None
+            user = (await connection.execute(select(users).where(_same_user(tenant.id, claims)))).first()
+            if user is None:
+                return tenant.id, None
+            if user.disabled_at is not None:
+                return None, None
+            if _says_something_new(user, claims):
+                return tenant.id, None
+            principal = _of_user(user, tenant)
+            return tenant.id, Found(_identity(principal, await _limits(connection, [principal])), None)
+
+        tenant_id, found = await self._database.read(find)
+        if tenant_id is not None and found is None:
+            await self._database.write(lambda connection: self._keep(connection, tenant_id, claims))
+            _, found = await self._database.read(find)
+        return found
+
+    async def changed(self, since: float) -> frozenset[Change]:
+        """What changed since a time, in seconds since the epoch. Raises: DependencyError."""
+
+        async def find(connection: AsyncConnection) -> frozenset[Change]:
+            found: set[Change] = set()
+            for kind, table in ((SubjectKind.KEY, api_keys), (SubjectKind.USER, users), (SubjectKind.TENANT, tenants)):
+                query = select(table.c.id, table.c.changed_at).where(table.c.changed_at > since)
+                found.update(Change(kind.value, *row) for row in await connection.execute(query))
+            columns = (limits.c.kind, limits.c.subject_id, limits.c.tenant_id, limits.c.changed_at)
+            for row in await connection.execute(select(*columns).where(limits.c.changed_at > since)):
+                whole = row.kind in _OF_TENANT
+                name = (SubjectKind.TENANT.value, row.tenant_id) if whole else (row.kind, row.subject_id)
+                found.add(Change(name[0], name[1], row.changed_at))
+            return frozenset(found)
+
+        return await self._database.read(find)
+
+    async def _keep(self, connection: AsyncConnection, tenant_id: str, claims: Claims) -> None:
+        now = self._clock.time()
+        row = {
+            "id": new_id("user"),
+            "tenant_id": tenant_id,
+            "name": claims.name,
+            "external_id": claims.external_id,
+            "role": (claims.role or claims.default_role).value,
+            "groups": sorted(claims.groups or ()),
+            "created_at": now,
+            "changed_at": now,
+        }
+        await connection.execute(self._database.insert_or_ignore(users).values(**row))
+        said: dict[str, Any] = {"changed_at": now}
+        if claims.role is not None:
+            said["role"] = row["role"]
+        if claims.groups is not None:
+            said["groups"] = row["groups"]
+        if len(said) > 1:
+            await connection.execute(update(users).where(_same_user(tenant_id, claims)).values(**said))
+
+
+def _same_user(tenant_id: str, claims: Claims) -> ColumnElement[bool]:
+    return and_(users.c.tenant_id == tenant_id, users.c.external_id == claims.external_id)
+
+
+def _says_something_new(user: Row[Any], claims: Claims) -> bool:
+    return (claims.role is not None and claims.role != user.role) or (
+        claims.groups is not None and claims.groups != frozenset(user.groups)
+    )
+
+
+async def _limits(connection: AsyncConnection, principals: Iterable[Principal]) -> _LimitRows:
+    """The limits of these callers and of their tenants, by tenant, kind and id."""
+    callers = list(principals)
+    if not callers:
+        return {}
+    own = {id_ for one in callers for id_ in (one.key_id, one.user_id, one.team_id) if id_ is not None}
+    query = select(limits).where(
+        limits.c.tenant_id.in_({one.tenant_id for one in callers}),
+        or_(limits.c.kind.in_(_OF_TENANT), limits.c.subject_id.in_(own)),
+    )
+    rows = await connection.execute(query)
+    return {(row.tenant_id, row.kind, row.subject_id): row for row in rows if bounds_of(row).any}
+
+
+def _identity(principal: Principal, rows: _LimitRows, generation: int = 0, digest: str = "") -> Identity:
+    tenant_id = principal.tenant_id
+    subjects = []
+    for kind, id_ in (
+        (SubjectKind.KEY, principal.key_id),
+        (SubjectKind.USER, principal.user_id),
+        (SubjectKind.TEAM, principal.team_id),
+        (SubjectKind.TENANT, tenant_id),
+    ):
+        row = rows.get((tenant_id, kind, id_)) if id_ is not None else None
+        if row is not None:
+            subjects.append(Subject(kind, row.subject_id, bounds_of(row)))
+    return Identity(
+        principal,
+        tuple(subjects),
+        _named(rows, tenant_id, SubjectKind.MODEL),
+        _named(rows, tenant_id, SubjectKind.ROUTE),
+        generation,
+        digest,
+    )
+
+
+def _named(rows: _LimitRows, tenant_id: str, kind: SubjectKind) -> Mapping[str, Subject]:
+    return {
+        id_: Subject(kind, id_, bounds_of(row))
+        for (tenant, of_kind, id_), row in rows.items()
+        if tenant == tenant_id and of_kind == kind
+    }
+
+
+def _of_key(row: Row[Any]) -> Principal:
+    return Principal(
+        tenant_id=row.tenant_id,
+        key_id=row.id,
+        role=Role(row.role),
+        user_id=row.user_id,
+        team_id=row.of_team,
+        groups=frozenset(row.groups or ()),
+        scopes=None if row.scopes is None else frozenset(row.scopes),
+        local_only=row.local_only or row.tenant_local_only,
+    )
+
+
+def _of_user(user: Row[Any], tenant: Row[Any]) -> Principal:
+    return Principal(
+        tenant_id=tenant.id,
+        key_id=None,
+        role=Role(user.role),
+        user_id=user.id,
+        team_id=user.team_id,
+        groups=frozenset(user.groups),
+        local_only=tenant.local_only,
+    )

@@ -1,0 +1,186 @@
+"""What a model request may use and what it used: admission before it, the ledger's line after it, as one thing.
+
+`docs/decisions/0004-admission-and-ledger.md` tells the order in which they meet.
+"""
+
+import re
+from dataclasses import dataclass
+from secrets import token_hex
+
+from api.admission.admission import Admission, Ask, Reservation
+from api.admission.errors import KeyStale
+from api.admission.headers import rate_headers
+from api.identities import Identities, Identity
+from api.ledger.ledger import Entry, Ledger
+from api.ledger.line import Line, Outcome
+from core.clock import Clock
+from core.money import Price
+from core.principal import Principal
+from core.usage import Usage
+from router.deployment import Deployment
+from router.router import Bound
+
+_OWN_ID = re.compile(r"req_[0-9a-f]{24}")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The most that a request can use.
+
+    Attributes:
+        prompt_bytes: an upper bound of its prompt's tokens.
+        completion_tokens: over all choices.
+    """
+
+    prompt_bytes: int
+    completion_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_bytes + self.completion_tokens
+
+    def nano_usd(self, price: Price) -> int:
+        return price.nano_usd(Usage(self.prompt_bytes, self.completion_tokens))
+
+
+class Metering:
+    """One for each worker."""
+
+    def __init__(self, admission: Admission, ledger: Ledger, identities: Identities, clock: Clock) -> None:
+        self._admission = admission
+        self._ledger = ledger
+        self._identities = identities
+        self._clock = clock
+
+    async def admit(
+        self, identity: Identity, route: str, group: str, request_id: str, size: Size, bound: Bound
+    ) -> "Metered":
+        """Reserve the most that the request can use.
+
+        Raises:
+            LimitReached: nothing was reserved.
+            NotAuthenticated: the key was changed meanwhile, and no longer holds.
+            DependencyError: neither Redis nor the ledger can say what a budget has left.
+        """
+        try:
+            reservation = await self._reserve(identity, route, group, request_id, size, bound)
+        except KeyStale:
+            identity = await self._identities.renew(identity)
+            reservation = await self._reserve(identity, route, group, request_id, size, bound)
+        return Metered(
+            self._admission, self._ledger, reservation, identity.principal, route, group, request_id, self._clock
+        )
+
+    async def _reserve(
+        self, identity: Identity, route: str, group: str, request_id: str, size: Size, bound: Bound
+    ) -> Reservation:
+        principal = identity.principal
+        return await self._admission.admit(
+            Ask(
+                tenant_id=principal.tenant_id,
+                request_id=request_id,
+                subjects=identity.subjects_of(group, route),
+                tokens=size.tokens,
+                nano_usd=size.nano_usd(bound.price),
+                key_id=principal.key_id,
+                generation=identity.generation,
+            )
+        )
+
+
+class Metered:
+    """One admitted request. `finish` ends it; `close` in a `finally` ends it if nothing else has."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        ledger: Ledger,
+        reservation: Reservation,
+        principal: Principal,
+        route: str,
+        group: str,
+        request_id: str,
+        clock: Clock,
+    ) -> None:
+        self._admission = admission
+        self._ledger = ledger
+        self._reservation = reservation
+        self._principal = principal
+        self._route = route
+        self._group = group
+        self._request_id = request_id
+        self._clock = clock
+        self._started_s = clock.monotonic()
+        self._at = clock.time()
+        self._first_token_s: float | None = None
+        self._deployment: Deployment | None = None
+        self._entry: Entry | None = None  # None: no deployment has answered, so nothing was used
+        self._ended = False
+
+    def rate_headers(self) -> dict[str, str]:
+        """What is left for this caller."""
+        return rate_headers(self._reservation.rate)
+
+    def opened(self, deployment: Deployment) -> None:
+        """A deployment answers: from here its tokens count, and survive this process.
+
+        Raises: LedgerFull: they could not be accounted for.
+        """
+        self._deployment = deployment
+        self._request_id = _ledger_id(self._request_id)
+        self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
+
+    def count(self, tokens_out: int) -> None:
+        """Tokens that were read so far; the first call with some is the first token's time."""
+        if self._first_token_s is None and tokens_out:
+            self._first_token_s = self._clock.monotonic()
+        if self._entry is not None:
+            self._entry.count(0, tokens_out)
+
+    def finish(self, usage: Usage, outcome: Outcome, status: int = 200) -> None:
+        """Write the line, then settle; does nothing the second time, or where no deployment has answered."""
+        if self._ended or self._entry is None or self._deployment is None:
+            return
+        self._ended = True
+        nano_usd = self._deployment.price.nano_usd(usage)
+        self._entry.finish(self._line(usage, nano_usd, outcome, status))
+        self._admission.settle(self._reservation, usage.total_tokens, nano_usd)
+
+    def close(self, usage: Usage, *, left: bool) -> None:
+        """End what did not end by itself: a client that left, an upstream that broke; with nothing used, no line."""
+        if self._ended:
+            return
+        if self._entry is not None:
+            self.finish(usage, "client_left" if left else "failed", 499 if left else 502)
+            return
+        self._ended = True
+        self._admission.release(self._reservation)
+
+    def _line(self, usage: Usage, nano_usd: int, outcome: Outcome, status: int) -> Line:
+        principal, deployment = self._principal, self._deployment
+        ended = outcome != "lost"
+        return Line(
+            request_id=self._request_id,
+            segment=0,
+            tenant_id=principal.tenant_id,
+            route=self._route,
+            model_group=self._group,
+            deployment="" if deployment is None else deployment.name,
+            at=self._at,
+            user_id=principal.user_id,
+            team_id=principal.team_id,
+            key_id=principal.key_id,
+            tokens_in=usage.prompt_tokens,
+            tokens_cached=usage.cached_tokens,
+            tokens_out=usage.completion_tokens,
+            nano_usd=nano_usd,
+            outcome=outcome,
+            status=status,
+            latency_ms=(self._clock.monotonic() - self._started_s) * 1000 if ended else 0.0,
+            ttft_ms=None if self._first_token_s is None else (self._first_token_s - self._started_s) * 1000,
+        )
+
+
+def _ledger_id(request_id: str) -> str:
+    """A name that no other request has: a client may send the same id twice."""
+    return request_id if _OWN_ID.fullmatch(request_id) else f"{token_hex(12)}.{request_id}"[:128]

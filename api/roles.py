@@ -1,0 +1,126 @@
+"""Who may call which route: the one table.
+
+A route that stands nowhere in it answers nobody. A role is what a caller may do at most; a key's scopes may narrow it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.errors import NotAllowed, ScopeNotAllowed
+from core.principal import Principal, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a route asks of its caller.
+
+    Attributes:
+        roles: those that may call it.
+        scope: the word that a key with scopes must hold.
+    """
+
+    roles: frozenset[Role]
+    scope: str
+
+
+RANK = {role: place for place, role in enumerate((Role.READER, Role.INGEST, Role.MEMBER, Role.MANAGER, Role.ADMIN))}
+
+_ADMIN = frozenset({Role.ADMIN})
+_MANAGE = _ADMIN | {Role.MANAGER}
+_USE = _MANAGE | {Role.MEMBER}
+_READ = _USE | {Role.READER}
+_PUT = _USE | {Role.INGEST}
+_ALL = frozenset(Role)
+
+_COLLECTION = "/v1/collections/{name}"
+_DOCUMENT = _COLLECTION + "/documents/{document_id}"
+_KEY = "/v1/admin/keys/{key_id}"
+_TENANT = "/v1/admin/tenants/{tenant_id}"
+_TEAM = "/v1/admin/teams/{team_id}"
+_USER = "/v1/admin/users/{user_id}"
+_LIMITS = "/v1/admin/limits/{kind}/{subject_id:path}"
+
+# None: public.
+ROUTES: Mapping[tuple[str, str], Rule | None] = {
+    ("GET", "/health"): None,
+    ("GET", "/health/live"): None,
+    ("GET", "/health/ready"): None,
+    ("GET", "/metrics"): None,
+    ("GET", "/docs"): None,
+    ("GET", "/docs/oauth2-redirect"): None,
+    ("GET", "/redoc"): None,
+    ("GET", "/openapi.json"): None,
+    ("GET", "/status"): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/models"): Rule(_READ, "models"),
+    ("GET", "/v1/models/{model_id:path}"): Rule(_READ, "models"),
+    ("POST", "/v1/chat/completions"): Rule(_USE, "chat"),
+    ("POST", "/v1/completions"): Rule(_USE, "chat"),
+    ("POST", "/v1/messages"): Rule(_USE, "chat"),
+    ("POST", "/v1/embeddings"): Rule(_USE, "embeddings"),
+    ("POST", "/v1/collections"): Rule(_USE, "collections:write"),
+    ("GET", "/v1/collections"): Rule(_READ, "collections:read"),
+    ("GET", _COLLECTION): Rule(_ALL, "collections:read"),  # who puts documents in asks first whether it is there
+    ("DELETE", _COLLECTION): Rule(_USE, "collections:write"),
+    ("GET", _COLLECTION + "/documents"): Rule(_READ, "collections:read"),
+    ("GET", _DOCUMENT): Rule(_READ, "collections:read"),
+    ("DELETE", _DOCUMENT): Rule(_USE, "collections:write"),
+    ("GET", _DOCUMENT + "/content"): Rule(_READ, "collections:read"),
+    ("POST", "/v1/ingest"): Rule(_PUT, "ingest"),
+    ("GET", "/v1/jobs/{job_id}"): Rule(_PUT, "jobs"),
+    ("DELETE", "/v1/jobs/{job_id}"): Rule(_USE, "jobs"),
+    ("POST", "/v1/search"): Rule(_READ, "search"),
+    ("POST", "/v1/query"): Rule(_READ, "query"),
+    ("POST", "/v1/admin/keys"): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/admin/keys"): Rule(_MANAGE, "admin"),
+    ("GET", _KEY): Rule(_MANAGE, "admin"),
+    ("PATCH", _KEY): Rule(_MANAGE, "admin"),
+    ("DELETE", _KEY): Rule(_MANAGE, "admin"),
+    ("POST", _KEY + "/rotate"): Rule(_MANAGE, "admin"),
+    ("POST", "/v1/admin/tenants"): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/admin/tenants"): Rule(_MANAGE, "admin"),
+    ("GET", _TENANT): Rule(_MANAGE, "admin"),
+    ("PATCH", _TENANT): Rule(_ADMIN, "admin"),
+    ("DELETE", _TENANT): Rule(_ADMIN, "admin"),
+    ("POST", "/v1/admin/teams"): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/admin/teams"): Rule(_MANAGE, "admin"),
+    ("GET", _TEAM): Rule(_MANAGE, "admin"),
+    ("PATCH", _TEAM): Rule(_MANAGE, "admin"),
+    ("POST", "/v1/admin/users"): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/admin/users"): Rule(_MANAGE, "admin"),
+    ("GET", _USER): Rule(_MANAGE, "admin"),
+    ("PATCH", _USER): Rule(_MANAGE, "admin"),
+    ("DELETE", _USER): Rule(_MANAGE, "admin"),
+    ("GET", _LIMITS): Rule(_MANAGE, "admin"),
+    ("PUT", _LIMITS): Rule(_MANAGE, "admin"),
+    ("DELETE", _LIMITS): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/admin/audit"): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/usage"): Rule(_ALL, "usage"),
+    ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
+}
+
+WORDS = frozenset(rule.scope for rule in ROUTES.values() if rule is not None)
+SCOPES = WORDS | {word.partition(":")[0] for word in WORDS}  # `collections` holds `collections:read` and `:write`
+TEMPLATES = frozenset(template for (_, template), rule in ROUTES.items() if rule is not None)
+
+
+def require(principal: Principal, method: str, template: str) -> None:
+    """Let the caller pass to a route, named by its template.
+
+    Raises:
+        NotAllowed: the role does not reach it.
+        ScopeNotAllowed: the role does, the key's scopes don't.
+        LookupError: the route stands nowhere in the table; a defect, so nobody passes.
+    """
+    rule = ROUTES[(method, template)]
+    if rule is None:
+        return
+    if principal.role not in rule.roles:
+        allowed = " or ".join(role for role in Role if role in rule.roles)
+        raise NotAllowed(f"this needs a key of the role {allowed}; yours has the role {principal.role}")
+    if principal.scopes is not None and not holds(principal.scopes, rule.scope):
+        raise ScopeNotAllowed(f"this needs the scope {rule.scope}; yours are {', '.join(sorted(principal.scopes))}")
+
+
+def holds(scopes: frozenset[str], word: str) -> bool:
+    """Whether scopes hold a word: itself, or the part before its colon."""
+    return word in scopes or word.partition(":")[0] in scopes

@@ -1,0 +1,90 @@
+"""Limits of every kind on both databases."""
+
+import pytest
+
+from core.limits import Limits, SubjectKind
+from tests.support.gate import Gate
+
+NOTHING = dict.fromkeys(("rpm", "burst", "tpm", "parallel", "usd_per_day", "usd_per_month")) | {"strict": False}
+
+
+async def test_limits_are_put_shown_replaced_and_removed(gate: Gate) -> None:
+    path = f"/v1/admin/limits/user/{(await gate.made('/v1/admin/users', name='Ada'))['id']}"
+    assert (await gate.call("GET", path)).json()["error"]["code"] == "limits_not_found"
+    put = await gate.call("PUT", path, json={"rpm": 10, "burst": 20, "usd_per_day": 2.5})
+    assert put.status_code == 200
+    assert (await gate.call("GET", path)).json() == put.json()
+    assert {name: put.json()[name] for name in NOTHING} == NOTHING | {"rpm": 10, "burst": 20, "usd_per_day": "2.5"}
+    replaced = (await gate.call("PUT", path, json={"tpm": 5})).json()
+    assert {name: replaced[name] for name in NOTHING} == NOTHING | {"tpm": 5}
+    assert (await gate.call("DELETE", path)).json()["deleted"] is True
+    assert (await gate.call("GET", path)).status_code == 404
+    assert (await gate.call("DELETE", path)).status_code == 404
+
+
+async def test_all_subjects_of_a_request_reach_the_worker_with_the_next_request(gate: Gate) -> None:
+    team = await gate.made("/v1/admin/teams", name="t")
+    user = await gate.made("/v1/admin/users", name="u", team=team["id"])
+    key = await gate.key(user=user["id"], limits={"rpm": 1})
+    names = {
+        "user": user["id"],
+        "team": team["id"],
+        "tenant": "default",
+        "model": "provider/large",
+        "route": "/v1/chat/completions",
+    }
+    for number, (kind, id_) in enumerate(names.items(), 2):
+        await gate.directory.identities.identify(key["key"])
+        assert (await gate.call("PUT", f"/v1/admin/limits/{kind}/{id_}", json={"rpm": number})).status_code == 200
+    identity = await gate.directory.identities.identify(key["key"])
+    found = {one.kind: (one.id, one.limits.requests_per_minute) for one in identity.subjects}
+    assert found == {
+        SubjectKind.KEY: (key["id"], 1),
+        SubjectKind.USER: (user["id"], 2),
+        SubjectKind.TEAM: (team["id"], 3),
+        SubjectKind.TENANT: ("default", 4),
+    }
+    assert identity.models["provider/large"].limits == Limits(requests_per_minute=5)
+    assert identity.routes["/v1/chat/completions"].limits == Limits(requests_per_minute=6)
+    asked = identity.subjects_of("provider/large", "/v1/chat/completions")
+    assert [one.limits.requests_per_minute for one in asked] == [1, 2, 3, 4, 5, 6]
+    assert identity.subjects_of("small", "/v1/embeddings") == identity.subjects
+
+
+async def test_a_removed_limit_ends_in_the_worker(gate: Gate) -> None:
+    await gate.call("PUT", "/v1/admin/limits/model/small", json={"rpm": 1})
+    assert (await gate.directory.identities.identify(gate.admin)).models
+    await gate.call("DELETE", "/v1/admin/limits/model/small")
+    assert not (await gate.directory.identities.identify(gate.admin)).models
+
+
+async def test_a_model_limit_is_of_one_tenant(gate: Gate) -> None:
+    await gate.made("/v1/admin/tenants", name="acme")
+    key = await gate.key(tenant="acme")
+    await gate.call("PUT", "/v1/admin/limits/model/small", params={"tenant": "acme"}, json={"rpm": 1})
+    assert (await gate.directory.identities.identify(key["key"])).models
+    assert not (await gate.directory.identities.identify(gate.admin)).models
+    assert (await gate.call("GET", "/v1/admin/limits/model/small")).status_code == 404
+
+
+async def test_a_keys_limits_raise_its_generation(gate: Gate) -> None:
+    key = await gate.key()
+    await gate.call("PUT", f"/v1/admin/limits/key/{key['id']}", json={"rpm": 1})
+    assert gate.bumped == [("default", key["id"], 1)]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("key/key_none", 404),
+        ("user/user_none", 404),
+        ("team/team_none", 404),
+        ("tenant/none", 404),
+        ("model/none", 404),
+        ("route//v1/nowhere", 400),
+        ("planet/earth", 400),
+    ],
+)
+async def test_limits_of_what_does_not_exist_are_refused(light_gate: Gate, path: str, status: int) -> None:
+    answer = await light_gate.call("PUT", f"/v1/admin/limits/{path}", json={"rpm": 1})
+    assert answer.status_code == status, answer.text

@@ -1,0 +1,36 @@
+"""The keeper's own process, beside a gateway's worker."""
+
+import sys
+from pathlib import Path
+
+from api.ledger.ledger import Ledger
+from core.clock import SystemClock
+from storage.sql import Database
+from tests.integration.ledger.test_alerts import hook, limit, stored
+from tests.integration.ledger.test_kills import files_in, outcomes, until
+from tests.support.ledger import PRICE, a_line, finished
+from tests.support.process import running
+
+
+async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    clock = SystemClock()
+    worker = Ledger(tmp_path / "ledger", clock)
+    await limit(database, "key", "key_1", nano_usd_per_month=1000)
+    line = a_line("done", at=clock.time())
+    worker.begin(line, PRICE).finish(finished(line, nano_usd=900))
+    worker.begin(a_line("open"), PRICE)
+    worker.close()
+    async with hook() as taker:
+        settings = {
+            "STOKER_DATA_DIR": str(tmp_path),
+            "STOKER_DATABASE_URL": url,
+            "STOKER_BUDGET_WEBHOOK": taker.url,
+        }
+        with running([sys.executable, "-m", "api.keeper"], tmp_path / "log", lambda: True, settings) as keeper:
+            await until(lambda: len(taker.bodies) == 2)
+    assert keeper.returncode == 0
+    assert await outcomes(database) == {"done": "ok", "open": "lost"}
+    assert {percent for *_, percent in await stored(database)} == {50, 80}
+    assert not files_in(tmp_path / "ledger")

@@ -1,0 +1,1 @@
+"""Load: how much the gateway costs, and how much it carries."""

@@ -1,0 +1,267 @@
+"""`./stoker bench gateway`: what a request costs in the gateway, beside the upstream alone and beside a peer.
+
+Mock upstream and client share one core; the gateway's one worker has another to itself. CPU is the worker's own, as the
+kernel counts it, so it holds on a noisy machine where requests per second do not.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvloop
+
+from tests.load.client import Connection, Reply, chat
+from tests.load.mock import MODEL, Spent, serve
+from tests.support.gateway import answers, gateway
+from tests.support.network import free_port
+from tests.support.process import running
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_CHUNKS = 64
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that answers chat requests; `pid` is None for the upstream itself, which shares the client's core."""
+
+    name: str
+    port: int
+    key: str
+    pid: int | None
+
+
+@dataclass
+class Figures:
+    """What one target showed; latencies in seconds, CPU in seconds of the worker."""
+
+    target: Target
+    latencies: list[float]
+    requests_per_s: list[float]
+    cpu_request: list[float]
+    cpu_stream: list[float]
+    streams_per_s: list[float]
+    cpu_chunk: list[float]
+    first_s: list[float]
+    lost_frames: int = 0
+    failed: int = 0
+
+
+def cpu_s(pid: int | None) -> float:
+    """Processor time of a process and its children so far; 0 without a process."""
+    if pid is None:
+        return 0.0
+    total = 0
+    for each in (pid, *_children(pid)):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICKS
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+async def measure(targets: list[Target], rounds: int, requests: int, streams: int) -> list[Figures]:
+    """Every target in turn, `rounds` times, so that a slow minute of the machine meets all of them."""
+    figures = [Figures(target, [], [], [], [], [], [], []) for target in targets]
+    for one in figures:
+        await _warm(one.target)
+    for _ in range(rounds):
+        for one in figures:
+            await _alone(one, requests // 4)
+        for one in figures:
+            await _full(one, requests)
+        for one in figures:
+            await _unpaced(one, streams)
+        for one in figures:
+            await _paced(one)
+    return figures
+
+
+async def _warm(target: Target) -> None:
+    await _ask_many(target, [chat(target.port, target.key, MODEL, tokens=4)] * 200, 8)
+    await _ask_many(target, [chat(target.port, target.key, MODEL, tokens=4, stream=True)] * 40, 8)
+
+
+async def _alone(one: Figures, count: int) -> None:
+    request = chat(one.target.port, one.target.key, MODEL, tokens=4)
+    replies = await _ask_many(one.target, [request] * count, 1)
+    _check(one, replies, 0)
+    one.latencies += [reply.total_s for reply in replies]
+
+
+async def _full(one: Figures, count: int) -> None:
+    request = chat(one.target.port, one.target.key, MODEL, tokens=4)
+    used, began = cpu_s(one.target.pid), time.perf_counter()
+    replies = await _ask_many(one.target, [request] * count, 32)
+    one.requests_per_s.append(count / (time.perf_counter() - began))
+    one.cpu_request.append((cpu_s(one.target.pid) - used) / count)
+    _check(one, replies, 0)
+
+
+async def _unpaced(one: Figures, count: int) -> None:
+    request = chat(one.target.port, one.target.key, MODEL, tokens=_CHUNKS, stream=True)
+    used, began = cpu_s(one.target.pid), time.perf_counter()
+    replies = await _ask_many(one.target, [request] * count, 8)
+    one.streams_per_s.append(count / (time.perf_counter() - began))
+    one.cpu_stream.append((cpu_s(one.target.pid) - used) / count)
+    _check(one, replies, _CHUNKS)
+
+
+async def _paced(one: Figures) -> None:
+    """64 streams at once, a frame each 20 ms."""
+    request = chat(one.target.port, one.target.key, MODEL, tokens=_CHUNKS, stream=True, pause_ms=20)
+    used = cpu_s(one.target.pid)
+    replies = await _ask_many(one.target, [request] * 64, 64)
+    one.cpu_chunk.append((cpu_s(one.target.pid) - used) / (64 * _CHUNKS))
+    one.first_s += [reply.first_s for reply in replies]
+    _check(one, replies, _CHUNKS)
+
+
+def _check(one: Figures, replies: list[Reply], tokens: int) -> None:
+    one.failed += sum(reply.status != 200 for reply in replies)
+    one.lost_frames += sum(max(0, tokens - reply.body.count(b'" word"')) for reply in replies if tokens)
+
+
+async def _ask_many(target: Target, requests: list[bytes], at_once: int) -> list[Reply]:
+    left, replies = iter(requests), []
+
+    async def work() -> None:
+        connection = await Connection.open(target.port)
+        try:
+            for request in left:
+                replies.append(await connection.ask(request))  # noqa: PERF401  # one after the other
+        finally:
+            connection.close()
+
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return replies
+
+
+@contextmanager
+def stoker(folder: Path, upstream: int, core: int) -> Iterator[Target]:
+    """The gateway with one worker on one core, everything switched on, in front of the mock."""
+    with gateway(folder, upstream, prefix=("taskset", "-c", str(core))) as one:
+        yield Target("Stoker", one.port, one.key, one.pid)
+
+
+@contextmanager
+def bare(folder: Path, upstream: int, core: int) -> Iterator[Target]:
+    """The yardstick: `tests/load/bare.py` under the same server."""
+    port = free_port()
+    command = ["taskset", "-c", str(core), sys.executable, "-m", "uvicorn", "tests.load.bare:app", "--port", str(port)]
+    with running(
+        [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],
+        folder / "bare.log",
+        lambda: answers(port, "/"),
+        {"BARE_UPSTREAM": f"http://127.0.0.1:{upstream}"},
+    ) as process:
+        yield Target("bare aiohttp", port, "none", process.pid)
+
+
+@contextmanager
+def litellm(folder: Path, upstream: int, core: int, python: Path) -> Iterator[Target]:
+    """LiteLLM's proxy with a master key and one worker."""
+    port, key = free_port(), "sk-bench"
+    config = folder / "litellm.yaml"
+    config.write_text(
+        "model_list:\n"
+        f"  - model_name: {MODEL}\n"
+        f"    litellm_params: {{model: openai/{MODEL}, api_base: 'http://127.0.0.1:{upstream}/v1', api_key: none}}\n"
+        f"general_settings: {{master_key: {key}}}\n"
+    )
+    command = ["taskset", "-c", str(core), str(python), str(python.parent / "litellm"), "--config", str(config)]
+    env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "HOST": "127.0.0.1"}
+    with running(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        folder / "litellm.log",
+        lambda: answers(port, "/health/liveliness"),
+        env,
+        timeout_s=180,
+    ) as process:
+        yield Target("LiteLLM proxy", port, key, process.pid)
+
+
+def report(all_figures: list[Figures]) -> str:
+    """A table; ratios are against the last row, where that is a peer."""
+    direct = all_figures[0]
+    head = (
+        "| | CPU ms/request | req/s at 32 | CPU ms/64-chunk stream | streams/s at 8 | CPU us/paced chunk "
+        "| added p50 ms | added p99 ms | added TTFT p50 ms | frames lost | failed |"
+    )
+    lines = [head, "|" + " --- |" * 11]
+    for one in all_figures:
+        cells = [
+            one.target.name,
+            f"{statistics.median(one.cpu_request) * 1e3:.3f}",
+            f"{statistics.median(one.requests_per_s):.0f}",
+            f"{statistics.median(one.cpu_stream) * 1e3:.2f}",
+            f"{statistics.median(one.streams_per_s):.0f}",
+            f"{statistics.median(one.cpu_chunk) * 1e6:.0f}",
+            f"{(_percentile(one.latencies, 50) - _percentile(direct.latencies, 50)) * 1e3:.2f}",
+            f"{(_percentile(one.latencies, 99) - _percentile(direct.latencies, 99)) * 1e3:.2f}",
+            f"{(statistics.median(one.first_s) - statistics.median(direct.first_s)) * 1e3:.2f}",
+            str(one.lost_frames),
+            str(one.failed),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+async def _main(arguments: argparse.Namespace, make: Callable[[Path, int], Iterator[list[Target]]]) -> None:
+    log: list[Spent] = []
+    port = free_port()
+    server = await serve(port, log)
+    with TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        peers = await asyncio.to_thread(stack.enter_context, contextmanager(make)(Path(folder), port))
+        targets = [Target("direct", port, "none", None), *peers]
+        figures = await measure(targets, arguments.rounds, arguments.requests, arguments.streams)
+        print(report(figures))
+        await asyncio.to_thread(stack.close)
+    server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=3000, help="of a round")
+    parser.add_argument("--streams", type=int, default=400, help="of a round, 64 chunks each")
+    parser.add_argument("--peer", choices=["litellm"])
+    parser.add_argument("--peer-python", type=Path)
+    arguments = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        parser.error("this needs two processor cores: one for the worker, one for mock and client")
+    os.sched_setaffinity(0, {cores[0]})
+
+    def make(folder: Path, upstream: int) -> Iterator[list[Target]]:
+        with contextlib.ExitStack() as stack:
+            targets = [
+                stack.enter_context(bare(folder, upstream, cores[1])),
+                stack.enter_context(stoker(folder, upstream, cores[1])),
+            ]
+            if arguments.peer:
+                targets.append(stack.enter_context(litellm(folder, upstream, cores[1], arguments.peer_python)))
+            yield targets
+
+    uvloop.run(_main(arguments, make))
+
+
+if __name__ == "__main__":
+    main()
