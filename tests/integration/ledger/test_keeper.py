@@ -1,6 +1,7 @@
 """The keeper's own process, beside a gateway's worker."""
 
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from api.ledger.ledger import Ledger
@@ -10,6 +11,7 @@ from tests.integration.ledger.test_alerts import hook, limit, stored
 from tests.integration.ledger.test_kills import files_in, outcomes, until
 from tests.support.ledger import PRICE, a_line, finished
 from tests.support.process import running
+from tests.support.valkey import valkey_server
 
 
 async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
@@ -22,14 +24,16 @@ async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
     worker.begin(line, PRICE).finish(finished(line, nano_usd=900))
     worker.begin(a_line("open"), PRICE)
     worker.close()
-    async with hook() as taker:
+    async with AsyncExitStack() as stack, hook() as taker:
+        redis_url = stack.enter_context(valkey_server(tmp_path / "valkey"))
         settings = {
             "STOKER_DATA_DIR": str(tmp_path),
             "STOKER_DATABASE_URL": url,
+            "STOKER_REDIS_URL": redis_url,
             "STOKER_BUDGET_WEBHOOK": taker.url,
         }
         with running([sys.executable, "-m", "api.keeper"], tmp_path / "log", lambda: True, settings) as keeper:
-            await until(lambda: len(taker.bodies) == 2)
+            await until(lambda: len(taker.bodies) == 2 and not files_in(tmp_path / "ledger"))
     assert keeper.returncode == 0
     assert await outcomes(database) == {"done": "ok", "open": "lost"}
     assert {percent for *_, percent in await stored(database)} == {50, 80}
