@@ -3,7 +3,6 @@
 `docs/decisions/0004-admission-and-ledger.md` tells the order in which they meet.
 """
 
-import re
 from dataclasses import dataclass
 from secrets import token_hex
 
@@ -19,8 +18,6 @@ from core.principal import Principal
 from core.usage import Usage
 from router.deployment import Deployment
 from router.router import Bound
-
-_OWN_ID = re.compile(r"req_[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,5 +179,5 @@ class Metered:
 
 
 def _ledger_id(request_id: str) -> str:
-    """A name that no other request has: a client may send the same id twice."""
-    return request_id if _OWN_ID.fullmatch(request_id) else f"{token_hex(12)}.{request_id}"[:128]
+    """A name that no other request has: what clients send as their request's id may come twice, and look like ours."""
+    return f"{token_hex(12)}.{request_id}"[:128]

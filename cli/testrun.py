@@ -65,8 +65,11 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
 
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
-_SLOW = ("tests/answers", "tests/conformance", "tests/faults", "tests/integration/api")
-_RETRIEVAL = ("tests/integration/retrieval",)
+_LANES = {
+    "tests of whole stacks": ("tests/answers", "tests/conformance", "tests/faults", "tests/integration/api"),
+    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/ledger"),
+    "tests of the gateway": ("tests/integration/hot", "tests/integration/admission", "tests/integration/identity"),
+}
 
 
 def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
@@ -82,12 +85,11 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     ]
     if arguments:  # somebody looks at something special
         return [*static, [Step("pytest", (*pytest, *arguments))]]
-    others = [f"--ignore={folder}" for folder in (*_SLOW, *_RETRIEVAL)]
+    others = [f"--ignore={folder}" for folders in _LANES.values() for folder in folders]
     return [
         *static,
         [
-            Step("tests of whole stacks", (*pytest, *_SLOW)),
-            Step("tests of retrieval", (*pytest, *_RETRIEVAL)),
+            *(Step(name, (*pytest, *folders)) for name, folders in _LANES.items()),
             Step("all other tests", (*pytest, *others)),
         ],
     ]

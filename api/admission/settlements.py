@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from api.admission.meters import Metered
 from api.admission.scripts import LATE, Scripts, adopt_args
-from core.dependency import DependencyError
+from core.dependency import DependencyError, DependencyTimeout
 from monitoring.logs import logger
 from storage.scripts import Argument, Call, ScriptLine
 
@@ -108,7 +108,6 @@ class Settlements:
         taken = False
         try:
             replies = await self._line.run_all(calls, self._deadline_s)
-            # Late: the server's clock was misjudged, which its answer puts right.
             taken = not any(isinstance(reply, list) and reply[0] == LATE for reply in replies)
         finally:
             if not taken:
@@ -122,6 +121,8 @@ class Settlements:
         for reply in replies:
             if isinstance(reply, list):
                 self._on_answer(reply[1])
+        if not taken:
+            raise DependencyTimeout("redis", "settlements came too late by the server's clock, which is known now")
 
     def _drop(self, entry: Adopted | Ended) -> None:
         if entry.metered.money:

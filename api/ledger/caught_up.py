@@ -1,6 +1,7 @@
 """Waiting until SQL holds what this host has written: money that was spent a moment ago must count."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from api.ledger.files import workers
@@ -16,7 +17,11 @@ async def until_shipped(folder: Path, clock: Clock, deadline_s: float = 3.0) -> 
 
     Raises: DependencyUnavailable: it has not within `deadline_s`; it is away, or SQL is.
     """
-    written = {path: path.stat().st_size for files in workers(folder) for path in files.journals()}
+    written: dict[Path, int] = {}
+    for files in workers(folder):
+        for path in files.journals():
+            with suppress(FileNotFoundError):  # shipped and removed meanwhile
+                written[path] = path.stat().st_size
     end_s = clock.monotonic() + deadline_s
     while any(path.exists() and offset_of(path) < size for path, size in written.items()):
         if clock.monotonic() >= end_s:

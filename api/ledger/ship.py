@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.ledger import journal, slots
 from api.ledger.files import Files, taken, workers
 from api.ledger.line import Line, row
+from core.dependency import DependencyError
 from monitoring.logs import logger
 from storage.schema import ledger
 from storage.sql import Database
@@ -51,17 +52,22 @@ class Shipper:
 
         Returns: lines shipped, those of dead workers' slots included.
 
-        Raises: DependencyError: SQL is away; what `dropped` raises. Nothing is lost, and the next call goes on.
+        Raises: DependencyError: SQL is away, or what `dropped` needs; every worker was tried, nothing is lost, and the
+            next call goes on.
         """
         if not self._folder.is_dir():
             return 0
-        shipped = 0
+        shipped, away = 0, None
         with taken(self._folder) as alone:
             for files in workers(self._folder) if alone else ():
                 try:
                     shipped += await self._ship_worker(files)
                 except OSError as error:  # its files cannot be read or written: the others' can
                     _log.error("the ledger of a worker cannot be shipped", worker=files.worker, reason=str(error))
+                except DependencyError as error:  # `dropped` needs a part that is away: the others' lines do not
+                    away = error
+        if away is not None:
+            raise away
         return shipped
 
     async def _ship_worker(self, files: Files) -> int:

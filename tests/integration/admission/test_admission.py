@@ -294,6 +294,16 @@ async def test_settlements_of_one_turn_travel_in_one_call(opened: Opener, redis:
         assert redis.hget("stoker:{acme}:key:k", "p") == "0"
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_closing_sends_what_is_queued_once(opened: Opener, redis: "Redis", turns: int) -> None:
+    async with opened() as admission:
+        for one in [await admission.admit(ask(key(BUDGET), nano_usd=10)) for _ in range(20)]:
+            admission.settle(one, 0, 7)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    assert redis.hmget("stoker:{acme}:key:k", "ds", "dh") == ["140", "0"]
+
+
 async def test_scripts_are_loaded_again_when_the_server_lost_them(opened: Opener, redis: "Redis") -> None:
     async with opened() as admission:
         for _ in range(2):

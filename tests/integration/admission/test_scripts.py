@@ -157,7 +157,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         batch = []
         for released in verbs:
             name, subjects, asked_tokens, asked_nano_usd = data.draw(st.sampled_from(self.known))
-            used = (asked_tokens, asked_nano_usd) if exact else (tokens, nano_usd)
+            small = asked_tokens <= 10**8 and asked_nano_usd <= 10**10
+            used = (asked_tokens, asked_nano_usd) if exact and small else (tokens, nano_usd)
             if released:
                 self.book.release(self.now_ms, name)
                 used = (0, 0)
@@ -252,7 +253,7 @@ def test_the_scripts_do_what_the_model_does(redis: "Redis") -> None:
     run_state_machine_as_test(
         lambda: AdmissionMachine(redis),
         settings=settings(
-            max_examples=150, stateful_step_count=40, deadline=None, phases=[Phase.reuse, Phase.generate]
+            max_examples=100, stateful_step_count=40, deadline=None, phases=[Phase.reuse, Phase.generate]
         ),
     )
 

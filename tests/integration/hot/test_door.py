@@ -33,10 +33,11 @@ def test_an_answer_passes_and_its_line_says_what_it_took(client: httpx.Client, g
     assert line["latency_ms"] > 0
 
 
-def test_a_request_id_that_is_sent_twice_is_billed_twice(client: httpx.Client, gate: Gateway) -> None:
+@pytest.mark.parametrize("sent", ["same", "req_0123456789abcdef01234567"])
+def test_a_request_id_that_is_sent_twice_is_billed_twice(client: httpx.Client, gate: Gateway, sent: str) -> None:
     key = new_key(client)
     for _ in range(2):
-        client.post(CHAT, json=body(), headers={"x-api-key": key["key"], "authorization": "", "x-request-id": "same"})
+        client.post(CHAT, json=body(), headers={"x-api-key": key["key"], "authorization": "", "x-request-id": sent})
     await_lines(gate, 2, key_id=key["id"])
 
 

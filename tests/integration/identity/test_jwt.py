@@ -357,6 +357,28 @@ async def test_a_disabled_user_and_a_disabled_tenant_are_refused_from_the_next_r
         assert await gate.status(token) == 401
 
 
+@pytest.mark.parametrize("what", ["users", "tenants"])
+async def test_a_worker_on_another_host_learns_by_its_poll_who_is_disabled(
+    url: str, tmp_path: Path, issuer: TestIssuer, what: str
+) -> None:
+    how = {"jwt_issuers": [by_jwks(issuer, tenant="acme")]}
+    async with open_gate(url, tmp_path / "a", **how) as here, open_gate(url, tmp_path / "b", **how) as elsewhere:
+        await here.made("/v1/admin/tenants", name="acme")
+        token = issuer.token("one")
+        assert await elsewhere.status(token) == 200
+        await elsewhere.directory.identities.poll()  # the user was made a moment ago
+        assert await elsewhere.status(token) == 200
+        [disabled] = [
+            one
+            for one in (await here.call("GET", f"/v1/admin/{what}", params={"tenant": "acme"})).json()["data"]
+            if one["name"] in ("ada", "acme")
+        ]
+        assert (await here.call("DELETE", f"/v1/admin/{what}/{disabled['id']}")).status_code == 200
+        await elsewhere.directory.identities.poll()
+        assert elsewhere.directory.identities.cached(token) is None
+        assert await elsewhere.status(token) == 401
+
+
 async def test_users_of_two_issuers_with_one_subject_are_two_users(
     guarded: Gate, issuer: TestIssuer, rival: TestIssuer
 ) -> None:

@@ -138,15 +138,19 @@ async def test_a_worker_on_another_host_learns_of_it_by_its_poll(url: str, tmp_p
         assert await elsewhere.status(made["key"]) == 401
 
 
-@pytest.mark.parametrize("what", ["user", "tenant", "user's limits", "tenant's limits", "team's limits", "no limits"])
+@pytest.mark.parametrize(
+    "what", ["key", "user", "tenant", "user's limits", "tenant's limits", "team's limits", "no limits"]
+)
 async def test_a_poll_finds_every_kind_of_change(url: str, tmp_path: Path, what: str) -> None:
     async with open_gate(url, tmp_path / "a") as here, open_gate(url, tmp_path / "b") as elsewhere:
         tenant = await here.made("/v1/admin/tenants", name="acme")
         team = await here.made("/v1/admin/teams", name="t", tenant="acme")
         user = await here.made("/v1/admin/users", name="u", tenant="acme", team=team["id"])
         made = await here.key(tenant="acme", user=user["id"])
+        await elsewhere.directory.identities.poll()  # what was made a moment ago is a change, too
         before = await elsewhere.directory.identities.identify(made["key"])
         method, path, body = {
+            "key": ("PATCH", f"keys/{made['id']}", {"role": "reader"}),
             "user": ("PATCH", f"users/{user['id']}", {"groups": ["new"]}),
             "tenant": ("PATCH", f"tenants/{tenant['id']}", {"local_only": True}),
             "user's limits": ("PUT", f"limits/user/{user['id']}", {"rpm": 3}),

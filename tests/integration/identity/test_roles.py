@@ -122,6 +122,36 @@ async def test_a_wide_scope_holds_its_parts(light_gate: Gate) -> None:
     assert (await light_gate.call("GET", "/v1/models", key)).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("role", "reached"),
+    [
+        (Role.READER, {"models", "collections:read", "search", "query", "usage"}),
+        (Role.INGEST, {"ingest", "jobs", "usage", "collections:read"}),
+        (Role.MEMBER, WORDS - {"admin"}),
+        (Role.MANAGER, WORDS),
+    ],
+)
+def test_what_a_role_is_for(role: Role, reached: set[str]) -> None:
+    assert {rule.scope for _, _, rule in PRIVATE if role in rule.roles} == reached
+
+
+def test_readers_and_ingesters_change_nothing_else() -> None:
+    changing = {
+        (role, template)
+        for method, template, rule in PRIVATE
+        for role in (Role.READER, Role.INGEST)
+        if method != "GET" and role in rule.roles
+    }
+    asking = {(Role.READER, "/v1/search"), (Role.READER, "/v1/query")}
+    assert changing == asking | {(Role.INGEST, "/v1/ingest")}
+
+
+def test_only_admins_make_and_change_tenants_and_see_every_tenants_usage() -> None:
+    reserved = {("POST", "/v1/admin/tenants"), ("GET", "/v1/admin/usage"), ("GET", "/status")}
+    reserved |= {(method, "/v1/admin/tenants/{tenant_id}") for method in ("PATCH", "DELETE")}
+    assert {(method, template) for method, template, rule in PRIVATE if rule.roles == {Role.ADMIN}} == reserved
+
+
 def test_admins_reach_everything_and_the_roles_widen_step_by_step() -> None:
     rules: list[Rule] = [rule for _, _, rule in PRIVATE]
     assert all(Role.ADMIN in rule.roles for rule in rules)

@@ -1,5 +1,6 @@
 """SQLite and a real PostgreSQL, each with its tables and nothing in them."""
 
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ from storage.sql import Database, migrate
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
+def postgres_url() -> Iterator[str]:
+    """Its folder is not pytest's: another pytest that starts takes that one's rights from the server's own user."""
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="stoker-postgres-") as folder:
         warnings.simplefilter("ignore")  # pgserver leaves its pipes to the garbage collector
         import pgserver
 
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         url = server.get_uri().replace("postgresql://", "postgresql+asyncpg://", 1)
         migrate(url)
         yield url

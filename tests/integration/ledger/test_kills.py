@@ -22,6 +22,7 @@ from api.ledger.ledger import Ledger
 from api.ledger.line import Line
 from api.ledger.ship import Shipper
 from core.clock import ManualClock
+from core.dependency import DependencyUnavailable
 from core.usage import Usage
 from storage.schema import ledger as table
 from storage.sql import Database
@@ -257,6 +258,21 @@ async def test_who_drops_counters_hears_of_a_dead_workers_last_lines_until_it_co
     await shipper.ship()
     assert heard == [["done", "open"]] * 2
     assert not files_in(folder)
+
+
+async def test_a_dead_worker_whose_counters_cannot_be_dropped_holds_up_nobody(database: Database, folder: Path) -> None:
+    for number in range(3):
+        worker = Ledger(folder, ManualClock())
+        worker.begin(a_line(f"done-{number}")).finish(finished(a_line(f"done-{number}")))
+        worker.close()
+
+    async def drop(lines: Sequence[Line]) -> None:
+        raise DependencyUnavailable("redis", "redis is away")
+
+    with pytest.raises(DependencyUnavailable):
+        await Shipper(database, folder, dropped=drop).ship()
+    assert len(await rows(database)) == 3
+    assert len(files_in(folder, "*.lock")) == 3
 
 
 async def test_what_a_worker_wrote_just_before_it_died_is_found(

@@ -133,8 +133,23 @@ TestPromises = Promises.TestCase
 
 
 def admit(book: Book, wanted: Metered, now_ms: int = START_MS, **more: object) -> object:
-    more = {"lease_ms": 1_000, **more}
-    return book.admit(now_ms, f"r{len(book.holds)}", wanted, 1, 1, **more)  # type: ignore[arg-type]
+    more = {"lease_ms": 10**9, **more}
+    return book.admit(now_ms, f"{now_ms}-{len(book.holds)}", wanted, 1, 1, **more)  # type: ignore[arg-type]
+
+
+@given(
+    part_ms=st.integers(0, 999),
+    gaps_ms=st.lists(st.sampled_from([0, 0, 0, 300]) | st.integers(58_000, 61_500), min_size=6, max_size=30),
+)
+def test_no_minute_however_it_lies_holds_more_than_a_strict_limit(part_ms: int, gaps_ms: list[int]) -> None:
+    book, wanted, now_ms = Book(), metered("acme", (STRICT,)), START_MS + part_ms
+    admitted: list[int] = []
+    for gap_ms in gaps_ms:
+        now_ms += gap_ms
+        if isinstance(admit(book, wanted, now_ms), Granted):
+            admitted.append(now_ms)
+        assert sum(at_ms > now_ms - 60_000 for at_ms in admitted) <= 4
+    assert admitted
 
 
 def test_late_and_stale_calls_take_nothing() -> None:
