@@ -26,7 +26,7 @@ def _nano_usd(value: object) -> int | None:
     """Dollars as they are written, to whole nano-dollars; nothing is rounded."""
     if value is None:
         return None
-    if isinstance(value, bool | float) or not isinstance(value, str | int | Decimal) or len(str(value)) > 40:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or len(str(value)) > 40:
         raise ValueError("write US dollars as a number or a text such as 12.50")
     try:
         usd = Decimal(value)
