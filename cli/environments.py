@@ -120,6 +120,7 @@ def inference(engine: Engine) -> Environment:
 
 TEST = Environment("test", ("requirements/test.txt",), "the API side with pytest, ruff, mypy; about 800 MB, a minute")
 SDK = Environment("sdk", ("requirements/sdk.txt",), "the official OpenAI and Anthropic clients; about 50 MB")
+LITELLM = Environment("bench-litellm", ("requirements/bench-litellm.txt",), "LiteLLM's proxy as a peer; about 700 MB")
 
 
 def _uv(arguments: list[str], environment: Path) -> None:

@@ -21,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
+app.add_typer(benches, name="bench")
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of everything that the stack keeps.", show_default=".stoker")
@@ -143,6 +145,17 @@ def run_suite(
     if fast and long:
         raise CliError("--fast and --long exclude each other", "choose one")
     run_tests(Extent.FAST if fast else Extent.LONG if long else Extent.USUAL, context.args)
+
+
+@benches.command("gateway", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_gateway(
+    context: typer.Context,
+    peer: Annotated[str | None, typer.Option(help="Measure this beside it: litellm.")] = None,
+) -> None:
+    """What a request costs in the gateway, everything switched on; further arguments: --rounds --requests --streams."""
+    from cli.bench import bench_gateway
+
+    bench_gateway(peer, context.args)
 
 
 def run() -> None:

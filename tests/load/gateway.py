@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import uvloop
 
 from tests.load.client import Connection, Reply, chat
 from tests.load.mock import MODEL, Spent, serve
-from tests.support.gateway import answers, gateway
+from tests.support.gateway import Gateway, answers, gateway
 from tests.support.network import free_port
 from tests.support.process import running
 
@@ -154,7 +155,26 @@ async def _ask_many(target: Target, requests: list[bytes], at_once: int) -> list
 def stoker(folder: Path, upstream: int, core: int) -> Iterator[Target]:
     """The gateway with one worker on one core, everything switched on, in front of the mock."""
     with gateway(folder, upstream, prefix=("taskset", "-c", str(core))) as one:
-        yield Target("Stoker", one.port, one.key, one.pid)
+        yield Target("Stoker", one.port, _limited_key(one), one.pid)
+
+
+def _limited_key(one: Gateway) -> str:
+    """A key of a user in a team; key, user, team, tenant, model and route have limits of every kind, none reached."""
+    with httpx.Client(base_url=one.url, headers={"authorization": f"Bearer {one.key}"}) as admin:
+
+        def made(path: str, **fields: object) -> dict[str, str]:
+            answer = admin.post(path, json=fields)
+            answer.raise_for_status()
+            return dict(answer.json())
+
+        limits = {"rpm": 10**8, "tpm": 10**10, "parallel": 10**5, "usd_per_day": "10000", "usd_per_month": "100000"}
+        team = made("/v1/admin/teams", name="bench")["id"]
+        user = made("/v1/admin/users", name="bench", team=team)["id"]
+        key = made("/v1/admin/keys", name="bench", user=user, limits=limits)["key"]
+        route = "v1/chat/completions"
+        for subject in (f"user/{user}", f"team/{team}", "tenant/default", f"model/{MODEL}", f"route//{route}"):
+            admin.put(f"/v1/admin/limits/{subject}", json=limits).raise_for_status()
+        return key
 
 
 @contextmanager
@@ -242,8 +262,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=3000, help="of a round")
     parser.add_argument("--streams", type=int, default=400, help="of a round, 64 chunks each")
-    parser.add_argument("--peer", choices=["litellm"])
-    parser.add_argument("--peer-python", type=Path)
+    parser.add_argument("--peer-python", type=Path, help="of an environment with LiteLLM's proxy")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -256,7 +275,7 @@ def main() -> None:
                 stack.enter_context(bare(folder, upstream, cores[1])),
                 stack.enter_context(stoker(folder, upstream, cores[1])),
             ]
-            if arguments.peer:
+            if arguments.peer_python:
                 targets.append(stack.enter_context(litellm(folder, upstream, cores[1], arguments.peer_python)))
             yield targets
 
