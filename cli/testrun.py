@@ -25,9 +25,14 @@ _GRACE_S = 3.0  # what was told to end may still be ending
 class Extent(StrEnum):
     """How much of the suite runs."""
 
-    FAST = "not vllm and not long"
-    USUAL = "not long"
-    LONG = ""
+    FAST = "fast"
+    USUAL = "usual"
+    LONG = "long"
+
+    @property
+    def selection(self) -> str:
+        """The tests, as pytest's markers say it."""
+        return {Extent.FAST: "not vllm and not long", Extent.USUAL: "not long", Extent.LONG: "vllm or not vllm"}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     """Steps that run one after the other; those of one list run side by side."""
     binaries = environments.TEST.folder / "bin"
     python = str(environments.TEST.python)
-    pytest = (python, "-m", "pytest", *(("-m", extent.value) if extent.value else ()))
+    pytest = (python, "-m", "pytest", "-m")
     static = [
         [Step("ruff check", (str(binaries / "ruff"), "check", "."))],
         [Step("ruff format", (str(binaries / "ruff"), "format", "--check", "."))],
@@ -84,15 +89,16 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
         [Step("import-linter", (str(binaries / "lint-imports"),))],
     ]
     if arguments:  # somebody looks at something special
-        return [*static, [Step("pytest", (*pytest, *arguments))]]
+        return [*static, [Step("pytest", (*pytest, extent.selection, *arguments))]]
     others = [f"--ignore={folder}" for folders in _LANES.values() for folder in folders]
-    return [
-        *static,
-        [
-            *(Step(name, (*pytest, *folders)) for name, folders in _LANES.items()),
-            Step("all other tests", (*pytest, *others)),
-        ],
+    without_model = f"({extent.selection}) and not vllm"
+    lanes = [
+        *(Step(name, (*pytest, without_model, *folders)) for name, folders in _LANES.items()),
+        Step("all other tests", (*pytest, without_model, *others)),
     ]
+    # The model server takes all cores that there are: nothing runs beside it.
+    with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
+    return [*static, lanes, *([] if extent is Extent.FAST else [with_model])]
 
 
 def _run(steps: Sequence[Step], run_id: str) -> None:
