@@ -26,7 +26,7 @@ _log = logger(__name__)
 
 _UNKNOWN_S = 1.0  # seconds for which a wrong key is remembered as wrong
 _TOKEN_S = 60.0  # seconds for which a verified token is not verified again
-_CATCH_UP_S = 0.5  # seconds that a request waits to learn what has changed, before it goes on with what is known
+_CATCH_UP_S = 2.0  # seconds that a request waits to learn what has changed, before it goes on with what is known
 _ANEW_S = 600.0  # seconds after which an identity is read anew, should the hosts' clocks have hidden a change
 _BATCH = 200  # keys asked for in one query
 

@@ -52,8 +52,6 @@ async def _caller(identity: Identified) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(_caller)]
-Member = Caller
-Admin = Caller
 
 
 async def _actor(request: Request, principal: Caller) -> Actor:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from api.errors import NotAllowed, RequestInvalid
-from api.identity import Admin, Member
+from api.identity import Caller
 from api.ledger.reports import Filter, Group, UsageRow, dollars, usage
 from api.state import AppState, State
 from core.principal import Principal, Role
@@ -43,7 +43,7 @@ Form = Annotated[Literal["json", "csv"], Query(alias="format")]
 
 @routes.get("/v1/usage")
 async def get_usage(
-    state: State, principal: Member, first: From = None, to: To = None, group_by: GroupBy = "day", form: Form = "json"
+    state: State, principal: Caller, first: From = None, to: To = None, group_by: GroupBy = "day", form: Form = "json"
 ) -> Response:
     """Requests, tokens and money of your key; of your tenant, where your role is manager or admin."""
     return await _report(state, first, to, group_by, form, _own(principal))
@@ -52,7 +52,7 @@ async def get_usage(
 @routes.get("/v1/admin/usage")
 async def get_all_usage(
     state: State,
-    _: Admin,
+    _: Caller,
     first: From = None,
     to: To = None,
     group_by: GroupBy = "day",

@@ -26,6 +26,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.on_left: Callable[[], None] | None = None
         self._head_bytes = 0
+        self._in_body = False
         self._head_timer: asyncio.TimerHandle | None = None
 
     @contextmanager
@@ -50,7 +51,7 @@ class Protocol(HttpToolsProtocol):
             self.on_left()
 
     def data_received(self, data: bytes) -> None:
-        if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+        if self._head_timer is None and not self._in_body:
             self._await_head()  # the next request on a kept connection begins
         if self._head_timer is not None:
             self._head_bytes += len(data)
@@ -64,7 +65,12 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_here()
+        self._in_body = True  # what comes may still be read, or thrown away, after an early answer
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
 
     def _await_head(self) -> None:
         self._head_bytes = 0

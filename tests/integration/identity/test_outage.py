@@ -73,9 +73,9 @@ async def test_a_change_that_sql_cannot_tell_of_does_not_stop_known_keys(
         assert await other.status(known["key"]) == 200
         await one.call("PUT", "/v1/admin/limits/model/small", json={"rpm": 1})
         with frozen(postgres):
-            assert await status_within(other, known["key"], 1.5) == 200
+            assert await status_within(other, known["key"], 3.5) == 200
             for _ in range(5):
-                assert await status_within(other, known["key"], 0.2) == 200
+                assert await status_within(other, known["key"], 1.0) == 200
 
 
 @pytest.fixture

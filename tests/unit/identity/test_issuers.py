@@ -40,6 +40,7 @@ def test_a_secret_may_stand_in_the_environment_and_is_never_shown(monkeypatch: p
         {"algorithms": ["none"]},
         {"algorithms": ["HS512"]},
         {"algorithms": []},
+        {"algorithms": ["RS256", "HS256"]},
         {"algorithms": ["RS256", "HS256"], "secret": SECRET},
         {"algorithms": ["HS256"]},
         {"algorithms": ["HS256"], "secret": SECRET},
