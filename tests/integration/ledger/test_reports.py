@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 
 from api import usage as room
 from api.errors import TABLE, answer_error
-from api.identity import Admin, Member
+from api.identity import Caller
 from api.ledger.errors import TooManyRows
 from api.ledger.line import Line, row
 from api.ledger.reports import COLUMNS, Group, bounds, spent, usage
@@ -186,8 +186,7 @@ def client(database: Database, principal: Principal) -> httpx.AsyncClient:
     )
     app.include_router(room.routes)
     app.state.stoker = SimpleNamespace(database=database, clock=ManualClock(NOON))
-    for dependency in (Member, Admin):
-        app.dependency_overrides[get_args(dependency)[1].dependency] = lambda: principal
+    app.Caller_overrides[get_args(Caller)[1].Caller] = lambda: principal
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
