@@ -186,7 +186,7 @@ def client(database: Database, principal: Principal) -> httpx.AsyncClient:
     )
     app.include_router(room.routes)
     app.state.stoker = SimpleNamespace(database=database, clock=ManualClock(NOON))
-    app.Caller_overrides[get_args(Caller)[1].Caller] = lambda: principal
+    app.dependency_overrides[get_args(Caller)[1].dependency] = lambda: principal
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
