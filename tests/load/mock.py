@@ -45,9 +45,11 @@ class MockUpstream(asyncio.Protocol):
             length = _content_length(self._buffer[:head])
             if len(self._buffer) < head + 4 + length:
                 return
-            body = orjson.loads(self._buffer[head + 4 : head + 4 + length])
-            self._buffer = self._buffer[head + 4 + length :]
-            self._answer(body)
+            body, self._buffer = self._buffer[head + 4 : head + 4 + length], self._buffer[head + 4 + length :]
+            if body:
+                self._answer(orjson.loads(body))
+            else:
+                self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
 
     def _answer(self, body: dict[str, Any]) -> None:
         tokens = int(body.get("max_tokens") or body.get("max_completion_tokens") or 1)
