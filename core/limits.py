@@ -58,11 +58,3 @@ class Subject:
     kind: SubjectKind
     id: str
     limits: Limits
-
-
-class Priority(enum.StrEnum):
-    """Whose work is shed first under overload: batch, then normal."""
-
-    INTERACTIVE = "interactive"
-    NORMAL = "normal"
-    BATCH = "batch"

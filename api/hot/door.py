@@ -19,11 +19,8 @@ from api.settings import ApiSettings
 from api.state import AppState
 from core.usage import Usage
 from monitoring import metrics
-from monitoring.logs import logger
 from monitoring.record import RequestRecord, finish
 from router.router import Answer, Bound, Call
-
-_log = logger(__name__)
 
 EXPOSED_HEADERS = ("x-request-id", "retry-after", "x-stoker-ignored", "x-stoker-deployment")
 _EXPOSED = ", ".join(EXPOSED_HEADERS).encode()

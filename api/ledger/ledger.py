@@ -55,16 +55,6 @@ class Entry:
             self._open = False
             self._slot.free()
 
-    def revise(self, line: Line, price: Price) -> None:
-        """Keep another line, of the same name, in the place of what was begun: its deployment is known now.
-
-        The tokens counted so far are the line's, and `count` is a new function.
-        """
-        if self._open:
-            old, self._slot = self._slot, self._ledger.claim(line, price)  # a kill in between leaves two of one name
-            old.free()
-            self.count = self._slot.count
-
 
 class Ledger:
     """Slots and journal of one worker; of one event loop. Whoever opens it closes it.
@@ -97,7 +87,7 @@ class Ledger:
         return Entry(self, self.claim(line, price))
 
     def claim(self, line: Line, price: Price) -> Slot:
-        """Keep a line that has begun; called by `begin` and `Entry.revise`. Raises: LedgerFull."""
+        """Keep a line that has begun; called by `begin`. Raises: LedgerFull."""
         return self._slots.claim(line, price)
 
     @property

@@ -15,7 +15,6 @@ from api.ledger.ledger import Ledger
 from api.ledger.line import Line
 from api.ledger.slots import recover
 from core.clock import ManualClock
-from core.money import Price
 from tests.support.ledger import PRICE, a_line, finished
 from tests.support.process import ROOT
 
@@ -71,19 +70,8 @@ def test_only_the_first_end_counts(ledger: Ledger, tmp_path: Path) -> None:
     dropped = ledger.begin(a_line("req_2"))
     dropped.drop()
     dropped.finish(finished(a_line("req_2")))
-    dropped.revise(a_line("req_2"), PRICE)
     assert in_journal(tmp_path) == [finished(a_line("req_1"))]
     assert ledger.slots_in_use == 0
-    ledger.close()
-
-
-def test_a_revised_entry_keeps_the_new_line_and_price(ledger: Ledger, tmp_path: Path) -> None:
-    entry = ledger.begin(a_line(deployment=""), Price())
-    entry.revise(a_line(deployment="words-2"), PRICE)
-    entry.count(1000, 0)
-    (line,) = in_slots(tmp_path)
-    assert (line.deployment, line.nano_usd) == ("words-2", 150_000)
-    assert ledger.slots_in_use == 1
     ledger.close()
 
 
