@@ -32,7 +32,11 @@ class Extent(StrEnum):
     @property
     def selection(self) -> str:
         """The tests, as pytest's markers say it."""
-        return {Extent.FAST: "not vllm and not long", Extent.USUAL: "not long", Extent.LONG: "vllm or not vllm"}[self]
+        return {
+            Extent.FAST: "not vllm and not long and not heavy",
+            Extent.USUAL: "not long",
+            Extent.LONG: "vllm or not vllm",
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,8 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
 _LANES = {
-    "tests of whole stacks": ("tests/answers", "tests/conformance", "tests/faults", "tests/integration/api"),
-    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/ledger"),
+    "tests of whole stacks": ("tests/answers", "tests/conformance", "tests/faults/stack", "tests/integration/api"),
+    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/inference", "tests/faults/gateway"),
     "tests of the gateway": ("tests/integration/hot", "tests/integration/admission", "tests/integration/identity"),
 }
 
@@ -81,15 +85,16 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     """Steps that run one after the other; those of one list run side by side."""
     binaries = environments.TEST.folder / "bin"
     python = str(environments.TEST.python)
-    pytest = (python, "-m", "pytest", "-m")
+    profile = ("--hypothesis-profile=fast",) if extent is Extent.FAST else ()
+    pytest = (python, "-m", "pytest", *profile, "-m")
     static = [
         [Step("ruff check", (str(binaries / "ruff"), "check", "."))],
         [Step("ruff format", (str(binaries / "ruff"), "format", "--check", "."))],
-        [Step("mypy", (python, "-m", "mypy"))],
         [Step("import-linter", (str(binaries / "lint-imports"),))],
     ]
+    types = Step("mypy", (python, "-m", "mypy"))
     if arguments:  # somebody looks at something special
-        return [*static, [Step("pytest", (*pytest, extent.selection, *arguments))]]
+        return [*static, [types], [Step("pytest", (*pytest, extent.selection, *arguments))]]
     others = [f"--ignore={folder}" for folders in _LANES.values() for folder in folders]
     without_model = f"({extent.selection}) and not vllm"
     lanes = [
@@ -98,7 +103,7 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     ]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
-    return [*static, lanes, *([] if extent is Extent.FAST else [with_model])]
+    return [*static, [*lanes, types], *([] if extent is Extent.FAST else [with_model])]
 
 
 def _run(steps: Sequence[Step], run_id: str) -> None:

@@ -1,12 +1,9 @@
 """The SQL engine: SQLite in WAL mode, or PostgreSQL, behind one deadline and one breaker."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy.exc
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -16,7 +13,6 @@ from core.dependency import Dependency
 T = TypeVar("T")
 
 _OUTAGES = (OSError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
-MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
@@ -109,14 +105,3 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("write") else "BEGIN")
-
-
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the schema to `revision`, upwards or downwards; blocks.
-
-    Raises: sqlalchemy.exc.SQLAlchemyError: the database refused.
-    """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["url"] = url
-    (command.downgrade if revision == "base" else command.upgrade)(config, revision)

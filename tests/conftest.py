@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests.support.engines import EMBEDDING_QUEUE_TOKENS, Engine, start_embeddings
 from tests.support.network import free_port
 from tests.support.stack import ROOT, Stack, start_stack
 
 DATA = ROOT.parent / "shared" / "data"
+
+settings.register_profile("fast", max_examples=20)  # `./stoker test --fast`
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +43,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole stack with vLLM, as `./stoker up --detach` gives it, its own documentation in `demo`."""
     with start_stack(tmp_path_factory.mktemp("whole") / "data", "--engine", "vllm-cpu") as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def embedding_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An embedding server with its real model and a short queue; it keeps nothing, so all tests share it."""
+    flags = ("--max-queue-tokens", str(EMBEDDING_QUEUE_TOKENS), "--max-batch-tokens", "512")
+    with start_embeddings(tmp_path_factory.mktemp("embeddings"), *flags) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from tests.support.network import free_port
 ROOT = Path(__file__).resolve().parents[2]
 INFERENCE_PYTHON = ROOT / ".stoker/envs/inference/bin/python"
 MODELS_DIR = ROOT / ".stoker/models"
+EMBEDDING_QUEUE_TOKENS = 3000  # few, so that tests can overload it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """A small issuer of tokens with a real JWKS address."""
 
 import base64
+import functools
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +17,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 AUDIENCE = "stoker"
+
+_turns = itertools.count()
+
+
+@functools.cache
+def _rsa_key(bits: int, number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
+def _next_rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    """One of eight in turn: making one takes 50 ms, and no test needs nine different ones."""
+    return _rsa_key(bits, next(_turns) % 8)
 
 
 @dataclass
@@ -42,7 +56,7 @@ class TestIssuer:
             key: Any = ec.generate_private_key(ec.SECP256R1())
             jwk = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
         else:
-            key = rsa.generate_private_key(65537, bits)
+            key = _next_rsa_key(bits)
             jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
         self.private[kid] = key
         self.published.append({**jwk, "kid": kid, "alg": algorithm, "use": "sig", **fields})

@@ -87,8 +87,9 @@ async def test_a_silent_redis_is_replaced_by_the_workers_share(opened: Opener, r
         assert int(state["dh"]) >= 100 + 25 * len(live)
         assert int(state["dh"]) + int(state["ds"]) <= 1_000
         admission.settle(first, 0, 100)
-        later = await admission.admit(ask(limits, 1))
-        assert not later.local
+        async with asyncio.timeout(5):  # a busy machine answers late once more, perhaps
+            while (await admission.admit(ask(limits, 1))).local:  # noqa: ASYNC110  # Redis sets no event
+                await asyncio.sleep(0.2)
 
 
 async def test_settlements_wait_for_redis_and_count_once(opened: Opener, redis: "Redis") -> None:

@@ -252,9 +252,7 @@ def held_by_redis(redis: "Redis", now_ms: int) -> dict[str, Any]:
 def test_the_scripts_do_what_the_model_does(redis: "Redis") -> None:
     run_state_machine_as_test(
         lambda: AdmissionMachine(redis),
-        settings=settings(
-            max_examples=100, stateful_step_count=40, deadline=None, phases=[Phase.reuse, Phase.generate]
-        ),
+        settings=settings(stateful_step_count=40, deadline=None, phases=[Phase.reuse, Phase.generate]),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from storage.sql import migrate
+from storage.migrate import migrate
 from tests.support.gate import Gate, open_gate
 
 _numbers = itertools.count()
@@ -74,7 +74,7 @@ def postgres_url(postgres: Any) -> str:
     return _url(postgres, name)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])
 def url(request: pytest.FixtureRequest) -> str:
     """Each database in turn."""
     found: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")

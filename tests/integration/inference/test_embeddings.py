@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -12,21 +12,12 @@ import numpy.typing as npt
 import orjson
 import pytest
 
-from tests.support.engines import Engine, start_embeddings
-
-MAX_QUEUE_TOKENS = 3000
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    flags = ("--max-queue-tokens", str(MAX_QUEUE_TOKENS), "--max-batch-tokens", "512")
-    with start_embeddings(tmp_path_factory.mktemp("embeddings"), *flags) as engine:
-        yield engine
+from tests.support.engines import Engine
 
 
 @pytest.fixture
-async def client(engine: Engine) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(engine.url) as session:
+async def client(embedding_engine: Engine) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(embedding_engine.url) as session:
         yield session
 
 

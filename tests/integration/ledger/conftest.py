@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
+from storage.migrate import migrate
 from storage.schema import budget_alerts, ledger, limits, tenants
-from storage.sql import Database, migrate
+from storage.sql import Database
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])
 def url(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
     return found

@@ -29,7 +29,6 @@ from storage.sql import Database
 from tests.support.ledger import PRICE, a_line, finished
 from tests.support.process import ROOT
 
-KILLED_WORKERS = 12
 Process = subprocess.Popen[bytes]
 
 
@@ -107,13 +106,14 @@ def judge(name: str, of: Told, found: Sequence[Any]) -> None:
     assert row.nano_usd == PRICE.nano_usd(Usage(*tokens))
 
 
+@pytest.mark.parametrize("workers", [pytest.param(2, id="two"), pytest.param(12, marks=pytest.mark.heavy, id="twelve")])
 async def test_killed_workers_and_killed_shippers_lose_nothing_and_repeat_nothing(
-    database: Database, url: str, folder: Path, figure: Callable[[str], None]
+    database: Database, url: str, folder: Path, figure: Callable[[str], None], workers: int
 ) -> None:
     chance = random.Random(7)
     shippers_killed = 0
     with started("shipping", str(folder), url=url):  # two at once by mistake, and the other is killed again and again
-        for number in range(0, KILLED_WORKERS, 2):
+        for number in range(0, workers, 2):
             with (
                 started("worker", str(folder), f"{number}") as first,
                 started("worker", str(folder), f"{number + 1}") as second,
@@ -125,7 +125,7 @@ async def test_killed_workers_and_killed_shippers_lose_nothing_and_repeat_nothin
                     process.send_signal(signal.SIGKILL)
                 shippers_killed += 1
         await until(lambda: not files_in(folder), 60)
-    truths = {name: of for n in range(KILLED_WORKERS) for name, of in told(folder.parent / f"truth-{n}").items()}
+    truths = {name: of for n in range(workers) for name, of in told(folder.parent / f"truth-{n}").items()}
     found: dict[str, list[Any]] = {}
     for row in await rows(database):
         found.setdefault(row.request_id, []).append(row)
@@ -135,9 +135,9 @@ async def test_killed_workers_and_killed_shippers_lose_nothing_and_repeat_nothin
     ended = Counter(of.acts[-1] for of in truths.values())
     middle = sum(ended[act] for act in "bcfd")
     under_way = sum(ended[act] for act in "BC") + middle
-    assert under_way > KILLED_WORKERS
+    assert under_way > workers
     figure(
-        f"{KILLED_WORKERS} workers and {shippers_killed} shippers killed; {len(truths)} requests, {under_way} of them "
+        f"{workers} workers and {shippers_killed} shippers killed; {len(truths)} requests, {under_way} of them "
         f"under way at a kill, {middle} in the middle of an act; {len(found)} lines, "
         f"{sum(row.outcome == 'lost' for lines in found.values() for row in lines)} lost"
     )

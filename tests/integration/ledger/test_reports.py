@@ -63,7 +63,7 @@ BOOKS = st.lists(LINES, max_size=25, unique_by=lambda line: line.name)
 GROUPS = st.lists(st.sampled_from(get_args(Group)), unique=True)
 ASKED = (list(SubjectKind), ["t1", "t2"], ["2026-11-21", "2026-11-30", "2026-12-01", "2026-11", "2026-12"])
 slow = settings(
-    max_examples=40,
+    max_examples=settings().max_examples * 2 // 5,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -271,6 +271,7 @@ async def test_days_at_the_ends_of_the_calendar_are_no_accident(books: Database)
             assert (await admin.get("/v1/usage", params=ends)).status_code == 200
 
 
+@pytest.mark.heavy
 async def test_what_a_months_sum_takes(database: Database, figure: Callable[[str], None]) -> None:
     lines = [row(a_line(f"req_{n}", at=NOON + n, nano_usd=n, key_id=f"key_{n % 50}")) for n in range(50_000)]
     await keep(database, [])

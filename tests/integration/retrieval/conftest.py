@@ -1,4 +1,4 @@
-"""Real parts for retrieval: SQLite, Valkey, Milvus Lite's server and the embedding server, started once."""
+"""Real parts for retrieval: SQLite, Valkey, Milvus Lite's server and the embedding server."""
 
 import asyncio
 import os
@@ -27,11 +27,12 @@ from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
 from retrieval.status import JobStatus
 from retrieval.worker import serve
+from storage.migrate import migrate
 from storage.objects import ObjectStore, open_store
 from storage.redis import RedisClient
 from storage.schema import tenants
-from storage.sql import Database, migrate
-from tests.support.engines import start_embeddings
+from storage.sql import Database
+from tests.support.engines import Engine
 from tests.support.milvus import milvus_server
 from tests.support.process import ROOT
 from tests.support.valkey import valkey_server
@@ -49,14 +50,10 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, embedding_engine: Engine) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("servers")
-    with (
-        milvus_server(folder / "milvus") as milvus_uri,
-        valkey_server(folder / "valkey") as redis_url,
-        start_embeddings(folder) as embeddings,
-    ):
-        yield Servers(milvus_uri, redis_url, embeddings.url)
+    with milvus_server(folder / "milvus") as milvus_uri, valkey_server(folder / "valkey") as redis_url:
+        yield Servers(milvus_uri, redis_url, embedding_engine.url)
 
 
 @dataclass

@@ -128,7 +128,12 @@ async def test_hostile_filters_select_what_they_say_and_nothing_foreign(filled: 
         hits = await index.search_dense(name, np.ones(4, np.float32), expression, 200)
         return {hit.id for hit in hits}
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=settings().max_examples * 3 // 2,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
     @given(FILTERS)
     def check(raw: dict[str, Any]) -> None:
         ids = asyncio.run_coroutine_threadsafe(found(raw), loop).result(30)

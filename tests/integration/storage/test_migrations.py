@@ -12,8 +12,9 @@ from sqlalchemy import Connection, insert, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from storage.migrate import migrate
 from storage.schema import metadata, tenants
-from storage.sql import Database, migrate
+from storage.sql import Database
 
 
 @pytest.fixture(scope="module")

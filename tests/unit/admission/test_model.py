@@ -128,7 +128,7 @@ class Promises(RuleBasedStateMachine):
             assert self.billed(dimension, period) + held <= limit
 
 
-Promises.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Promises.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestPromises = Promises.TestCase
 
 

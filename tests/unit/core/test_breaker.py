@@ -61,7 +61,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert 0 <= self.breaker.retry_after_s() <= POLICY.probe_lease_s
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+BreakerMachine.TestCase.settings = settings(stateful_step_count=40, deadline=None)
 TestBreaker = BreakerMachine.TestCase
 
 

@@ -38,12 +38,17 @@ class Tally:
 
 
 @pytest.mark.parametrize(
-    ("operations", "kills"), [(1500, 4), pytest.param(10_000, 10, marks=pytest.mark.long)], ids=["some", "many"]
+    ("operations", "kills", "workers"),
+    [
+        pytest.param(400, 2, 2, id="few"),
+        pytest.param(1500, 4, 4, marks=pytest.mark.heavy, id="some"),
+        pytest.param(10_000, 10, 4, marks=pytest.mark.long, id="many"),
+    ],
 )
-def test_ten_thousand_operations_and_kills_leak_nothing_and_bill_no_more_than_was_made(
-    tmp_path: Path, figure: Callable[[str], None], operations: int, kills: int
+def test_killed_workers_leak_no_place_and_bill_no_more_than_was_made(
+    tmp_path: Path, figure: Callable[[str], None], operations: int, kills: int, workers: int
 ) -> None:
-    settings = {"STOKER_WORKERS": "4", "STOKER_ADMISSION_LEASE_S": str(_LEASE_S)}
+    settings = {"STOKER_WORKERS": f"{workers}", "STOKER_ADMISSION_LEASE_S": str(_LEASE_S)}
     with mock_upstream() as upstream, gateway(tmp_path / "g", upstream.port, settings=settings) as gate:
         headers = {"authorization": f"Bearer {gate.key}"}
         limits = {"rpm": 10_000_000, "tpm": 1_000_000_000, "parallel": _AT_ONCE, "usd_per_day": "1000"}
@@ -59,8 +64,12 @@ def test_ten_thousand_operations_and_kills_leak_nothing_and_bill_no_more_than_wa
             f"{sum(one[0] == 'lost' for one in lines.values())} lines were recovered from slots"
         )
         assert len(tally.cut) >= kills, "too few operations met a kill to show anything"
-        statuses = asyncio.run(_all_at_once(gate, made["key"]))
-        assert statuses == Counter({200: _AT_ONCE}), "places of dead requests are still held"
+        # A worker to which Valkey was slow once admits its share alone for a moment: that passes, a leak does not.
+        rounds = [asyncio.run(_all_at_once(gate, made["key"]))]
+        while rounds[-1] != Counter({200: _AT_ONCE}) and len(rounds) < 5:
+            time.sleep(2)
+            rounds.append(asyncio.run(_all_at_once(gate, made["key"])))
+        assert rounds[-1] == Counter({200: _AT_ONCE}), f"places of dead requests are still held: {rounds}"
 
 
 async def _storm(gate: Gateway, key: str, operations: int, kills: int) -> Tally:

@@ -12,11 +12,11 @@ import pytest
 from tests.support.stack import Stack
 
 
-def until(look: Callable[[], bool], seconds: float) -> None:
+def until(look: Callable[[], bool], seconds: float, pause_s: float = 0.2) -> None:
     limit = time.monotonic() + seconds
     while not look():
         assert time.monotonic() < limit, f"not within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(pause_s)
 
 
 def ready(stack: Stack) -> bool:
@@ -49,8 +49,9 @@ QUERY = {"query": "Where does the owl sleep?"}
 def test_a_killed_part_is_started_again_and_the_stack_is_whole(plain_stack: Stack, collection: str, name: str) -> None:
     before = plain_stack.process(name)
     os.kill(before["pid"], signal.SIGKILL)
-    until(lambda: plain_stack.process(name)["restarts"] == before["restarts"] + 1, 30)
-    until(lambda: plain_stack.process(name)["state"] == "ready" and ready(plain_stack), 60)
+    time.sleep(1)  # a look by the command line takes half a second of a processor
+    until(lambda: plain_stack.process(name)["restarts"] == before["restarts"] + 1, 30, pause_s=1)
+    until(lambda: plain_stack.process(name)["state"] == "ready" and ready(plain_stack), 60, pause_s=1)
     assert plain_stack.process(name)["pid"] != before["pid"]
 
     def answers() -> bool:
