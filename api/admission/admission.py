@@ -283,7 +283,9 @@ class Admission:
             done.exception()  # whoever waited for it may have gone
 
     def _adopt(self, reservation: Reservation) -> None:
-        self._settlements.put(Adopted(reservation.id, reservation.metered, reservation.tokens, reservation.nano_usd))
+        at_ms = self._server_ms(self._clock.time())
+        asked = (reservation.id, reservation.metered, reservation.tokens, reservation.nano_usd)
+        self._settlements.put(Adopted(*asked, at_ms))
 
     def _give_up(self, reservation: Reservation) -> None:
         """Whether Redis took it is not known; if so, it goes back."""

@@ -17,6 +17,8 @@ WINDOW_S = 61
 """A sliding minute has one slot for each second: sixty whole ones and the one under way."""
 PARALLEL_RETRY_MS = 1_000
 DONE_MS = 600_000
+SLACK_MS = 1_000
+"""By so much a worker may misjudge the server's clock."""
 OVERDUE_AT_ONCE = 16
 
 _DAY_MS = 86_400_000
@@ -90,12 +92,17 @@ class Bucket:
 
 @dataclass(slots=True)
 class Purse:
-    """Money of one period: held by reservations, spent (None: ask the ledger), and spent while that was None."""
+    """Money of one period: held by reservations, spent (None: ask the ledger), and spent while that was None.
+
+    Attributes:
+        loaded_ms: when the ledger was asked last.
+    """
 
     period: int
     held: int = 0
     spent: int | None = None
     late: int = 0
+    loaded_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -106,7 +113,7 @@ class _Hold:
     nano_usd: int
     lease_end_ms: int
     periods: dict[Dimension, int]
-    adopted: bool
+    adopted_ms: int | None
 
 
 @dataclass(slots=True)
@@ -154,23 +161,32 @@ class Book:
             if longest > 0:
                 meter = metered.meters[waits.index(longest)]
                 return Refused(meter, None if longest == math.inf else int(longest))
-            self._take(now_ms, reservation_id, metered, tokens, nano_usd, lease_ms, adopted=False)
+            self._take(now_ms, reservation_id, metered, tokens, nano_usd, lease_ms, adopted_ms=None)
         return Granted(tuple(self._left(now_ms, meter) for meter in metered.meters))
 
     def adopt(
-        self, now_ms: int, reservation_id: str, metered: Metered, tokens: int, nano_usd: int, *, lease_ms: int
+        self,
+        now_ms: int,
+        reservation_id: str,
+        metered: Metered,
+        tokens: int,
+        nano_usd: int,
+        *,
+        admitted_ms: int,
+        lease_ms: int,
     ) -> None:
         """Take without asking what was admitted elsewhere; nothing happens when it is there or has ended."""
         if not metered.meters:
             return
         self.return_overdue(now_ms, OVERDUE_AT_ONCE)
         if reservation_id not in self.holds and self.done.get(reservation_id, 0) <= now_ms:
-            self._take(now_ms, reservation_id, metered, tokens, nano_usd, lease_ms, adopted=True)
+            self._take(now_ms, reservation_id, metered, tokens, nano_usd, lease_ms, adopted_ms=admitted_ms)
 
     def settle(self, now_ms: int, reservation_id: str, metered: Metered, tokens: int, nano_usd: int) -> bool:
         """Keep what was used and give back the rest. Returns: whether the reservation was there.
 
-        If not, nobody knows whether the money was counted: what was spent is dropped, to be loaded anew.
+        Of an adopted one the money may stand in the ledger since before that was asked; it is asked once more then.
+        If the reservation was not there, nobody knows whether the money was counted: what was spent is dropped, to be loaded anew.
         """
         hold = self._take_out(now_ms, reservation_id)
         if hold is None:
@@ -184,6 +200,8 @@ class Book:
             if meter.dimension is Dimension.TOKENS:
                 self._give_back_rate(now_ms, meter, hold.second, hold.tokens - tokens)
             elif meter.dimension.money and (purse := self._purse_of(hold, meter)):
+                if hold.adopted_ms is not None and purse.loaded_ms >= hold.adopted_ms - SLACK_MS:
+                    purse.spent = None
                 if purse.spent is None:
                     purse.late += nano_usd
                 else:
@@ -228,6 +246,7 @@ class Book:
             purse = self._purse(now_ms, load.meter)
             if purse.spent is None:
                 purse.spent = load.nano_usd + max(0, purse.late - load.late)
+                purse.loaded_ms = now_ms
 
     def _missing(self, now_ms: int, metered: Metered) -> tuple[Counter, ...]:
         found = []
@@ -281,7 +300,7 @@ class Book:
         nano_usd: int,
         lease_ms: int,
         *,
-        adopted: bool,
+        adopted_ms: int | None,
     ) -> None:
         for meter in metered.meters:
             asked = _asked(meter, tokens, nano_usd)
@@ -306,12 +325,12 @@ class Book:
             nano_usd,
             now_ms + lease_ms,
             {**dict.fromkeys(Dimension, 0), **periods},
-            adopted,
+            adopted_ms,
         )
 
     def _take_out(self, now_ms: int, reservation_id: str) -> _Hold | None:
         hold = self.holds.pop(reservation_id, None)
-        if hold is not None and hold.adopted:
+        if hold is not None and hold.adopted_ms is not None:
             self.done[reservation_id] = now_ms + DONE_MS
         return hold
 

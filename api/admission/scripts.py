@@ -62,10 +62,18 @@ def admit_args(
 
 
 def adopt_args(
-    reservation_id: str, metered: Metered, tokens: int, nano_usd: int, *, lease_ms: int, not_after_ms: int
+    reservation_id: str,
+    metered: Metered,
+    tokens: int,
+    nano_usd: int,
+    *,
+    admitted_ms: int,
+    lease_ms: int,
+    not_after_ms: int,
 ) -> list[Argument]:
     """What `admit.lua` takes to take without asking."""
     args = admit_args(reservation_id, metered, tokens, nano_usd, lease_ms=lease_ms, not_after_ms=not_after_ms)
+    args[6] = admitted_ms
     args[8] = _ADOPT
     return args
 

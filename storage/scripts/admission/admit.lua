@@ -1,7 +1,7 @@
 -- Admits one request, or adopts one that a worker admitted while Redis was silent.
 --
--- ARGV: 1 reservation, 2 tokens, 3 nano-USD, 4 not_after ms, 5 lease ms, 6 key id or '', 7 its generation, 8 the record's
--- end "[SUBJECT FLAGS]...", 9 number of loads (-1: adopt), then for each load 5: subject, d or m, period, late seen,
+-- ARGV: 1 reservation, 2 tokens, 3 nano-USD, 4 not_after ms, 5 lease ms, 6 key id or '', 7 its generation (to adopt: when
+-- it was admitted, ms), 8 the record's end "[SUBJECT FLAGS]...", 9 number of loads (-1: adopt), then for each load 5: subject, d or m, period, late seen,
 -- spent; then for each subject 9: name, strict 0/1, and upper bounds or '': requests, requests/min, tokens, tokens/min,
 -- parallel, nano-USD a day, a month.
 -- Returns {OK, now, left...}, {REFUSED, now, subject, dimension, wait ms or -1}, {LATE, now}, {STALE, now} or
@@ -30,10 +30,10 @@ for i = 10, first - 1, 5 do
   if tonumber(ARGV[i + 2]) == current then
     local state = redis.call('HMGET', key, letter, letter .. 's', letter .. 'l')
     if tonumber(state[1]) ~= current then
-      redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 's', ARGV[i + 4])
+      redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 's', ARGV[i + 4], letter .. 'w', now)
       redis.call('HDEL', key, letter .. 'l')
     elseif not state[2] then
-      redis.call('HSET', key, letter .. 's', ARGV[i + 4])
+      redis.call('HSET', key, letter .. 's', ARGV[i + 4], letter .. 'w', now)
       -- What was settled while the ledger was asked may not have been in its answer.
       local since = tonumber(state[3] or 0) - tonumber(ARGV[i + 3])
       if since > 0 then redis.call('HINCRBY', key, letter .. 's', since) end
@@ -119,6 +119,7 @@ local function money(which, what, letter, current, kept, held, spent, late, limi
     drops[which] = drops[which] or {}
     table.insert(drops[which], letter .. 's')
     table.insert(drops[which], letter .. 'l')
+    table.insert(drops[which], letter .. 'w')
   end
   held = tonumber(held or 0)
   -- In this order nothing is rounded where it decides.
@@ -188,7 +189,7 @@ if not known then
     redis.call('HINCRBY', key, second, asked)
     redis.call('PEXPIRE', key, (WINDOW_S + 1) * 1000)
   end
-  local words = {second, ARGV[2], ARGV[3], day, month, adopted and '1' or '0', ARGV[8]}
+  local words = {second, ARGV[2], ARGV[3], day, month, adopted and ARGV[7] or '0', ARGV[8]}
   redis.call('HSET', RECORDS, id, table.concat(words, ' '))
   redis.call('ZADD', LEASES, now + tonumber(ARGV[5]), id)
 end

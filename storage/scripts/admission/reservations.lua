@@ -2,12 +2,13 @@
 --
 -- KEYS[1] is the prefix `stoker:{TENANT}:` of every key that is touched, so that all lie in one hash slot:
 --   leases        sorted set: reservation -> end of its lease, ms
---   records       hash: reservation -> "SECOND TOKENS NANO_USD DAY MONTH ADOPTED [SUBJECT FLAGS]..."
+--   records       hash: reservation -> "SECOND TOKENS NANO_USD DAY MONTH ADOPTED [SUBJECT FLAGS]..."; ADOPTED: when a
+--                 worker admitted it alone, ms, or 0
 --   done:ID       an adopted reservation has ended; guards against adopting it twice
 --   generations   hash: key id -> generation
 --   KIND:ID       hash of a subject: r, t requests and tokens left in the bucket, in 1/60000, and ra, ta when that was, ms;
 --                 p reservations under way; d, m the day and month that the money is of, dh, mh held, ds, ms spent
---                 (absent: ask the ledger), dl, ml spent while it was absent; x the day its life was last prolonged
+--                 (absent: ask the ledger), dw, mw when the ledger was asked last, ms, dl, ml spent while it was absent; x the day its life was last prolonged
 --   KIND:ID:r, :t hash of a sliding minute: second -> requests or tokens
 -- A record's FLAGS say what was taken: r, t from the bucket, R, T from the sliding minute, p, d, m.
 -- Numbers of Lua are exact up to 2^53, and whole ones reach Redis whole; `api/admission/meters.py` keeps limits below.
@@ -16,7 +17,7 @@ local LEASES, RECORDS, DONE = PREFIX .. 'leases', PREFIX .. 'records', PREFIX ..
 local OK, REFUSED, LATE, STALE, MISSING = 0, 1, 2, 3, 4
 local SETTLED, RELEASED, OVERDUE = 's', 'r', 'o'
 local MINUTE_MS, DAY_MS, WINDOW_S = 60000, 86400000, 61
-local KEEP_MS, DONE_MS = 40 * DAY_MS, 600000
+local KEEP_MS, DONE_MS, SLACK_MS = 40 * DAY_MS, 600000, 1000
 
 -- Months since year 0 of a day since 1970. Source: Howard Hinnant, chrono-compatible low-level date algorithms.
 local function month_of(day)
@@ -41,6 +42,18 @@ local function take_out(id)
   return words
 end
 
+-- Adds what was spent. Of an adopted reservation it may stand in the ledger since before that was asked: then the
+-- ledger is asked once more.
+local function spend(key, flag, nano, adopted)
+  local state = redis.call('HMGET', key, flag .. 's', flag .. 'w')
+  local counted = state[1]
+  if counted and adopted > 0 and tonumber(state[2] or 0) >= adopted - SLACK_MS then
+    redis.call('HDEL', key, flag .. 's')
+    counted = false
+  end
+  redis.call('HINCRBY', key, flag .. (counted and 's' or 'l'), nano)
+end
+
 -- Undoes what a reservation took: a settled one keeps what was used, a released one nothing; an overdue one gives
 -- back its place and its money, but neither request nor tokens, for its worker may have used them.
 local function give_back(words, verb, tokens, nano, now)
@@ -51,10 +64,9 @@ local function give_back(words, verb, tokens, nano, now)
       if flag == 'p' then
         redis.call('HINCRBY', key, 'p', -1)
       elseif flag == 'd' or flag == 'm' then
-        local state = redis.call('HMGET', key, flag, flag .. 's')
-        if state[1] == (flag == 'd' and words[4] or words[5]) then
+        if redis.call('HGET', key, flag) == (flag == 'd' and words[4] or words[5]) then
           if asked_nano > 0 then redis.call('HINCRBY', key, flag .. 'h', -asked_nano) end
-          if verb == SETTLED then redis.call('HINCRBY', key, flag .. (state[2] and 's' or 'l'), nano) end
+          if verb == SETTLED then spend(key, flag, nano, tonumber(words[6])) end
         end
       elseif verb ~= OVERDUE then
         local unused

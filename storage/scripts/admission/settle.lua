@@ -13,6 +13,7 @@ local function forget(names, nano)
       local key, current = PREFIX .. name, letter == 'd' and day or month_of(day)
       if tonumber(redis.call('HGET', key, letter)) ~= current then
         redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 'l', 0)
+        redis.call('HDEL', key, letter .. 'w')
         redis.call('PEXPIRE', key, KEEP_MS)
       end
       redis.call('HDEL', key, letter .. 's')
@@ -25,7 +26,7 @@ for i = 2, #ARGV, 5 do
   local words = take_out(ARGV[i])
   if words then
     give_back(words, ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), now)
-    if words[6] == '1' then redis.call('SET', DONE .. ARGV[i], 1, 'PX', DONE_MS) end
+    if words[6] ~= '0' then redis.call('SET', DONE .. ARGV[i], 1, 'PX', DONE_MS) end
   elseif ARGV[i + 1] == SETTLED then
     gone = gone + 1
     forget(ARGV[i + 4], ARGV[i + 3])

@@ -15,8 +15,9 @@ from core.dependency import DependencyError
 from core.limits import Limits, Subject, SubjectKind
 from storage.redis import RedisClient
 from tests.integration.admission.conftest import LedgerBook, Opener
-from tests.integration.admission.servers import dump, flushed, frozen, valkey_on
+from tests.integration.admission.servers import dump, flushed
 from tests.support.network import free_port
+from tests.support.valkey import frozen, valkey_server
 
 BUDGET = Limits(nano_usd_per_day=1_000)
 
@@ -83,9 +84,9 @@ async def test_a_silent_redis_is_replaced_by_the_workers_share(opened: Opener, r
         await flushed(admission)
         state = redis.hgetall("stoker:{acme}:key:k")
         live = [one for one in held[1:] if not one.ended]
-        assert int(state["ds"]) == 5
-        assert int(state["dh"]) >= 100 + 25 * len(live)
-        assert int(state["dh"]) + int(state["ds"]) <= 1_000
+        assert "ds" not in state, "the ledger was asked a moment before: what was admitted alone may be in its answer"
+        assert int(state["dl"]) == 5
+        assert 100 + 25 * len(live) <= int(state["dh"]) <= 1_000 - 5
         admission.settle(first, 0, 100)
         async with asyncio.timeout(5):  # a busy machine answers late once more, perhaps
             while (await admission.admit(ask(limits, 1))).local:  # noqa: ASYNC110  # Redis sets no event
@@ -124,13 +125,13 @@ async def test_a_budget_holds_when_redis_comes_back_empty(tmp_path: Path, ledger
     client = RedisClient(f"redis://127.0.0.1:{port}/0", 1.0)
     today = time.strftime("%Y-%m-%d", time.gmtime())
     async with Admission(client, ledger, SystemClock(), deadline_s=0.5) as admission:
-        with valkey_on(port, tmp_path):
+        with valkey_server(tmp_path, port=port):
             held = await many(admission, ask(BUDGET, 100), 7)
             for one in held[:4]:
                 admission.settle(one, 0, 100)
             await flushed(admission)
             ledger.spent["k", today] = 400
-        with valkey_on(port, tmp_path) as url, Redis.from_url(url) as redis:
+        with valkey_server(tmp_path, port=port) as url, Redis.from_url(url) as redis:
             assert redis.dbsize() == 0
             await asyncio.sleep(2)  # the breaker may have opened; three go on, and Redis learns of them again
             await flushed(admission)
@@ -168,7 +169,7 @@ async def test_a_request_that_ends_after_redis_came_back_empty_is_billed(url: st
 async def test_the_scripts_run_in_cluster_mode(tmp_path: Path, ledger: LedgerBook) -> None:
     port = free_port()
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-    with valkey_on(port, tmp_path, *options) as url, Redis.from_url(url, decode_responses=True) as redis:
+    with valkey_server(tmp_path, *options, port=port) as url, Redis.from_url(url, decode_responses=True) as redis:
         redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         for _ in range(100):
             if "cluster_state:ok" in str(redis.execute_command("CLUSTER", "INFO")):

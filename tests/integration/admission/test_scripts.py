@@ -140,8 +140,9 @@ class AdmissionMachine(RuleBasedStateMachine):
             asked = data.draw(st.sampled_from(self.known))
         if self.book.done.get(asked[0], self.now_ms + 1) <= self.now_ms:
             return  # the mark lasts ten minutes of the server's own clock, which the virtual one cannot move
-        self.book.adopt(self.now_ms, *asked, lease_ms=lease_ms)
-        args = adopt_args(*asked, lease_ms=lease_ms, not_after_ms=self.now_ms)
+        admitted_ms = self.now_ms - data.draw(st.sampled_from([0, 500, 5_000]))
+        self.book.adopt(self.now_ms, *asked, admitted_ms=admitted_ms, lease_ms=lease_ms)
+        args = adopt_args(*asked, admitted_ms=admitted_ms, lease_ms=lease_ms, not_after_ms=self.now_ms)
         self.run(VIRTUAL.admit, asked[1].prefix, args)
         self.known.append(asked)
 
@@ -240,7 +241,13 @@ def held_by_redis(redis: "Redis", now_ms: int) -> dict[str, Any]:
             if letter in state and letter in "rt":
                 found["buckets"][name, dimension] = Bucket(state[letter], state[letter + "a"])
             elif letter in state:
-                purse = Purse(state[letter], state[letter + "h"], state.get(letter + "s"), state.get(letter + "l", 0))
+                purse = Purse(
+                    state[letter],
+                    state[letter + "h"],
+                    state.get(letter + "s"),
+                    state.get(letter + "l", 0),
+                    state.get(letter + "w", 0),
+                )
                 found["purses"][name, dimension] = asdict(purse)
         if "p" in state:
             found["parallel"][name] = state["p"]

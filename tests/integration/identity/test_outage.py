@@ -1,34 +1,16 @@
 """SQL stands still: keys that the worker knows go on, nobody is told that their key is wrong."""
 
 import asyncio
-import os
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from core.clock import ManualClock
 from tests.support.gate import Gate, open_gate
-
-
-@contextmanager
-def frozen(postgres: Any) -> Iterator[None]:
-    """Stop every process of the server, as a host that hangs does."""
-    postmaster = int((Path(postgres.pgdata) / "postmaster.pid").read_text().split()[0])
-    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    stopped = [postmaster, *map(int, children)]
-    for process in stopped:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in stopped:
-            os.kill(process, signal.SIGCONT)
+from tests.support.postgres import Postgres
 
 
 async def status_within(gate: Gate, key: str, seconds: float) -> int:
@@ -36,12 +18,12 @@ async def status_within(gate: Gate, key: str, seconds: float) -> int:
         return await gate.status(key)
 
 
-async def test_a_frozen_postgresql(postgres: Any, postgres_url: str, tmp_path: Path) -> None:
+async def test_a_frozen_postgresql(postgres: Postgres, postgres_url: str, tmp_path: Path) -> None:
     clock = ManualClock(time.time())
     async with open_gate(postgres_url, tmp_path / "data", clock=clock, sql_deadline_s=0.3) as gate:
         known, unseen = await gate.key(), await gate.key()
         assert await gate.status(known["key"]) == 200
-        with frozen(postgres):
+        with postgres.frozen():
             for _ in range(8):  # until the breaker is open, and beyond
                 answer = await gate.call("GET", "/v1/models", unseen["key"])
                 assert (answer.status_code, answer.json()["error"]["code"]) == (503, "part_unavailable")
@@ -62,7 +44,7 @@ async def test_a_frozen_postgresql(postgres: Any, postgres_url: str, tmp_path: P
 
 
 async def test_a_change_that_sql_cannot_tell_of_does_not_stop_known_keys(
-    postgres: Any, postgres_url: str, tmp_path: Path
+    postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
     """The mark has moved, and then SQL stopped: each request after the first goes on without waiting."""
     async with (
@@ -72,7 +54,7 @@ async def test_a_change_that_sql_cannot_tell_of_does_not_stop_known_keys(
         known = await one.key()
         assert await other.status(known["key"]) == 200
         await one.call("PUT", "/v1/admin/limits/model/small", json={"rpm": 1})
-        with frozen(postgres):
+        with postgres.frozen():
             assert await status_within(other, known["key"], 3.5) == 200
             for _ in range(5):
                 assert await status_within(other, known["key"], 1.0) == 200

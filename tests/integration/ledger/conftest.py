@@ -1,7 +1,5 @@
 """SQLite and a real PostgreSQL, each with its tables and nothing in them."""
 
-import tempfile
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,20 +9,14 @@ from sqlalchemy import delete
 from storage.migrate import migrate
 from storage.schema import budget_alerts, ledger, limits, tenants
 from storage.sql import Database
+from tests.support.postgres import postgres_server
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Its folder is not pytest's: another pytest that starts takes that one's rights from the server's own user."""
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="stoker-postgres-") as folder:
-        warnings.simplefilter("ignore")  # pgserver leaves its pipes to the garbage collector
-        import pgserver
-
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
-        url = server.get_uri().replace("postgresql://", "postgresql+asyncpg://", 1)
-        migrate(url)
-        yield url
-        server.cleanup()
+    with postgres_server() as server:
+        migrate(server.url())
+        yield server.url()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The migrations make the tables that the code speaks of, on SQLite and on a real PostgreSQL, up and down."""
 
 import asyncio
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +14,13 @@ from sqlalchemy.pool import NullPool
 from storage.migrate import migrate
 from storage.schema import metadata, tenants
 from storage.sql import Database
+from tests.support.postgres import postgres_server
 
 
 @pytest.fixture(scope="module")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pgserver leaves its pipes to the garbage collector
-        import pgserver
-
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-        yield server.get_uri().replace("postgresql://", "postgresql+asyncpg://", 1)
-        server.cleanup()
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as server:
+        yield server.url()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

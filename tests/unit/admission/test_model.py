@@ -170,10 +170,23 @@ def test_one_subject_without_room_refuses_for_all() -> None:
 
 def test_an_adopted_reservation_that_has_ended_is_not_adopted_again() -> None:
     book, wanted = Book(), metered("acme", (BUCKET,))
-    book.adopt(START_MS, "a", wanted, 1, 1, lease_ms=1_000)
+    book.adopt(START_MS, "a", wanted, 1, 1, admitted_ms=START_MS, lease_ms=1_000)
     assert book.settle(START_MS, "a", wanted, 1, 1)
-    book.adopt(START_MS + 1, "a", wanted, 1, 1, lease_ms=1_000)
+    book.adopt(START_MS + 1, "a", wanted, 1, 1, admitted_ms=START_MS, lease_ms=1_000)
     assert not book.holds
+
+
+def test_what_was_admitted_alone_before_the_ledger_was_asked_is_not_counted_twice() -> None:
+    book, wanted = Book(), metered("acme", (Subject(SubjectKind.KEY, "k", Limits(nano_usd_per_day=1_000)),))
+    meter = wanted.meters[0]
+    load = Load(meter, period_of(meter.dimension, START_MS), 0, 100)  # the line of what was admitted before is in it
+    for name, admitted_ms, spent in (("before", START_MS - 500, None), ("after", START_MS + 5_000, 110)):
+        book.forget([meter.key])
+        assert isinstance(book.admit(START_MS, f"then {name}", wanted, 1, 1, lease_ms=60_000, loads=[load]), Granted)
+        book.adopt(START_MS + 5_000, name, wanted, 1, 10, admitted_ms=admitted_ms, lease_ms=1_000)
+        book.settle(START_MS + 5_000, name, wanted, 1, 10)
+        assert book.purses[meter.key, meter.dimension].spent == spent
+        book.purses[meter.key, meter.dimension].late = 0
 
 
 def test_money_settled_while_the_ledger_was_asked_is_not_lost() -> None:
