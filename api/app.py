@@ -33,6 +33,7 @@ from api import (
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
+from api.login import routes as login
 from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware
 from api.openapi import model_paths
 from api.settings import ApiSettings
@@ -102,6 +103,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_limits,
         admin_audit,
         usage,
+        login,
     ):
         app.include_router(room.routes)
     _know_model_routes(app)

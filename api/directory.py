@@ -1,4 +1,4 @@
-"""The directory of who may do what: everything about keys, tenants, teams, users and limits, opened together."""
+"""The directory of who may do what: keys, tenants, teams, users, limits and sessions, opened together."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,6 +10,8 @@ from api.identities import Identities, polled
 from api.jwt import open_verifier
 from api.keys import Keys
 from api.limits import LimitBook
+from api.login.oidc import Oidc, open_oidc
+from api.login.sessions import Sessions
 from api.lookup import Lookup
 from api.mark import HostMark
 from api.settings import ApiSettings
@@ -33,6 +35,8 @@ class Directory:
     users: Users
     limits: LimitBook
     audit: AuditLog
+    sessions: Sessions
+    oidc: Oidc
 
 
 @asynccontextmanager
@@ -68,6 +72,9 @@ async def open_directory(
         )
         await stack.enter_async_context(polled(identities, settings.identity_poll_s))
         announcer = Announcer(mark, bumped)
+        oidc = await stack.enter_async_context(
+            open_oidc(settings.oidc_providers, settings.public_url, verifier, settings.oidc_deadline_s, clock)
+        )
         yield Directory(
             identities=identities,
             keys=Keys(database, clock, announcer),
@@ -76,4 +83,6 @@ async def open_directory(
             users=Users(database, clock, announcer),
             limits=LimitBook(database, clock, announcer, model_names),
             audit=AuditLog(database),
+            sessions=Sessions(database, clock, announcer, settings.session_hours * 3600),
+            oidc=oidc,
         )

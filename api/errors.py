@@ -2,6 +2,10 @@
 
 ApiError
 ├── NotAuthenticated    no key, or one that is not live
+│   ├── SessionEnded        the cookie's session is unknown or over
+│   └── LoginRefused        the identity provider, or what it says, does not let this user in
+├── CsrfFailed          a session's request that its own page did not send
+├── ProviderFailed      the identity provider refuses this gateway
 ├── NotAllowed          the role does not reach this route, this tenant, or what is to be granted
 │   └── ScopeNotAllowed     the role does, but the key's scopes don't
 ├── RequestInvalid      the request is at fault; `param` names the field
@@ -9,7 +13,7 @@ ApiError
 ├── BodyTooLarge
 ├── BodyTooSlow         the client did not send its body in time
 ├── RequestTooLong      the whole request passed its deadline
-├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound
+├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound, ProviderNotFound
 ├── NameTaken           another of the same kind has this name
 ├── AnswerUnavailable   no answer, and no passage to quote instead
 └── SettingsRefused     at start only
@@ -54,6 +58,18 @@ class ApiError(Exception):
 class NotAuthenticated(ApiError): ...
 
 
+class SessionEnded(NotAuthenticated): ...
+
+
+class LoginRefused(NotAuthenticated): ...
+
+
+class CsrfFailed(ApiError): ...
+
+
+class ProviderFailed(ApiError): ...
+
+
 class NotAllowed(ApiError): ...
 
 
@@ -90,6 +106,9 @@ class UserNotFound(ApiError): ...
 class LimitsNotFound(ApiError): ...
 
 
+class ProviderNotFound(ApiError): ...
+
+
 class NameTaken(ApiError): ...
 
 
@@ -120,6 +139,10 @@ _UNAVAILABLE = "service_unavailable"
 
 TABLE: Mapping[type[Exception], Meaning] = {
     NotAuthenticated: Meaning(401, "authentication_error", "invalid_api_key"),
+    SessionEnded: Meaning(401, "authentication_error", "session_ended"),
+    LoginRefused: Meaning(401, "authentication_error", "login_refused"),
+    CsrfFailed: Meaning(403, "permission_error", "csrf_failed"),
+    ProviderFailed: Meaning(502, "upstream_error", "provider_failed", logging.ERROR),
     NotAllowed: Meaning(403, "permission_error", "role_not_allowed"),
     ScopeNotAllowed: Meaning(403, "permission_error", "scope_not_allowed"),
     RequestInvalid: Meaning(400, _INVALID, "invalid_request"),
@@ -135,6 +158,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     TeamNotFound: Meaning(404, _INVALID, "team_not_found"),
     UserNotFound: Meaning(404, _INVALID, "user_not_found"),
     LimitsNotFound: Meaning(404, _INVALID, "limits_not_found"),
+    ProviderNotFound: Meaning(404, _INVALID, "provider_not_found"),
     NameTaken: Meaning(409, _INVALID, "name_taken"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),

@@ -1,4 +1,4 @@
-"""Identities by key or token, kept in the worker.
+"""Identities by key, token or session, kept in the worker.
 
 A key that the worker knows costs no SQL. One task asks SQL once a second what has changed and drops it; the host's mark
 makes that happen before the next request of any worker here. While SQL is silent, what was confirmed last lives on for
@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from api.errors import NotAuthenticated
+from api.errors import NotAuthenticated, SessionEnded
 from api.jwt import Claims, is_token
 from api.keytext import digest_of, has_key_form
+from api.login.secret import has_secret_form, is_session_name, name_of
 from core.clock import Clock
 from core.dependency import DependencyError
 from core.limits import Subject
@@ -28,7 +29,20 @@ _UNKNOWN_S = 1.0  # seconds for which a wrong key is remembered as wrong
 _TOKEN_S = 60.0  # seconds for which a verified token is not verified again
 _CATCH_UP_S = 2.0  # seconds that a request waits to learn what has changed, before it goes on with what is known
 _ANEW_S = 600.0  # seconds after which an identity is read anew, should the hosts' clocks have hidden a change
-_BATCH = 200  # keys asked for in one query
+_BATCH = 200  # keys and sessions asked for in one query
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a caller who signed in has beside their key or user.
+
+    Attributes:
+        csrf_sha256: of the token that their changing requests carry.
+        expires_at: seconds since the epoch.
+    """
+
+    csrf_sha256: str = field(repr=False)
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +54,8 @@ class Identity:
         models: the tenant's model groups that have limits, by name.
         routes: the tenant's routes that have limits, by template.
         generation: of the key; rises by one with each change of it. 0 for a token.
-        digest: of the key's text; empty for a token.
+        digest: of the key's text, or the session's name; empty for a token.
+        session: None where a key or token was shown.
         limits_amounts: whether tokens or money are limited anywhere above.
     """
 
@@ -50,6 +65,7 @@ class Identity:
     routes: Mapping[str, Subject] = field(default_factory=dict)
     generation: int = 0
     digest: str = field(default="", repr=False)
+    session: Session | None = None
     limits_amounts: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +87,7 @@ class Found:
 
 
 class Change(NamedTuple):
-    """A row that changed, or whose limits did; `kind` is key, user, team or tenant."""
+    """A row that changed, or whose limits did; `kind` is key, user, team, tenant or session."""
 
     kind: str
     id: str
@@ -83,6 +99,10 @@ class Source(Protocol):
 
     async def keys(self, digests: Sequence[str]) -> Mapping[str, Found]:
         """The live keys among these hashes."""
+        ...
+
+    async def sessions(self, names: Sequence[str]) -> Mapping[str, Found]:
+        """The live sessions among these names, each of a live key or user."""
         ...
 
     async def user(self, claims: Claims) -> Found | None:
@@ -113,7 +133,7 @@ class _Entry:
     identity: Identity
     ends_at: float  # seconds since the epoch
     loaded_s: float  # monotonic
-    by_key: bool
+    by_key: bool  # or by session; not by token
 
 
 class Identities:
@@ -162,6 +182,12 @@ class Identities:
             return None
         return self._live(digest_of(text))
 
+    def cached_session(self, secret: str) -> Identity | None:
+        """As `cached`, by the secret of a session."""
+        if self._mark.read() != self._seen:
+            return None
+        return self._live(name_of(secret))
+
     async def identify(self, text: str) -> Identity:
         """The identity of a key or token.
 
@@ -176,16 +202,31 @@ class Identities:
             return known
         if is_token(text):
             return await self._from_token(text, digest)
-        if not has_key_form(text) or self._is_unknown(digest):
-            raise _refusal()
-        found = await self._load(digest)
+        return await self._look_up(digest, possible=has_key_form(text))
+
+    async def session(self, secret: str) -> Identity:
+        """The identity of a session.
+
+        Raises:
+            SessionEnded: it is unknown or over, or what it stands on has ended: its key, user or tenant.
+            DependencyError: it is not known here, and SQL is silent.
+        """
+        await self._catch_up()
+        name = name_of(secret)
+        return self._live(name) or await self._look_up(name, possible=has_secret_form(secret))
+
+    async def of_claims(self, claims: Claims) -> Identity:
+        """The user of a verified token, made on first sight.
+
+        Raises: NotAuthenticated: user or tenant is unknown or disabled; DependencyError.
+        """
+        found = await self._source.user(claims)
         if found is None:
-            self._remember_unknown(digest)
-            raise _refusal()
+            raise NotAuthenticated(f"the token's user or tenant ({claims.tenant}) is unknown here, or disabled")
         return found.identity
 
     async def renew(self, identity: Identity) -> Identity:
-        """Read a key anew, which admission knows to have changed.
+        """Read a key, or a session of one, anew, which admission knows to have changed.
 
         Raises: NotAuthenticated: it has ended; DependencyError.
         """
@@ -194,7 +235,7 @@ class Identities:
         self.refresh(identity.principal.key_id)
         found = await self._load(identity.digest)
         if found is None:
-            raise _refusal()
+            raise _refusal(identity.digest)
         return found.identity
 
     def refresh(self, key_id: str) -> None:
@@ -241,7 +282,7 @@ class Identities:
         digests = list(islice(old, _BATCH))
         if digests:
             drops = self._drops
-            found = await self._source.keys(digests)
+            found = await self._find(digests)
             for digest in digests:
                 self._entries.pop(digest, None)
                 if digest in found:
@@ -272,15 +313,23 @@ class Identities:
     async def _from_token(self, text: str, digest: str) -> Identity:
         claims = await self._tokens.verify(text)
         drops = self._drops
-        found = await self._source.user(claims)
-        if found is None:
-            raise NotAuthenticated(f"the token's user or tenant ({claims.tenant}) is unknown here, or disabled")
+        identity = await self.of_claims(claims)
         ends_at = min(claims.expires_at, self._clock.time() + _TOKEN_S)
-        self._keep(digest, Found(found.identity, ends_at), drops, by_key=False)
+        self._keep(digest, Found(identity, ends_at), drops, by_key=False)
+        return identity
+
+    async def _look_up(self, digest: str, *, possible: bool) -> Identity:
+        """Ask SQL for what is not known here, unless it could not be there or was not a moment ago."""
+        if not possible or self._is_unknown(digest):
+            raise _refusal(digest)
+        found = await self._load(digest)
+        if found is None:
+            self._remember_unknown(digest)
+            raise _refusal(digest)
         return found.identity
 
     async def _load(self, digest: str) -> Found | None:
-        """Ask SQL for one key, together with whoever asks at the same time."""
+        """Ask SQL for one key or session, together with whoever asks at the same time."""
         future = self._waiting.get(digest)
         if future is None:
             future = self._waiting[digest] = asyncio.get_running_loop().create_future()
@@ -312,11 +361,22 @@ class Identities:
     async def _ask(self, digests: Sequence[str]) -> Mapping[str, Found | Exception]:
         drops, now_s = self._drops, self._clock.monotonic()
         try:
-            found = await self._source.keys(digests)
+            found = await self._find(digests)
         except Exception as error:  # each who waits raises it
             return dict.fromkeys(digests, error)
         for digest, one in found.items():
             self._keep(digest, one, drops, loaded_s=now_s)
+        return found
+
+    async def _find(self, digests: Sequence[str]) -> Mapping[str, Found]:
+        """Ask SQL for hashes of keys and names of sessions."""
+        sessions = [digest for digest in digests if is_session_name(digest)]
+        if not sessions:
+            return await self._source.keys(digests)
+        keys = [digest for digest in digests if not is_session_name(digest)]
+        found = dict(await self._source.sessions(sessions))
+        if keys:
+            found.update(await self._source.keys(keys))
         return found
 
     def _keep(
@@ -341,7 +401,9 @@ class Identities:
             self._unknown.popitem(last=False)
 
 
-def _refusal() -> NotAuthenticated:
+def _refusal(digest: str) -> NotAuthenticated:
+    if is_session_name(digest):
+        return SessionEnded("this session is over; sign in again")
     return NotAuthenticated(
         "this API key is not known, or has expired or been revoked; make one with `./stoker keys create NAME`"
     )
@@ -361,6 +423,7 @@ def _names(identity: Identity) -> set[tuple[str, str | None]]:
         ("user", principal.user_id),
         ("team", principal.team_id),
         ("tenant", principal.tenant_id),
+        ("session", identity.digest),
     }
 
 

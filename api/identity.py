@@ -3,11 +3,14 @@
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from api import roles
 from api.acting import Actor
 from api.errors import NotAuthenticated
 from api.identities import Identity
+from api.login.guard import COOKIE, check_csrf, cookie_of
 from api.record import record_of
 from api.state import AppState, State
 from core.principal import Principal
@@ -15,28 +18,48 @@ from core.principal import Principal
 SCOPE_KEY = "stoker.identity"
 
 
-async def identify(state: AppState, authorization: str, api_key: str) -> Identity:
-    """The caller behind the headers `Authorization` and `X-API-Key`, empty where they are missing.
+async def identify(state: AppState, authorization: str, api_key: str, scope: Scope) -> Identity:
+    """The caller behind the headers `Authorization` and `X-API-Key`, or, where both are missing, behind the cookie.
 
-    Raises: NotAuthenticated; DependencyError: the caller is not known here, and SQL or the token's issuer is silent.
+    Args:
+        authorization, api_key: empty where they are missing.
+        scope: the request; it is looked into only for a session.
+
+    Raises:
+        NotAuthenticated
+        CsrfFailed: it came by cookie, and not from the session's own page.
+        DependencyError: the caller is not known here, and SQL or the token's issuer is silent.
     """
-    text = _shown_text(authorization, api_key)
-    return state.identities.cached(text) or await state.identities.identify(text)
+    if authorization or api_key:
+        text = shown_text(authorization, api_key)
+        return state.identities.cached(text) or await state.identities.identify(text)
+    secret = cookie_of(Headers(scope=scope), COOKIE)
+    if secret is None:
+        raise _nothing_shown()
+    identity = state.identities.cached_session(secret) or await state.identities.session(secret)
+    if identity.session is not None:
+        check_csrf(identity.session, scope, state.settings)
+    return identity
 
 
-def _shown_text(authorization: str, api_key: str) -> str:
+def shown_text(authorization: str, api_key: str) -> str:
+    """The key or token of these headers. Raises: NotAuthenticated: there is none."""
     scheme, _, value = authorization.partition(" ")
     text = value.strip() if scheme.lower() == "bearer" else api_key.strip()
     if not text:
-        raise NotAuthenticated("no API key was sent: add the header `Authorization: Bearer KEY`")
+        raise _nothing_shown()
     return text
+
+
+def _nothing_shown() -> NotAuthenticated:
+    return NotAuthenticated("no API key was sent: add the header `Authorization: Bearer KEY`")
 
 
 async def _identified(request: Request, state: State) -> Identity:
     identity: Identity | None = request.scope.get(SCOPE_KEY)  # whoever sends a body was asked before it was read
     if identity is None:
         headers = request.headers
-        identity = await identify(state, headers.get("authorization", ""), headers.get("x-api-key", ""))
+        identity = await identify(state, headers.get("authorization", ""), headers.get("x-api-key", ""), request.scope)
     principal = identity.principal
     record = record_of(request)
     record.tenant_id, record.key_id = principal.tenant_id, principal.key_id

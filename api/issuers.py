@@ -15,7 +15,8 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _from_environment(value: object) -> object:
+def from_environment(value: object) -> object:
+    """The variable that `os.environ/NAME` names, or the value itself. Raises: ValueError: there is none."""
     if isinstance(value, str) and value.startswith(_ENVIRONMENT):
         name = value.removeprefix(_ENVIRONMENT)
         if name not in os.environ:
@@ -48,7 +49,7 @@ class Issuer(BaseModel):
     issuer: str = Field(min_length=1, max_length=300, pattern=r"^[^|]+$")
     audience: Annotated[list[str], BeforeValidator(_as_list)] = Field(min_length=1)
     algorithms: Annotated[list[Algorithm], BeforeValidator(_as_list)] = Field(min_length=1)
-    secret: Annotated[SecretStr | None, BeforeValidator(_from_environment)] = None
+    secret: Annotated[SecretStr | None, BeforeValidator(from_environment)] = None
     jwks_url: str | None = Field(None, pattern=r"^https?://")
     tenant: str | None = None
     tenant_claim: str | None = None

@@ -6,6 +6,7 @@ Source: RFC 8725, JSON Web Token best current practices.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Any
 
 import aiohttp
@@ -58,6 +59,26 @@ class TokenVerifier:
             NotAuthenticated: it is malformed, too long, expired, of another issuer or audience, or wrongly signed.
             DependencyError: the keys of its issuer cannot be had.
         """
+        return _read(*await self._verified(token))
+
+    async def verify_id_token(self, token: str, issuer: str, client_id: str, nonce: str) -> Claims:
+        """Read the claims of an ID token, which was made for one client and one sign-in.
+
+        Raises: as `verify`.
+        Source: OpenID Connect Core 1.0, section 3.1.3.7.
+        """
+        found, claims = await self._verified(token, client_id)
+        if found.issuer != issuer:
+            raise NotAuthenticated("the token is refused: another issuer made it than was asked")
+        parties = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        if claims.get("azp", client_id if len(parties) == 1 else None) != client_id:
+            raise NotAuthenticated("the token is refused: it was made for another client")
+        if not compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), nonce.encode()):
+            raise NotAuthenticated("the token is refused: it was made for another sign-in")
+        return _read(found, claims)
+
+    async def _verified(self, token: str, audience: str | None = None) -> tuple[Issuer, dict[str, Any]]:
+        """The token's issuer, and its claims, made for one of the issuer's audiences or for `audience` alone."""
         if len(token) > _MAX_CHARACTERS:
             raise NotAuthenticated(f"the token is longer than {_MAX_CHARACTERS:,} characters")
         try:
@@ -68,14 +89,14 @@ class TokenVerifier:
                 token,
                 key,
                 algorithms=issuer.algorithms,
-                audience=issuer.audience,
+                audience=issuer.audience if audience is None else audience,
                 issuer=issuer.issuer,
                 leeway=self._leeway_s,
                 options={"require": ["exp", "iss", "aud"]},
             )
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise NotAuthenticated(f"the token is refused: {_reason(error)}") from error
-        return _read(issuer, claims)
+        return issuer, claims
 
     def _issuer(self, unverified: dict[str, Any]) -> Issuer:
         """The issuer that a token claims; only whose keys are tried hangs on it."""

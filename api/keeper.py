@@ -1,7 +1,7 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
-It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, and sends budget
-alerts.
+It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, sends budget
+alerts, and deletes expired sessions.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from api.ledger.line import Line
 from api.ledger.reports import spent
 from api.ledger.ship import Shipper
 from api.ledger.webhook import Webhook
+from api.login.sessions import forget_expired
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
@@ -82,6 +83,7 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("leases", lambda: expire(database, clock), 1.0),
         Duty("ledger", shipper.ship, 0.5),
         Duty("alerts", alerts.check, 5.0),
+        Duty("sessions", lambda: forget_expired(database, clock), 600.0),
     ]
     if settings.budget_webhook is not None:
         session = await stack.enter_async_context(aiohttp.ClientSession())

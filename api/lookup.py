@@ -1,20 +1,21 @@
-"""Identities as SQL has them: rows of keys, users, tenants and limits, put together."""
+"""Identities as SQL has them: rows of keys, users, sessions, tenants and limits, put together."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.acting import find_tenant
-from api.identities import Change, Found, Identity
+from api.identities import Change, Found, Identity, Session
 from api.jwt import Claims
 from api.limits import bounds_of
+from api.login.secret import hash_of_name, name_of_hash
 from core.clock import Clock
 from core.ids import new_id
 from core.limits import Subject, SubjectKind
 from core.principal import Principal, Role
-from storage.schema import api_keys, limits, tenants, users
+from storage.schema import api_keys, limits, sessions, tenants, users
 from storage.sql import Database
 
 _OF_TENANT = (SubjectKind.TENANT, SubjectKind.MODEL, SubjectKind.ROUTE)
@@ -30,24 +31,7 @@ class Lookup:
 
     async def keys(self, digests: Sequence[str]) -> Mapping[str, Found]:
         """The live keys among these hashes. Raises: DependencyError."""
-        now = self._clock.time()
-        query = (
-            select(
-                api_keys,
-                func.coalesce(api_keys.c.team_id, users.c.team_id).label("of_team"),
-                users.c.groups,
-                tenants.c.local_only.label("tenant_local_only"),
-            )
-            .join(tenants, tenants.c.id == api_keys.c.tenant_id)
-            .outerjoin(users, users.c.id == api_keys.c.user_id)
-            .where(
-                api_keys.c.sha256.in_(digests),
-                api_keys.c.revoked_at.is_(None),
-                or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
-                tenants.c.disabled_at.is_(None),
-                users.c.disabled_at.is_(None),
-            )
-        )
+        query = _live_keys(api_keys.c.sha256.in_(digests), self._clock.time())
 
         async def find(connection: AsyncConnection) -> Mapping[str, Found]:
             rows = (await connection.execute(query)).all()
@@ -57,6 +41,35 @@ class Lookup:
                 row.sha256: Found(_identity(principals[row.sha256], bounds, row.generation, row.sha256), row.expires_at)
                 for row in rows
             }
+
+        return await self._database.read(find)
+
+    async def sessions(self, names: Sequence[str]) -> Mapping[str, Found]:
+        """The live sessions among these names, each with what its key is now, or else its user.
+
+        Raises: DependencyError.
+        """
+        now = self._clock.time()
+        live = select(sessions).where(
+            sessions.c.sha256.in_([hash_of_name(name) for name in names]),
+            sessions.c.revoked_at.is_(None),
+            sessions.c.expires_at > now,
+        )
+
+        async def find(connection: AsyncConnection) -> Mapping[str, Found]:
+            rows = (await connection.execute(live)).all()
+            of_keys = _live_keys(api_keys.c.id.in_({row.key_id for row in rows if row.key_id is not None}), now)
+            of_users = _live_users({row.user_id for row in rows if row.key_id is None})
+            keys = {row.id: row for row in await connection.execute(of_keys)}
+            people = {row.id: row for row in await connection.execute(of_users)}
+            standing: dict[str, tuple[Row[Any], Row[Any], Principal]] = {}
+            for row in rows:
+                owner = people.get(row.user_id) if row.key_id is None else keys.get(row.key_id)
+                if owner is not None:
+                    principal = _of_user(owner, owner.tenant_local_only) if row.key_id is None else _of_key(owner)
+                    standing[name_of_hash(row.sha256)] = row, owner, principal
+            bounds = await _limits(connection, [principal for _, _, principal in standing.values()])
+            return {name: _session(*parts, bounds) for name, parts in standing.items()}
 
         return await self._database.read(find)
 
@@ -79,7 +92,7 @@ class Lookup:
                 return None, None
             if _says_something_new(user, claims):
                 return tenant.id, None
-            principal = _of_user(user, tenant)
+            principal = _of_user(user, tenant.local_only)
             return tenant.id, Found(_identity(principal, await _limits(connection, [principal])), None)
 
         tenant_id, found = await self._database.read(find)
@@ -96,6 +109,11 @@ class Lookup:
             for kind, table in ((SubjectKind.KEY, api_keys), (SubjectKind.USER, users), (SubjectKind.TENANT, tenants)):
                 query = select(table.c.id, table.c.changed_at).where(table.c.changed_at > since)
                 found.update(Change(kind.value, *row) for row in await connection.execute(query))
+            ended = select(sessions.c.sha256, sessions.c.revoked_at).where(sessions.c.revoked_at > since)
+            found.update(
+                Change("session", name_of_hash(sha256), revoked_at)
+                for sha256, revoked_at in await connection.execute(ended)
+            )
             columns = (limits.c.kind, limits.c.subject_id, limits.c.tenant_id, limits.c.changed_at)
             for row in await connection.execute(select(*columns).where(limits.c.changed_at > since)):
                 whole = row.kind in _OF_TENANT
@@ -127,6 +145,34 @@ class Lookup:
             await connection.execute(update(users).where(_same_user(tenant_id, claims)).values(**said))
 
 
+def _live_keys(which: ColumnElement[bool], now: float) -> Select[Any]:
+    return (
+        select(
+            api_keys,
+            func.coalesce(api_keys.c.team_id, users.c.team_id).label("of_team"),
+            users.c.groups,
+            tenants.c.local_only.label("tenant_local_only"),
+        )
+        .join(tenants, tenants.c.id == api_keys.c.tenant_id)
+        .outerjoin(users, users.c.id == api_keys.c.user_id)
+        .where(
+            which,
+            api_keys.c.revoked_at.is_(None),
+            or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
+            tenants.c.disabled_at.is_(None),
+            users.c.disabled_at.is_(None),
+        )
+    )
+
+
+def _live_users(ids: Iterable[str]) -> Select[Any]:
+    return (
+        select(users, tenants.c.local_only.label("tenant_local_only"))
+        .join(tenants, tenants.c.id == users.c.tenant_id)
+        .where(users.c.id.in_(ids), users.c.disabled_at.is_(None), tenants.c.disabled_at.is_(None))
+    )
+
+
 def _same_user(tenant_id: str, claims: Claims) -> ColumnElement[bool]:
     return and_(users.c.tenant_id == tenant_id, users.c.external_id == claims.external_id)
 
@@ -151,7 +197,18 @@ async def _limits(connection: AsyncConnection, principals: Iterable[Principal]) 
     return {(row.tenant_id, row.kind, row.subject_id): row for row in rows if bounds_of(row).any}
 
 
-def _identity(principal: Principal, rows: _LimitRows, generation: int = 0, digest: str = "") -> Identity:
+def _session(row: Row[Any], owner: Row[Any], principal: Principal, bounds: _LimitRows) -> Found:
+    """The session of a key or user: it ends with its key at the latest."""
+    key_ends_at = None if row.key_id is None else owner.expires_at
+    ends_at = row.expires_at if key_ends_at is None else min(row.expires_at, key_ends_at)
+    session = Session(row.csrf_sha256, ends_at)
+    generation = 0 if row.key_id is None else owner.generation
+    return Found(_identity(principal, bounds, generation, name_of_hash(row.sha256), session), ends_at)
+
+
+def _identity(
+    principal: Principal, rows: _LimitRows, generation: int = 0, digest: str = "", session: Session | None = None
+) -> Identity:
     tenant_id = principal.tenant_id
     subjects = []
     for kind, id_ in (
@@ -170,6 +227,7 @@ def _identity(principal: Principal, rows: _LimitRows, generation: int = 0, diges
         _named(rows, tenant_id, SubjectKind.ROUTE),
         generation,
         digest,
+        session,
     )
 
 
@@ -194,13 +252,13 @@ def _of_key(row: Row[Any]) -> Principal:
     )
 
 
-def _of_user(user: Row[Any], tenant: Row[Any]) -> Principal:
+def _of_user(user: Row[Any], local_only: bool) -> Principal:
     return Principal(
-        tenant_id=tenant.id,
+        tenant_id=user.tenant_id,
         key_id=None,
         role=Role(user.role),
         user_id=user.id,
         team_id=user.team_id,
         groups=frozenset(user.groups),
-        local_only=tenant.local_only,
+        local_only=local_only,
     )

@@ -11,6 +11,7 @@ from api.errors import ApiError, BodyTooLarge, describe_error
 from api.identity import SCOPE_KEY as IDENTITY_KEY
 from api.identity import identify
 from api.record import SCOPE_KEY
+from api.roles import is_public
 from core.clock import Clock
 from core.dependency import DependencyError
 from monitoring import metrics
@@ -73,12 +74,12 @@ class IdentityMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in _WITH_BODY:
+        if scope["type"] == "http" and scope["method"] in _WITH_BODY and not is_public(scope["method"], scope["path"]):
             headers = Headers(scope=scope)
             state = scope["app"].state.stoker
             try:
                 scope[IDENTITY_KEY] = await identify(
-                    state, headers.get("authorization", ""), headers.get("x-api-key", "")
+                    state, headers.get("authorization", ""), headers.get("x-api-key", ""), scope
                 )
             except (ApiError, DependencyError) as error:
                 await _answer(error, scope, receive, send)

@@ -16,11 +16,11 @@ class Rule:
 
     Attributes:
         roles: those that may call it.
-        scope: the word that a key with scopes must hold.
+        scope: the word that a key with scopes must hold; None: no word is asked for.
     """
 
     roles: frozenset[Role]
-    scope: str
+    scope: str | None
 
 
 RANK = {role: place for place, role in enumerate((Role.READER, Role.INGEST, Role.MEMBER, Role.MANAGER, Role.ADMIN))}
@@ -50,6 +50,12 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/docs/oauth2-redirect"): None,
     ("GET", "/redoc"): None,
     ("GET", "/openapi.json"): None,
+    ("POST", "/v1/session"): None,  # asks for a key itself, since it may stand in the body
+    ("GET", "/v1/session"): Rule(_ALL, None),
+    ("DELETE", "/v1/session"): Rule(_ALL, None),
+    ("GET", "/v1/session/oidc"): None,
+    ("GET", "/v1/session/oidc/{name}"): None,
+    ("GET", "/v1/session/oidc/{name}/callback"): None,
     ("GET", "/status"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/models"): Rule(_READ, "models"),
     ("GET", "/v1/models/{model_id:path}"): Rule(_READ, "models"),
@@ -98,7 +104,8 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }
 
-WORDS = frozenset(rule.scope for rule in ROUTES.values() if rule is not None)
+_PRIVATE = Rule(frozenset(), None)
+WORDS = frozenset(rule.scope for rule in ROUTES.values() if rule is not None and rule.scope is not None)
 SCOPES = WORDS | {word.partition(":")[0] for word in WORDS}  # `collections` holds `collections:read` and `:write`
 TEMPLATES = frozenset(template for (_, template), rule in ROUTES.items() if rule is not None)
 
@@ -117,8 +124,13 @@ def require(principal: Principal, method: str, template: str) -> None:
     if principal.role not in rule.roles:
         allowed = " or ".join(role for role in Role if role in rule.roles)
         raise NotAllowed(f"this needs a key of the role {allowed}; yours has the role {principal.role}")
-    if principal.scopes is not None and not holds(principal.scopes, rule.scope):
+    if rule.scope is not None and principal.scopes is not None and not holds(principal.scopes, rule.scope):
         raise ScopeNotAllowed(f"this needs the scope {rule.scope}; yours are {', '.join(sorted(principal.scopes))}")
+
+
+def is_public(method: str, path: str) -> bool:
+    """Whether a route without parameters is public; what stands nowhere in the table is not."""
+    return ROUTES.get((method, path), _PRIVATE) is None
 
 
 def holds(scopes: frozenset[str], word: str) -> bool:

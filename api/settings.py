@@ -2,18 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from api.issuers import Issuer
+from api.login.provider import Provider, origin_of
 from core.limits import Limits
 from retrieval.settings import RetrievalSettings
 
 
 class ApiSettings(RetrievalSettings):
     """Read from `STOKER_...` environment variables; `./stoker up` sets those of the embedded parts."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)  # it may be a secret
 
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the gateway.")
@@ -82,7 +85,42 @@ class ApiSettings(RetrievalSettings):
     )
     jwks_deadline_s: float = Field(3.0, gt=0, le=30, description="Seconds to fetch an issuer's public keys.")
 
-    @field_validator("local_deployments", "jwt_issuers", mode="before")
+    public_url: str | None = Field(
+        None,
+        description="Where browsers reach this gateway, such as https://stoker.example.com. With https the console's "
+        "cookies are never sent in the clear.",
+    )
+    session_hours: float = Field(
+        12.0, gt=0, le=24 * 365, description="Hours after which who signed in must do so again."
+    )
+    oidc_providers: Annotated[list[Provider], NoDecode] = Field(
+        default_factory=list,
+        description="JSON list of the identity providers that the console's users sign in at; "
+        "see docs/configuration.md.",
+    )
+    oidc_deadline_s: float = Field(5.0, gt=0, le=30, description="Seconds for one answer of an identity provider.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _as_origin(cls, value: str | None) -> str | None:
+        return None if value is None else origin_of(value)
+
+    @model_validator(mode="after")
+    def _providers_are_complete(self) -> Self:
+        names = [provider.name for provider in self.oidc_providers]
+        issuers = {issuer.issuer for issuer in self.jwt_issuers}
+        if len(names) != len(set(names)):
+            raise ValueError("two of STOKER_OIDC_PROVIDERS have one name")
+        if names and self.public_url is None:
+            raise ValueError("STOKER_OIDC_PROVIDERS needs STOKER_PUBLIC_URL, where providers send users back to")
+        for provider in self.oidc_providers:
+            if provider.issuer not in issuers:
+                raise ValueError(
+                    f"STOKER_JWT_ISSUERS has no issuer {provider.issuer}, to which the provider {provider.name} belongs"
+                )
+        return self
+
+    @field_validator("local_deployments", "jwt_issuers", "oidc_providers", mode="before")
     @classmethod
     def _from_json(cls, value: object) -> object:
         return json.loads(value) if isinstance(value, str) else value

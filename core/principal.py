@@ -20,7 +20,7 @@ class Principal:
 
     Attributes:
         tenant_id: the tenant whose data the caller sees, and no other.
-        key_id: the key that was shown; None for a session or a JWT.
+        key_id: the key that was shown, or that opened the session; None for a user by JWT or identity provider.
         role: what the caller may do.
         user_id: the user that the key, session or JWT belongs to.
         team_id: that user's or key's team.

@@ -73,7 +73,7 @@ class HotDoor:
 
     async def _answer(self, route: HotRoute, exchange: Exchange, record: RequestRecord) -> None:
         state: AppState = self._state_of.stoker
-        identity = await identify(state, exchange.authorization, exchange.api_key)
+        identity = await identify(state, exchange.authorization, exchange.api_key, exchange.scope)
         record.tenant_id, record.key_id = identity.principal.tenant_id, identity.principal.key_id
         require(identity.principal, "POST", route.path)
         exchange.guard(self._settings.body_deadline_s, _TOO_SLOW)

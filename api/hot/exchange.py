@@ -21,6 +21,7 @@ class Exchange:
     Attributes:
         request_id: the client's own where it is 1 to 128 signs of `A-Z a-z 0-9 . _ : -`, else a new one.
         authorization, api_key, origin: those headers; empty where they are missing.
+        scope: the request's, for what is seldom needed of it.
         left: the client is gone.
         expired: the error of the deadline that passed.
         status: that was sent; 0 before.
@@ -42,10 +43,12 @@ class Exchange:
         "left",
         "origin",
         "request_id",
+        "scope",
         "status",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
         self._receive = receive
         self._send = send
         self.authorization = self.api_key = self.origin = ""

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from api.errors import NotAuthenticated
-from api.identities import Change, Found, Identities, Identity
+from api.errors import NotAuthenticated, SessionEnded
+from api.identities import Change, Found, Identities, Identity, Session
 from api.jwt import Claims
 from api.keytext import KEY_START, digest_of
+from api.login.secret import name_of, new_secret
 from core.clock import ManualClock
 from core.dependency import DependencyUnavailable
 from core.limits import Limits, Subject, SubjectKind
@@ -37,6 +38,9 @@ class FakeSource:
         found = {digest: self.live[digest] for digest in digests if digest in self.live}
         await self._answer()
         return found
+
+    async def sessions(self, names: Sequence[str]) -> Mapping[str, Found]:
+        return await self.keys(names)
 
     async def user(self, claims: Claims) -> Found | None:
         await self._answer()
@@ -81,6 +85,14 @@ class Worker:
         principal = replace(Principal("tenant", name, Role.MEMBER), **fields)
         self.source.live[digest_of(text)] = Found(Identity(principal, digest=digest_of(text)), ends_at)
         return text
+
+    def sign_in(self, ends_at: float | None = None) -> str:
+        """A live session of a key. Returns: its secret."""
+        secret = new_secret()
+        principal = Principal("tenant", "k", Role.MEMBER)
+        identity = Identity(principal, digest=name_of(secret), session=Session("", ends_at or 2_000_000.0))
+        self.source.live[name_of(secret)] = Found(identity, ends_at)
+        return secret
 
     def change(self, kind: str, id_: str) -> None:
         self.source.changes.add(Change(kind, id_, self.clock.time()))
@@ -342,6 +354,71 @@ async def test_a_token_is_remembered_for_a_minute(worker: Worker) -> None:
     assert worker.identities.cached(token) is not None
     worker.clock.advance(1)
     assert worker.identities.cached(token) is None
+
+
+async def test_a_known_session_asks_sql_nothing_and_ends_at_its_time(worker: Worker) -> None:
+    secret = worker.sign_in(ends_at=worker.clock.time() + 10)
+    identity = await worker.identities.session(secret)
+    assert worker.identities.cached_session(secret) is identity
+    assert len(worker.source.asked) == 1
+    worker.clock.advance(10)
+    assert worker.identities.cached_session(secret) is None
+
+
+@pytest.mark.parametrize("change", ["session", "key", "tenant"])
+async def test_a_poll_drops_a_session_that_ended_or_whose_key_changed(worker: Worker, change: str) -> None:
+    secret, other = worker.sign_in(), worker.add("other", tenant_id="another")
+    await worker.identities.session(secret)
+    await worker.identities.identify(other)
+    worker.change(change, {"session": name_of(secret), "key": "k", "tenant": "tenant"}[change])
+    await worker.identities.poll()
+    assert worker.identities.cached_session(secret) is None
+    assert worker.identities.cached(other) is not None
+
+
+async def test_a_sessions_secret_is_no_key_and_a_key_is_no_session(worker: Worker) -> None:
+    secret, key = worker.sign_in(), worker.add("a")
+    await worker.identities.session(secret)
+    await worker.identities.identify(key)
+    for shown in (secret, name_of(secret)):
+        assert worker.identities.cached(shown) is None
+        with pytest.raises(NotAuthenticated):
+            await worker.identities.identify(shown)
+    assert worker.identities.cached_session(key) is None
+    with pytest.raises(SessionEnded):
+        await worker.identities.session(key)
+
+
+async def test_while_sql_is_silent_a_known_session_lives_a_minute_and_is_never_wrong(worker: Worker) -> None:
+    known, unseen = worker.sign_in(), worker.sign_in()
+    await worker.identities.session(known)
+    worker.source.silent = True
+    worker.clock.advance(60)
+    assert await worker.identities.session(known)
+    worker.clock.advance(0.1)
+    for secret in (known, unseen):
+        with pytest.raises(DependencyUnavailable):
+            await worker.identities.session(secret)
+
+
+async def test_what_has_no_secrets_form_is_refused_without_a_query_and_a_wrong_one_costs_one_a_second(
+    worker: Worker,
+) -> None:
+    wrong = new_secret()
+    for secret in ("", "x", wrong + "a", "ß" * 43, *[wrong] * 20):
+        with pytest.raises(SessionEnded):
+            await worker.identities.session(secret)
+    assert len(worker.source.asked) == 1
+
+
+async def test_renewing_a_session_reads_its_key_anew_and_ends_with_it(worker: Worker) -> None:
+    secret = worker.sign_in()
+    old = await worker.identities.session(secret)
+    worker.source.live[name_of(secret)] = Found(replace(old, generation=1), None)
+    assert (await worker.identities.renew(old)).generation == 1
+    worker.source.live.clear()
+    with pytest.raises(SessionEnded):
+        await worker.identities.renew(old)
 
 
 def test_whether_amounts_are_limited_counts_every_subject() -> None:
