@@ -10,11 +10,11 @@ from redis import Redis
 
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import BudgetReached, Dimension, KeyStale, LimitReached
-from api.admission.scripts import Scripts
+from api.admission.scripts import LATE, Scripts
 from core.dependency import DependencyError
 from core.limits import Limits, Subject, SubjectKind
 from storage.redis import RedisClient
-from tests.integration.admission.conftest import LedgerBook, Opener, Timeline
+from tests.integration.admission.conftest import VIRTUAL, LedgerBook, Opener, Timeline
 from tests.integration.admission.servers import dump, flushed
 
 BUDGET = Limits(nano_usd_per_day=1_000, nano_usd_per_month=5_000)
@@ -229,6 +229,18 @@ async def test_a_call_after_its_not_after_takes_nothing(opened: Opener, redis: "
         late = ask(key(Limits(parallel=9), "other"), not_after_s=timeline.clock.time() - 0.001)
         local = await admission.admit(late)
         assert local.local
+        assert dump(redis) == before
+
+
+async def test_an_end_after_its_not_after_changes_nothing(opened: Opener, redis: "Redis", timeline: Timeline) -> None:
+    """A call that timed out may still be run; what it says has been said again since."""
+    async with opened(timeline) as admission:
+        held = await admission.admit(ask(key(BUDGET), nano_usd=900))
+        before = dump(redis)
+        late_ms = round(timeline.clock.time() * 1000) - 1
+        end = [held.id, "s", 0, 900, held.metered.record]
+        assert redis.eval(VIRTUAL.settle.text, 1, held.metered.prefix, late_ms, *end)[0] == LATE
+        assert redis.eval(VIRTUAL.renew.text, 1, held.metered.prefix, late_ms, 90_000, held.id)[0] == LATE
         assert dump(redis) == before
 
 

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ async def test_a_token_by_shared_secret(guarded: Gate, issuer: TestIssuer) -> No
     token = jwt.encode(issuer.claims(iss="by-secret"), SECRET, "HS256")
     assert await guarded.status(token) == 200
     assert await guarded.status(jwt.encode(issuer.claims(iss="by-secret"), SECRET + "!", "HS256")) == 401
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+async def test_only_the_pinned_algorithms_of_a_secret_are_taken(
+    guarded: Gate, issuer: TestIssuer, algorithm: str
+) -> None:
+    """Signed with the right secret, by a stronger algorithm than the settings name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyJWT finds the secret short for it
+        token = jwt.encode(issuer.claims(iss="by-secret"), SECRET, algorithm)
+    assert await guarded.status(token) == 401
 
 
 async def test_a_token_goes_by_bearer_too(guarded: Gate, issuer: TestIssuer) -> None:

@@ -1,11 +1,15 @@
 """Keys on both databases: made, changed, rotated, revoked, and the workers that remember them."""
 
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from api.keytext import PREFIX_LENGTH
 from core.clock import ManualClock
+from storage.schema import api_keys
 from tests.support.gate import Gate, open_gate
 
 DEFAULTS = {
@@ -132,6 +136,7 @@ async def test_a_revoked_key_ends_in_every_worker_of_the_host_with_its_next_requ
 async def test_a_worker_on_another_host_learns_of_it_by_its_poll(url: str, tmp_path: Path) -> None:
     async with open_gate(url, tmp_path / "a") as here, open_gate(url, tmp_path / "b") as elsewhere:
         made = await here.key()
+        await elsewhere.directory.identities.poll()  # what was made a moment ago is a change, too
         assert await elsewhere.status(made["key"]) == 200
         await here.call("DELETE", f"/v1/admin/keys/{made['id']}")
         await elsewhere.directory.identities.poll()
@@ -241,3 +246,17 @@ async def test_a_restart_after_the_first_admin_key_was_revoked_goes_on_without_i
         await gate.call("DELETE", f"/v1/admin/keys/{listed[0]['id']}")
     async with open_gate(sqlite_url, tmp_path / "data") as gate:
         assert await gate.status(gate.admin) == 401
+
+
+async def test_sql_holds_hashes_and_no_keys(gate: Gate) -> None:
+    keys = [gate.admin, (await gate.key())["key"]]
+    rows = await gate.database.read(lambda connection: connection.execute(select(api_keys)))
+    text = str([tuple(row) for row in rows])
+    assert [key[:PREFIX_LENGTH] in text for key in keys] == [True, True]
+    assert [key[PREFIX_LENGTH:] in text for key in keys] == [False, False]
+
+
+async def test_the_first_admin_keys_file_is_its_owners_alone(light_gate: Gate, tmp_path: Path) -> None:
+    file = tmp_path / "data" / "admin.key"
+    assert file.read_text().strip() == light_gate.admin
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600

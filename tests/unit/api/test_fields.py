@@ -3,7 +3,15 @@
 import pytest
 
 from api.errors import NotSupportedYet, RequestInvalid
-from api.fields import CHAT_FIELDS, DANGEROUS_FIELDS, MAX_N, model_of, read_json_object, sort_fields
+from api.fields import (
+    CHAT_FIELDS,
+    DANGEROUS_FIELDS,
+    MAX_N,
+    completion_bound,
+    model_of,
+    read_json_object,
+    sort_fields,
+)
 
 
 def test_known_fields_pass_unchanged_and_others_are_named() -> None:
@@ -42,3 +50,15 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 def test_a_request_names_its_model(model: object) -> None:
     with pytest.raises(RequestInvalid, match="model is missing"):
         model_of({"model": model})
+
+
+def test_the_completion_bound_counts_every_choice_and_is_a_whole_number() -> None:
+    assert completion_bound({}) is None
+    assert completion_bound({"max_tokens": 7}) == 7
+    assert completion_bound({"max_tokens": 7, "max_completion_tokens": 9, "n": 3}) == 27
+    assert completion_bound({"max_tokens": 7, "n": 2, "best_of": 5}) == 35
+    for wrong in ({"max_tokens": 0}, {"max_tokens": True}, {"max_completion_tokens": "7"}, {"max_tokens": 1.5}):
+        with pytest.raises(RequestInvalid, match="whole number from 1"):
+            completion_bound(wrong)
+    with pytest.raises(RequestInvalid, match="best_of"):
+        completion_bound({"max_tokens": 7, "best_of": MAX_N + 1})

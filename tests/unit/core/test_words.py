@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.clock import ManualClock
 from core.ids import new_id
-from core.money import Money
+from core.money import Money, Price
 from core.usage import Usage
 
 
@@ -30,6 +30,14 @@ def test_tenths_add_up_as_floats_do_not() -> None:
 @given(st.lists(st.integers(min_value=-(2**60), max_value=2**60)))
 def test_the_order_of_a_sum_does_not_matter(amounts: list[int]) -> None:
     assert sum(map(Money, amounts), Money()) == sum(map(Money, reversed(amounts)), Money())
+
+
+def test_a_cost_is_rounded_up_and_cached_tokens_are_never_dearer() -> None:
+    price = Price(prompt=150_001, cached=75_000, completion=600_000)
+    assert price.nano_usd(Usage(1, 0)) == 151  # 150.001 nano-dollars
+    assert price.nano_usd(Usage(10, 2, 4)) == 2401  # 6 at 150.001, 4 at 75, 2 at 600
+    assert price.nano_usd(Usage(2, 0, 100)) == 150  # no more can be cached than was read
+    assert Price(prompt=100, cached=200).nano_usd(Usage(1000, 0, 1000)) == 100
 
 
 def test_usage_reads_openais_object_and_counts_what_is_missing_as_nothing() -> None:

@@ -1,0 +1,68 @@
+"""What a key that keeps its data in the house asks of the router: no hosted provider, on any way to a model."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.answers.pipeline import Answerer, Question
+from api.hot.door import HotDoor
+from api.hot.routes import ROUTES
+from api.identities import Identity
+from api.settings import ApiSettings
+from core.clock import ManualClock
+from core.money import Price
+from core.principal import Principal, Role
+from router.call import Call
+from router.errors import NoDeployment
+from router.router import Bound
+
+SETTINGS = ApiSettings()
+
+
+class Router:
+    """Keeps the calls, and answers none."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def bound(self, group: str) -> Bound:
+        return Bound(Price(), 16)
+
+    async def open(self, call: Call) -> object:
+        self.calls.append(call)
+        raise NoDeployment(call.group, "this is a test", 1.0)
+
+
+class Metering:
+    """Admits everybody."""
+
+    async def admit(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(close=lambda *_, **__: None)
+
+
+def principal(local_only: bool) -> Principal:
+    return Principal("t", "key_1", Role.MEMBER, local_only=local_only)
+
+
+@pytest.mark.parametrize("local_only", [False, True])
+async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(local_only: bool) -> None:
+    router, app = Router(), FastAPI()
+    identities = SimpleNamespace(cached=lambda _: Identity(principal(local_only)))
+    app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=Metering())
+    body = {"model": "m", "messages": [{}], "prompt": "p", "input": "i", "max_tokens": 1}
+    transport = httpx.ASGITransport(app=HotDoor(app, SETTINGS))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
+        for path in ROUTES:
+            assert (await client.post(path, json=body, headers={"x-api-key": "k"})).status_code == 503
+    assert [call.allow_hosted for call in router.calls] == [not local_only] * len(ROUTES)
+
+
+@pytest.mark.parametrize("local_only", [False, True])
+def test_its_questions_allow_none_either(local_only: bool) -> None:
+    unused: Any = None
+    answerer = Answerer(unused, unused, unused, SETTINGS, ManualClock())
+    call = answerer._call(principal(local_only), Question("When?", "port", "req_1"), "m", [])
+    assert call.allow_hosted is not local_only
