@@ -137,13 +137,20 @@ def ingest(
 def run_suite(
     context: typer.Context,
     fast: Annotated[bool, typer.Option("--fast", help="Everything without vLLM.")] = False,
-    long: Annotated[bool, typer.Option("--long", help="The tests that take minutes, too.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="The tests that take minutes, and the promises, too.")] = False,
+    promises: Annotated[
+        bool,
+        typer.Option("--promises", help="Instead: plant the defects of docs/promises.toml; of those that hold WORDS."),
+    ] = False,
 ) -> None:
     """Run the whole suite on real servers; further arguments go to pytest."""
-    from cli.testrun import Extent, run_tests
+    from cli.testrun import Extent, run_promises, run_tests
 
-    if fast and long:
-        raise CliError("--fast and --long exclude each other", "choose one")
+    if fast + long + promises > 1:
+        raise CliError("--fast, --long and --promises exclude each other", "choose one")
+    if promises:
+        run_promises(context.args)
+        return
     run_tests(Extent.FAST if fast else Extent.LONG if long else Extent.USUAL, context.args)
 
 

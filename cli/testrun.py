@@ -52,6 +52,18 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
 
     Raises: CliError: a step failed, or processes were left running.
     """
+    _run_all(_plan(extent, arguments))
+
+
+def run_promises(words: Sequence[str]) -> None:
+    """Plant the defects of all promises that speak of all words, and see that each turns its tests red.
+
+    Raises: CliError: one does not, or processes were left running.
+    """
+    _run_all([[_promises(words)]])
+
+
+def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     started_s = time.monotonic()
     for environment in (environments.TEST, environments.SDK, environments.inference(Engine.VLLM_CPU)):
         environment.ensure()
@@ -59,7 +71,7 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
     run_id = secrets.token_hex(8)
     adopt_orphans()
     try:
-        for steps in _plan(extent, arguments):
+        for steps in plan:
             _run(steps, run_id)
     except KeyboardInterrupt:
         raise CliError("the run was interrupted", "run it again") from None
@@ -103,7 +115,12 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     ]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
-    return [*static, [*lanes, types], *([] if extent is Extent.FAST else [with_model])]
+    after = {Extent.FAST: [], Extent.USUAL: [with_model], Extent.LONG: [with_model, [_promises(())]]}
+    return [*static, [*lanes, types], *after[extent]]
+
+
+def _promises(words: Sequence[str]) -> Step:
+    return Step("promises", (str(environments.TEST.python), "-m", "tests.promises", *words))
 
 
 def _run(steps: Sequence[Step], run_id: str) -> None:
