@@ -137,7 +137,8 @@ async def test_a_manager_grants_no_role_above_their_own(light_gate: Gate) -> Non
         ("PATCH", f"users/{user['id']}", {"role": "admin"}),
     ):
         answer = await light_gate.call(method, f"/v1/admin/{path}", manager, json=body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "role_not_allowed"), path
+        assert answer.status_code == 403, (path, answer.text)
+        assert answer.json()["error"]["code"] == "role_not_allowed"
     assert (await light_gate.key("manager", manager))["role"] == "manager"
 
 
@@ -150,8 +151,10 @@ async def test_a_manager_does_not_touch_an_admins_key_or_user(light_gate: Gate) 
     for method, path, body in (
         ("POST", f"keys/{admin['id']}/rotate", {}),
         ("PATCH", f"keys/{admin['id']}", {"name": "x"}),
+        ("PATCH", f"keys/{admin['id']}", {"role": "reader"}),
         ("DELETE", f"keys/{admin['id']}", None),
         ("PATCH", f"users/{user['id']}", {"name": "x"}),
+        ("PATCH", f"users/{user['id']}", {"role": "reader"}),
         ("DELETE", f"users/{user['id']}", None),
         ("PUT", f"limits/key/{admin['id']}", {"rpm": 1}),
         ("PUT", f"limits/user/{user['id']}", {"rpm": 1}),
