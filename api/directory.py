@@ -73,7 +73,14 @@ async def open_directory(
         await stack.enter_async_context(polled(identities, settings.identity_poll_s))
         announcer = Announcer(mark, bumped)
         oidc = await stack.enter_async_context(
-            open_oidc(settings.oidc_providers, settings.public_url, verifier, settings.oidc_deadline_s, clock)
+            open_oidc(
+                settings.oidc_providers,
+                settings.public_url or "",  # set where there are providers
+                verifier,
+                identities,
+                deadline_s=settings.oidc_deadline_s,
+                clock=clock,
+            )
         )
         yield Directory(
             identities=identities,

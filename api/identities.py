@@ -37,10 +37,12 @@ class Session:
     """What a caller who signed in has beside their key or user.
 
     Attributes:
+        name: the key's or user's, to be shown.
         csrf_sha256: of the token that their changing requests carry.
         expires_at: seconds since the epoch.
     """
 
+    name: str
     csrf_sha256: str = field(repr=False)
     expires_at: float
 

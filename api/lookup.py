@@ -201,7 +201,7 @@ def _session(row: Row[Any], owner: Row[Any], principal: Principal, bounds: _Limi
     """The session of a key or user: it ends with its key at the latest."""
     key_ends_at = None if row.key_id is None else owner.expires_at
     ends_at = row.expires_at if key_ends_at is None else min(row.expires_at, key_ends_at)
-    session = Session(row.csrf_sha256, ends_at)
+    session = Session(owner.name, row.csrf_sha256, ends_at)
     generation = 0 if row.key_id is None else owner.generation
     return Found(_identity(principal, bounds, generation, name_of_hash(row.sha256), session), ends_at)
 

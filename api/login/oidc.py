@@ -18,7 +18,8 @@ from urllib.parse import urlencode
 import aiohttp
 
 from api.errors import LoginRefused, NotAuthenticated, ProviderNotFound, RequestInvalid
-from api.jwt import Claims, TokenVerifier
+from api.identities import Identities, Identity
+from api.jwt import TokenVerifier
 from api.login.client import ProviderClient, word_of
 from api.login.provider import Provider
 from api.login.secret import has_secret_form, new_secret
@@ -56,11 +57,19 @@ class Journey:
 class Login:
     """Signing in at one provider."""
 
-    def __init__(self, provider: Provider, public_url: str, client: ProviderClient, verifier: TokenVerifier) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        public_url: str,
+        client: ProviderClient,
+        verifier: TokenVerifier,
+        identities: Identities,
+    ) -> None:
         self._provider = provider
         self._redirect_uri = f"{public_url}/v1/session/oidc/{provider.name}/callback"
         self._client = client
         self._verifier = verifier
+        self._identities = identities
 
     async def begin(self, return_to: str) -> tuple[str, Journey]:
         """Begin a sign-in.
@@ -85,17 +94,17 @@ class Login:
         address = (await self._client.endpoints()).authorization
         return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}", journey
 
-    async def finish(self, cookie: str | None, said: Mapping[str, str]) -> tuple[Claims, str]:
+    async def finish(self, cookie: str | None, said: Mapping[str, str]) -> tuple[Identity, str]:
         """Take the provider's callback.
 
         Args:
             said: the callback's parameters.
 
-        Returns: what the verified ID token says, and the path to go on to.
+        Returns: the user whom the verified ID token names, made on first sight, and the path to go on to.
         Raises:
             LoginRefused: the callback is of no sign-in of this browser, or the provider let nobody in.
             ProviderFailed: it refuses this gateway.
-            DependencyError: it is silent.
+            DependencyError: it is silent, or SQL is.
         """
         name = self._provider.name
         journey = None if cookie is None else Journey.of_cookie(cookie)
@@ -113,9 +122,9 @@ class Login:
             claims = await self._verifier.verify_id_token(
                 token, self._provider.issuer, self._provider.client_id, journey.derived("nonce", name)
             )
+            return await self._identities.of_claims(claims), journey.return_to
         except NotAuthenticated as error:
-            raise LoginRefused(f"the ID token of the identity provider {name} does not hold: {error}") from error
-        return claims, journey.return_to
+            raise LoginRefused(f"the identity provider {name} gave no ID token that counts here: {error}") from error
 
 
 class Oidc:
@@ -137,13 +146,19 @@ class Oidc:
 
 @asynccontextmanager
 async def open_oidc(
-    providers: Sequence[Provider], public_url: str | None, verifier: TokenVerifier, deadline_s: float, clock: Clock
+    providers: Sequence[Provider],
+    public_url: str,
+    verifier: TokenVerifier,
+    identities: Identities,
+    *,
+    deadline_s: float,
+    clock: Clock,
 ) -> AsyncIterator[Oidc]:
     """Open the connections to the providers; nothing is asked before a user comes."""
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield Oidc(
             {
-                one.name: Login(one, public_url or "", ProviderClient(one, session, deadline_s, clock), verifier)
+                one.name: Login(one, public_url, ProviderClient(one, session, deadline_s, clock), verifier, identities)
                 for one in providers
             }
         )

@@ -89,8 +89,7 @@ async def finish_sign_in(name: str, request: Request, state: State) -> Response:
     said, journey = request.query_params, cookie_of(request.headers, JOURNEY_COOKIE)
     if len(said) != len(said.multi_items()):
         raise LoginRefused("a parameter of this callback came twice; sign in again")
-    claims, return_to = await state.directory.oidc.login(name).finish(journey, said)
-    identity = await state.identities.of_claims(claims)
+    identity, return_to = await state.directory.oidc.login(name).finish(journey, said)
     secret, opened = await _opened(request, state, identity, {"by": "oidc", "provider": name})
     answer = RedirectResponse(return_to, 303, _NO_STORE)
     set_cookie(answer, state.settings, JOURNEY_COOKIE, "", 0, _JOURNEY_PATH)
@@ -144,6 +143,7 @@ def _shown(identity: Identity, secret: str | None) -> dict[str, Any]:
     principal, session = identity.principal, identity.session
     return {
         "object": "session",
+        "name": None if session is None else session.name,
         "tenant": principal.tenant_id,
         "user": principal.user_id,
         "team": principal.team_id,

@@ -32,8 +32,9 @@ async def test_a_key_opens_a_session_by_header_and_by_body(gate: Gate) -> None:
     for how in ({"headers": {"x-api-key": made["key"]}}, {"headers": {"authorization": f"Bearer {made['key']}"}}, {}):
         browser = Browser(gate)
         said = await browser.sign_in(made["key"], **how)
-        about = {name: said[name] for name in ("tenant", "key", "user", "role", "scopes")}
+        about = {name: said[name] for name in ("name", "tenant", "key", "user", "role", "scopes")}
         assert about == {
+            "name": "a reader",
             "tenant": "default",
             "key": made["id"],
             "user": None,

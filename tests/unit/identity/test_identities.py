@@ -90,7 +90,7 @@ class Worker:
         """A live session of a key. Returns: its secret."""
         secret = new_secret()
         principal = Principal("tenant", "k", Role.MEMBER)
-        identity = Identity(principal, digest=name_of(secret), session=Session("", ends_at or 2_000_000.0))
+        identity = Identity(principal, digest=name_of(secret), session=Session("k", "", ends_at or 2_000_000.0))
         self.source.live[name_of(secret)] = Found(identity, ends_at)
         return secret
 
