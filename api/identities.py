@@ -69,15 +69,27 @@ class Identity:
     digest: str = field(default="", repr=False)
     session: Session | None = None
     limits_amounts: bool = field(init=False, compare=False)
+    _of_request: dict[tuple[str, str], tuple[Subject, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         everybody = (*self.subjects, *self.models.values(), *self.routes.values())
         object.__setattr__(self, "limits_amounts", any(map(_limits_amounts, everybody)))
 
     def subjects_of(self, model_group: str, route: str) -> tuple[Subject, ...]:
-        """Those whose limits hold for one request, by the name of its model group and the template of its route."""
-        named = (self.models.get(model_group), self.routes.get(route))
-        return self.subjects if named == (None, None) else (*self.subjects, *(one for one in named if one is not None))
+        """Those whose limits hold for one request, by the name of its model group and the template of its route.
+
+        The same request gets the same tuple.
+        """
+        model, its_route = self.models.get(model_group), self.routes.get(route)
+        if model is None and its_route is None:
+            return self.subjects
+        found = self._of_request.get((model_group, route))
+        if found is None:
+            named = tuple(one for one in (model, its_route) if one is not None)
+            found = self._of_request[model_group, route] = (*self.subjects, *named)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

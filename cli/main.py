@@ -165,6 +165,14 @@ def measure_gateway(
     bench_gateway(peer, context.args)
 
 
+@benches.command("engine", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_engine(context: typer.Context) -> None:
+    """Tokens a second of real vLLM through the gateway, beside direct ones; further: --pairs --streams --tokens."""
+    from cli.bench import bench_engine
+
+    bench_engine(context.args)
+
+
 def run() -> None:
     """The entry: expected failures become two lines and exit code 1."""
     _guarded(lambda: app(prog_name="./stoker"))

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from core.breaker import Breaker, BreakerPolicy, BreakerState
+from core.breaker import Breaker, BreakerPolicy, BreakerState, Permit
 from core.clock import Clock, SystemClock
 
 T = TypeVar("T")
@@ -64,6 +64,26 @@ class Dependency:
     def state(self) -> BreakerState:
         return self._breaker.state
 
+    def acquire(self) -> Permit:
+        """Ask the breaker for one call by a caller who keeps a deadline himself, and reports.
+
+        Raises: DependencyUnavailable: the breaker refuses.
+        """
+        permit = self._breaker.acquire()
+        if permit is None:
+            raise DependencyUnavailable(
+                self.name, f"{self.name} has been failing and is being rested", self._breaker.retry_after_s()
+            )
+        return permit
+
+    def report(self, permit: Permit, *, ok: bool) -> None:
+        """Say how a call went for which `acquire` was asked."""
+        self._breaker.report(permit, ok=ok)
+
+    def withdraw(self, permit: Permit) -> None:
+        """End such a call without a verdict: its caller left."""
+        self._breaker.withdraw(permit)
+
     async def call(self, work: Callable[[], Awaitable[T]], deadline_s: float | None = None) -> T:
         """Run `work` once under deadline and breaker.
 
@@ -71,11 +91,7 @@ class Dependency:
             DependencyUnavailable: the breaker refuses, or an outage was raised.
             DependencyTimeout: the deadline passed; `work` was cancelled.
         """
-        permit = self._breaker.acquire()
-        if permit is None:
-            raise DependencyUnavailable(
-                self.name, f"{self.name} has been failing and is being rested", self._breaker.retry_after_s()
-            )
+        permit = self.acquire()
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         task = asyncio.current_task()
         cancels = task.cancelling() if task is not None else 0

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from api.admission.errors import Dimension
 from core.limits import Limits, Subject
+from storage.scripts import Packed
 
 MAX_PER_MINUTE = 150_000_000_000
 MAX_NANO_USD = 9_000_000_000_000_000
@@ -39,6 +40,8 @@ class Metered:
         prefix: of every key that a script may touch for it.
         meters: in the order of scripts and of what they return.
         args: the subjects as the admitting script takes them.
+        ending: what the script takes after a request's own arguments when there is nothing to load, packed.
+        requests, tokens: places of the meters of that dimension.
         record: what is written into a reservation: names of subjects, and what was taken of each.
         money: whether any of the meters is of money.
     """
@@ -47,8 +50,11 @@ class Metered:
     subjects: tuple[Subject, ...]
     meters: tuple[Meter, ...]
     args: tuple[str | int, ...]
+    ending: Packed
     record: str
     money: bool
+    requests: tuple[int, ...]
+    tokens: tuple[int, ...]
 
 
 def prefix_of(tenant_id: str) -> str:
@@ -94,8 +100,21 @@ def metered(tenant_id: str, subjects: tuple[Subject, ...]) -> Metered:
         args += [name, *_bounds(subject.limits)]
         record += [name, "".join(_flag(meter) for meter in own)]
     kept = tuple(reversed(limited.values()))
+    text = " ".join(record)
+    places = {
+        dimension: tuple(at for at, meter in enumerate(meters) if meter.dimension is dimension)
+        for dimension in Dimension
+    }
     return Metered(
-        prefix, kept, tuple(meters), tuple(args), " ".join(record), any(meter.dimension.money for meter in meters)
+        prefix,
+        kept,
+        tuple(meters),
+        tuple(args),
+        Packed.of(text, 0, *args),
+        text,
+        any(meter.dimension.money for meter in meters),
+        places[Dimension.REQUESTS],
+        places[Dimension.TOKENS],
     )
 
 

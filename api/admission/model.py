@@ -186,7 +186,8 @@ class Book:
         """Keep what was used and give back the rest. Returns: whether the reservation was there.
 
         Of an adopted one the money may stand in the ledger since before that was asked; it is asked once more then.
-        If the reservation was not there, nobody knows whether the money was counted: what was spent is dropped, to be loaded anew.
+        If the reservation was not there, nobody knows whether the money was counted: what was spent is dropped, to be
+        loaded anew.
         """
         hold = self._take_out(now_ms, reservation_id)
         if hold is None:

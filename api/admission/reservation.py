@@ -1,10 +1,8 @@
 """What is asked of admission, and what it gives."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from api.admission.errors import Dimension
 from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE, Meter, Metered
 from api.admission.model import MINUTE_MS, WINDOW_S
 from core.limits import Subject
@@ -77,18 +75,26 @@ class Reservation:
     @property
     def rate(self) -> Rate | None:
         """For the rate headers; None: no subject has a limit of requests or tokens."""
-        pairs = list(zip(self.metered.meters, self.left, strict=True))
-        requests = _tightest(pair for pair in pairs if pair[0].dimension is Dimension.REQUESTS)
-        tokens = _tightest(pair for pair in pairs if pair[0].dimension is Dimension.TOKENS)
-        return Rate(*requests, *tokens) if (requests, tokens) != (_UNLIMITED, _UNLIMITED) else None
+        metered = self.metered
+        if not (metered.requests or metered.tokens):
+            return None
+        return Rate(*self._tightest(metered.requests), *self._tightest(metered.tokens))
+
+    def _tightest(self, places: tuple[int, ...]) -> "_Quota":
+        """Of the meters at these places, the one with the fewest left."""
+        if not places:
+            return _UNLIMITED
+        meters, left = self.metered.meters, self.left
+        fewest, tightest = math.inf, places[0]
+        for at in places:
+            remaining = left[at] if meters[at].window else left[at] // MINUTE_MS
+            if remaining < fewest:
+                fewest, tightest = remaining, at
+        return _quota(meters[tightest], left[tightest])
 
 
 _Quota = tuple[int | None, int | None, float | None, int | None]
 _UNLIMITED: _Quota = (None, None, None, None)
-
-
-def _tightest(pairs: Iterable[tuple[Meter, int]]) -> _Quota:
-    return min((_quota(meter, left) for meter, left in pairs), key=lambda quota: quota[1] or 0, default=_UNLIMITED)
 
 
 def _quota(meter: Meter, left: int) -> _Quota:

@@ -52,6 +52,9 @@ def admit_args(
     """What `admit.lua` takes."""
     key_id, generation = key or ("", 0)
     args: list[Argument] = [reservation_id, tokens, nano_usd, not_after_ms, lease_ms, key_id, generation]
+    if not loads:
+        args.append(metered.ending)
+        return args
     args += [metered.record, len(loads)]
     for load in loads:
         name = load.meter.key.removeprefix(metered.prefix)
@@ -72,10 +75,8 @@ def adopt_args(
     not_after_ms: int,
 ) -> list[Argument]:
     """What `admit.lua` takes to take without asking."""
-    args = admit_args(reservation_id, metered, tokens, nano_usd, lease_ms=lease_ms, not_after_ms=not_after_ms)
-    args[6] = admitted_ms
-    args[8] = _ADOPT
-    return args
+    args: list[Argument] = [reservation_id, tokens, nano_usd, not_after_ms, lease_ms, "", admitted_ms]
+    return [*args, metered.record, _ADOPT, *metered.args]
 
 
 def outcome_of(reply: list[int], metered: Metered) -> Outcome:

@@ -1,10 +1,27 @@
 """What these tests share: looks into Redis and into admission."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
+from hiredis import Reader
 from redis import Redis
 
 from api.admission.admission import Admission
+from storage.scripts import Argument, Packed
+
+
+def plain(args: Sequence[Argument]) -> list[Any]:
+    """Arguments of a script as redis-py takes them: what was packed is unpacked."""
+    found: list[Any] = []
+    for one in args:
+        if isinstance(one, Packed):
+            reader = Reader()
+            reader.feed(b"*%d\r\n%b" % (one.count, one.data))
+            found += reader.gets()
+        else:
+            found.append(one)
+    return found
 
 
 def dump(redis: "Redis") -> dict[str, object]:

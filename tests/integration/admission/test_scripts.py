@@ -23,7 +23,7 @@ from api.admission.settlements import Ended, calls_of
 from core.limits import Limits, Subject, SubjectKind
 from storage.scripts import Argument, Script
 from tests.integration.admission.conftest import VIRTUAL
-from tests.integration.admission.servers import dump
+from tests.integration.admission.servers import dump, plain
 
 TENANT = "acme"
 SUBJECTS = [
@@ -204,7 +204,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert parallel == sum(key in {m.key for m in hold.metered.meters} for hold in self.book.holds.values())
 
     def run(self, script: Script, prefix: str, args: list[Argument]) -> Any:
-        return self.redis.eval(script.text, 1, prefix, *args)
+        return self.redis.eval(script.text, 1, prefix, *plain(args))
 
 
 def held_by(book: Book, now_ms: int) -> dict[str, Any]:
@@ -278,4 +278,4 @@ def test_a_refused_request_changes_nothing(redis: "Redis") -> None:
 
 def admit(redis: "Redis", subjects: Metered, name: str, tokens: int) -> Outcome:
     args = admit_args(name, subjects, tokens, 0, lease_ms=60_000, not_after_ms=2**50)
-    return outcome_of(redis.eval(VIRTUAL.admit.text, 1, subjects.prefix, *args), subjects)
+    return outcome_of(redis.eval(VIRTUAL.admit.text, 1, subjects.prefix, *plain(args)), subjects)
