@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from secrets import token_hex
 
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import KeyStale
@@ -13,6 +12,7 @@ from api.identities import Identities, Identity
 from api.ledger.ledger import Entry, Ledger
 from api.ledger.line import Line, Outcome
 from core.clock import Clock
+from core.ids import unique_hex
 from core.money import Price
 from core.principal import Principal
 from core.usage import Usage
@@ -180,4 +180,4 @@ class Metered:
 
 def _ledger_id(request_id: str) -> str:
     """A name that no other request has: what clients send as their request's id may come twice, and look like ours."""
-    return f"{token_hex(12)}.{request_id}"[:128]
+    return f"{unique_hex()}.{request_id}"[:128]

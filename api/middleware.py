@@ -1,7 +1,6 @@
 """Around every request but the model routes': its id, its record, its caller, the limit on its body. Pure ASGI."""
 
 import re
-from secrets import token_hex
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -14,6 +13,7 @@ from api.record import SCOPE_KEY
 from api.roles import is_public
 from core.clock import Clock
 from core.dependency import DependencyError
+from core.ids import unique_hex
 from monitoring import metrics
 from monitoring.record import UNMATCHED, RequestRecord, finish
 
@@ -137,7 +137,7 @@ async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send) 
 
 def _request_id(scope: Scope) -> str:
     sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else f"req_{token_hex(12)}"
+    return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else f"req_{unique_hex()}"
 
 
 def _template(scope: Scope) -> str:

@@ -1,5 +1,6 @@
 """Opaque ids: a short prefix that says what it is, then time-ordered randomness."""
 
+import os
 import secrets
 import time
 
@@ -21,3 +22,29 @@ def _base32(number: int, digits: int) -> str:
         number, digit = divmod(number, 32)
         out.append(_ALPHABET[digit])
     return "".join(reversed(out))
+
+
+class _RandomBytes:
+    """The system's random bytes, fetched 4 KiB at a time: a system call for each name is dear."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+        os.register_at_fork(after_in_child=self._forget)
+
+    def take(self, count: int) -> bytes:
+        if self._at + count > len(self._bytes):
+            self._bytes, self._at = os.urandom(4096), 0
+        self._at += count
+        return self._bytes[self._at - count : self._at]
+
+    def _forget(self) -> None:
+        self._bytes, self._at = b"", 0  # or parent and child would take the same
+
+
+_random = _RandomBytes()
+
+
+def unique_hex() -> str:
+    """A name of 24 hexadecimal digits, 96 random bits; unique, but no secret."""
+    return _random.take(12).hex()

@@ -3,12 +3,12 @@
 import asyncio
 import re
 from contextlib import nullcontext
-from secrets import token_hex
 
 from starlette.types import Receive, Scope, Send
 
 from api.errors import BodyTooLarge
 from api.hot.protocol import SCOPE_KEY, Protocol
+from core.ids import unique_hex
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -65,7 +65,7 @@ class Exchange:
                 self.origin = value.decode("latin-1")
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 self.request_id = value.decode("ascii")
-        self.request_id = self.request_id or f"req_{token_hex(12)}"
+        self.request_id = self.request_id or f"req_{unique_hex()}"
         self._extra: Headers = [(b"x-request-id", self.request_id.encode("ascii"))]
         task = asyncio.current_task()
         assert task is not None  # ASGI servers run applications in tasks
