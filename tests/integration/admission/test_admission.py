@@ -120,7 +120,9 @@ async def test_a_refused_request_burns_nothing(opened: Opener, redis: "Redis", t
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("unit", ["requests", "tokens"])
-async def test_a_rate_reopens_when_it_says(opened: Opener, timeline: Timeline, strict: bool, unit: str) -> None:
+async def test_a_rate_reopens_when_it_says(
+    opened: Opener, redis: "Redis", timeline: Timeline, strict: bool, unit: str
+) -> None:
     limits = Limits(**{f"{unit}_per_minute": 7, "strict": strict})
     wanted = ask(key(limits), tokens=3 if unit == "tokens" else 0)
     async with opened(timeline) as admission:
@@ -133,6 +135,7 @@ async def test_a_rate_reopens_when_it_says(opened: Opener, timeline: Timeline, s
             await refused(admission, wanted)
             timeline.advance(0.001)
             await admission.admit(wanted)
+            assert strict or int(redis.hget("stoker:{acme}:key:k", unit[0]) or 0) >= 0, "more was given than there was"
             timeline.advance(1.237)
 
 
@@ -189,6 +192,37 @@ async def test_a_silent_workers_reservation_goes_back_after_its_lease(opened: Op
         timeline.advance(30)
         assert await admission.sweep("acme") == 2
         assert await admission.sweep("acme") == 0
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_an_overdue_reservation_gives_back_place_and_money_but_not_what_may_have_been_used(
+    opened: Opener, redis: "Redis", timeline: Timeline, strict: bool
+) -> None:
+    limits = Limits(requests_per_minute=60, tokens_per_minute=600, parallel=1, nano_usd_per_day=100, strict=strict)
+    async with opened(timeline, lease_s=30) as admission:
+        await admission.admit(ask(key(limits), tokens=100, nano_usd=60))
+        timeline.advance(30)
+        assert await admission.sweep("acme") == 1
+        assert redis.hmget("stoker:{acme}:key:k", "p", "dh") == ["0", "0"]
+        if strict:
+            assert [redis.hvals(f"stoker:{{acme}}:key:k:{unit}") for unit in "rt"] == [["1"], ["100"]]
+        else:
+            assert redis.hmget("stoker:{acme}:key:k", "r", "t") == [str(59 * 60_000), str(500 * 60_000)]
+
+
+async def test_what_was_adopted_and_has_ended_is_not_adopted_again(
+    opened: Opener, redis: "Redis", timeline: Timeline
+) -> None:
+    """The answer to the first call was lost, so it is sent once more."""
+    async with opened(timeline) as admission:
+        local = await admission.admit(ask(key(Limits(parallel=9)), not_after_s=timeline.clock.time() - 0.001))
+        await flushed(admission)
+        assert redis.hget("stoker:{acme}:key:k", "p") == "1"
+        admission.settle(local, 0, 0)
+        await flushed(admission)
+        admission._adopt(local)
+        await flushed(admission)
+        assert redis.hget("stoker:{acme}:key:k", "p") == "0"
 
 
 async def test_renewed_leases_hold(opened: Opener, timeline: Timeline) -> None:

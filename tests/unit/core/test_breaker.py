@@ -115,16 +115,17 @@ def test_two_good_probes_close_it_and_a_bad_one_opens_it_again() -> None:
     assert breaker.state is BreakerState.OPEN
 
 
-def test_a_report_from_before_it_opened_does_not_close_it() -> None:
+def test_reports_from_before_it_opened_do_not_close_it() -> None:
     clock = ManualClock()
     breaker = Breaker(POLICY, clock)
-    late = breaker.acquire()
-    assert late is not None
+    late = [breaker.acquire() for _ in range(POLICY.successes_to_close)]
     for _ in range(POLICY.failures_to_open):
         permit = breaker.acquire()
         assert permit is not None
         breaker.report(permit, ok=False)
-    breaker.report(late, ok=True)
+    for one in late:
+        assert one is not None
+        breaker.report(one, ok=True)
     assert breaker.state is BreakerState.OPEN
 
 

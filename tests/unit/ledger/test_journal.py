@@ -96,6 +96,13 @@ def test_a_piece_without_a_single_line_break_does_not_stop_the_reader(tmp_path: 
     assert errors
 
 
+def test_a_record_that_lacks_only_its_line_break_is_read_once_nobody_writes(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    path.write_bytes(encode(a_line())[:-1])
+    assert all_lines(path, ended=False) == []
+    assert all_lines(path) == [a_line()]
+
+
 def test_a_torn_tail_is_logged(tmp_path: Path, errors: LoggedErrors) -> None:
     path = tmp_path / "a.journal"
     path.write_bytes(encode(a_line("req_1")) + encode(a_line("req_2"))[:-20])
