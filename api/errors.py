@@ -126,12 +126,15 @@ class Meaning:
         type: OpenAI's error type, on which the SDKs choose their exception together with the status.
         code: the machine's word for it, stable.
         level: of the log line.
+        retryable: False: the same request will fail again. SDKs ask again by themselves after 408, 409, 429 and 5xx, and
+            wait for as long as `retry-after` says, be it a day; so they are told not to.
     """
 
     status: int
     type: str
     code: str
     level: int = logging.INFO
+    retryable: bool = True
 
 
 _INVALID = "invalid_request_error"
@@ -149,30 +152,30 @@ TABLE: Mapping[type[Exception], Meaning] = {
     NotSupportedYet: Meaning(400, _INVALID, "not_supported_yet"),
     BodyTooLarge: Meaning(413, _INVALID, "body_too_large"),
     admission.LimitReached: Meaning(429, "rate_limit_error", "rate_limit_exceeded"),
-    admission.BudgetReached: Meaning(429, "insufficient_quota", "insufficient_quota"),
+    admission.BudgetReached: Meaning(429, "insufficient_quota", "insufficient_quota", retryable=False),
     admission.KeyStale: Meaning(503, _UNAVAILABLE, "key_changing"),
     BodyTooSlow: Meaning(408, _INVALID, "body_too_slow"),
-    RequestTooLong: Meaning(504, "server_error", "request_too_long", logging.WARNING),
+    RequestTooLong: Meaning(504, "server_error", "request_too_long", logging.WARNING, retryable=False),
     KeyNotFound: Meaning(404, _INVALID, "key_not_found"),
     TenantNotFound: Meaning(404, _INVALID, "tenant_not_found"),
     TeamNotFound: Meaning(404, _INVALID, "team_not_found"),
     UserNotFound: Meaning(404, _INVALID, "user_not_found"),
     LimitsNotFound: Meaning(404, _INVALID, "limits_not_found"),
     ProviderNotFound: Meaning(404, _INVALID, "provider_not_found"),
-    NameTaken: Meaning(409, _INVALID, "name_taken"),
+    NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
     DependencyError: Meaning(503, _UNAVAILABLE, "part_unavailable", logging.WARNING),
     ledger.LedgerFull: Meaning(503, _UNAVAILABLE, "ledger_full", logging.ERROR),
     ledger.TooManyRows: Meaning(400, _INVALID, "too_many_rows"),
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
-    retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists"),
+    retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists", retryable=False),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
     retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),
     retrieval.InputInvalid: Meaning(400, _INVALID, "invalid_request"),
     retrieval.FilterInvalid: Meaning(400, _INVALID, "filter_invalid"),
     retrieval.DocumentRejected: Meaning(400, _INVALID, "document_rejected"),
-    retrieval.SpaceMismatch: Meaning(409, _INVALID, "embedding_space_mismatch", logging.WARNING),
+    retrieval.SpaceMismatch: Meaning(409, _INVALID, "embedding_space_mismatch", logging.WARNING, retryable=False),
     retrieval.IndexRefused: Meaning(500, "server_error", "index_refused", logging.ERROR),
     retrieval.LeaseLost: Meaning(409, _INVALID, "lease_lost", logging.WARNING),
     router.ConfigInvalid: Meaning(500, "server_error", "configuration_invalid", logging.ERROR),
@@ -204,6 +207,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         return 500, envelope("Stoker failed on this request; its log holds the reason", "server_error", "internal"), {}
     body = envelope(str(error), meaning.type, meaning.code, getattr(error, "param", None))
     headers = _retry_header(error)
+    if not meaning.retryable or (isinstance(error, admission.LimitReached) and error.retry_after_s is None):
+        headers["x-should-retry"] = "false"
     if meaning.status == 401:
         headers["www-authenticate"] = "Bearer"
     return meaning.status, body, headers

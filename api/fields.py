@@ -22,8 +22,8 @@ return_token_ids return_tokens_as_token_ids skip_special_tokens spaces_between_s
 structured_outputs thinking_token_budget top_k truncate_prompt_tokens use_beam_search"""
 _OPENAI_COMPLETION = """model prompt best_of echo frequency_penalty logit_bias logprobs max_tokens n presence_penalty
 seed stop stream stream_options suffix temperature top_p user"""
-_ANTHROPIC = """model messages max_tokens metadata stop_sequences stream system temperature thinking tool_choice tools
-top_k top_p service_tier"""
+_ANTHROPIC = """model messages max_tokens metadata output_config stop_sequences stream system temperature thinking
+tool_choice tools top_k top_p service_tier"""
 CHAT_FIELDS = frozenset(f"{_OPENAI_CHAT} {_VLLM_CHAT}".split())
 COMPLETION_FIELDS = frozenset(f"{_OPENAI_COMPLETION} {_VLLM_CHAT} response_format".split()) - {
     "add_generation_prompt",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cli import ports
 from cli.console import out, short_bytes
-from cli.environments import SDK, TEST, Environment, inference
+from cli.environments import SDK, SDK_NODE, TEST, Environment, NodeEnvironment, inference
 from cli.plan import detect_engine
 from cli.settings import CliSettings, Engine
 from cli.state import StackState
@@ -54,7 +54,7 @@ def examine(settings: CliSettings) -> Iterator[Finding]:
     engine = detect_engine(settings.engine)
     yield _python()
     yield _system()
-    for environment, command in ((inference(engine), "up"), (TEST, "test"), (SDK, "test")):
+    for environment, command in ((inference(engine), "up"), (TEST, "test"), (SDK, "test"), (SDK_NODE, "test")):
         yield _environment(environment, command)
     yield _gateway_port(settings)
     yield _folder(settings.data_dir)
@@ -82,7 +82,7 @@ def _system() -> Finding:
     return Finding(Verdict.OK, "system", name)
 
 
-def _environment(environment: Environment, command: str) -> Finding:
+def _environment(environment: Environment | NodeEnvironment, command: str) -> Finding:
     about = f"environment {environment.name}"
     if environment.is_current():
         return Finding(Verdict.OK, about, "installed and current")

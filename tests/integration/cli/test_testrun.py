@@ -11,7 +11,7 @@ _RUN = """
 import sys
 from cli import environments, testrun
 from cli.errors import CliError
-environments.Environment.ensure = lambda self: None
+environments.Environment.ensure = environments.NodeEnvironment.ensure = lambda self: None
 testrun._GRACE_S = 0.3
 testrun._plan = lambda extent, arguments: [
     [testrun.Step(f"step {at}", (sys.executable, "-c", code)) for at, code in enumerate(arguments)]

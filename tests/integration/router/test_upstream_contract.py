@@ -22,12 +22,10 @@ async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
             yield server.base_url, server.model
 
 
-async def _post(upstream: Upstream, body: bytes) -> tuple[int, str, bytes]:
+async def _post(upstream: Upstream, body: bytes, path: str = "chat/completions") -> tuple[int, str, bytes]:
     async with (
         aiohttp.ClientSession() as session,
-        session.post(
-            f"{upstream[0]}/chat/completions", data=body, headers={"content-type": "application/json"}
-        ) as response,
+        session.post(f"{upstream[0]}/{path}", data=body, headers={"content-type": "application/json"}) as response,
     ):
         return response.status, response.content_type, await response.read()
 
@@ -99,3 +97,49 @@ async def test_a_prompt_that_is_too_long_is_400_and_names_the_limit(upstream: Up
     error = orjson.loads(body)["error"]
     assert "maximum context length is 4096 tokens" in error["message"]
     assert error["param"] == "input_tokens"
+
+
+async def test_a_text_is_completed_in_the_old_form(upstream: Upstream) -> None:
+    body = {"model": upstream[1], "prompt": "one two three four", "max_tokens": 3, "temperature": 0}
+    status, _, answer = await _post(upstream, orjson.dumps(body), "completions")
+    told = orjson.loads(answer)
+    assert (status, told["object"], told["choices"][0]["finish_reason"]) == (200, "text_completion", "length")
+    assert told["choices"][0]["text"]
+    assert told["usage"]["completion_tokens"] == 3
+
+
+async def _message(upstream: Upstream, text: str = "one two three four", **more: Any) -> tuple[int, str, bytes]:
+    body = {"model": upstream[1], "messages": [{"role": "user", "content": text}], "max_tokens": 3, **more}
+    return await _post(upstream, orjson.dumps(body), "messages")
+
+
+async def test_a_message_in_anthropics_form_has_usage_and_a_reason(upstream: Upstream) -> None:
+    status, kind, body = await _message(upstream, temperature=0)
+    answer = orjson.loads(body)
+    assert (status, kind, answer["type"], answer["role"]) == (200, "application/json", "message", "assistant")
+    assert answer["content"][0]["type"] == "text"
+    assert answer["stop_reason"] == "max_tokens"
+    assert answer["usage"]["output_tokens"] == 3
+
+
+async def test_a_streamed_message_has_named_events_and_its_usage_at_the_end(upstream: Upstream) -> None:
+    status, kind, body = await _message(upstream, temperature=0, stream=True)
+    frames = [frame.split("\n") for frame in body.decode().split("\n\n") if frame]
+    events = [orjson.loads(frame[1].removeprefix("data: ")) for frame in frames]
+    assert (status, kind) == (200, "text/event-stream")
+    assert [frame[0] for frame in frames] == [f"event: {event['type']}" for event in events]
+    kinds = [event["type"] for event in events]
+    assert kinds[:2] == ["message_start", "content_block_start"]
+    assert set(kinds[2:-3]) == {"content_block_delta"}
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    assert events[0]["message"]["role"] == "assistant"
+    assert events[2]["delta"]["type"] == "text_delta"
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
+    assert events[-2]["usage"]["output_tokens"] == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_message_that_is_too_long_is_400_and_names_the_limit(upstream: Upstream, stream: bool) -> None:
+    status, kind, body = await _message(upstream, "word " * 6000, stream=stream)
+    assert (status, kind) == (400, "application/json")
+    assert "maximum context length is 4096 tokens" in orjson.loads(body)["error"]["message"]

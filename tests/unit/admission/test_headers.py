@@ -2,8 +2,9 @@
 
 import pytest
 
-from api.admission.headers import duration, rate_headers
+from api.admission.headers import RATE_HEADERS, duration, rate_headers
 from api.admission.reservation import Rate
+from api.hot.door import EXPOSED_HEADERS
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,9 @@ def test_a_dimension_without_a_limit_has_no_headers() -> None:
 
 def test_without_limits_there_are_no_headers() -> None:
     assert rate_headers(None) == {}
+
+
+def test_browsers_are_told_of_every_rate_header() -> None:
+    assert (
+        set(rate_headers(Rate(60, 59, 1.0, 60, 100_000, 99_000, 0.6, 60))) == set(RATE_HEADERS) <= set(EXPOSED_HEADERS)
+    )

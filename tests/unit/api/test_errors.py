@@ -2,9 +2,11 @@
 
 import pytest
 
-from api.errors import TABLE, ApiError, describe, meaning_of
+from api.admission.errors import BudgetReached, Dimension, LimitReached
+from api.errors import TABLE, ApiError, NameTaken, NotAuthenticated, describe, meaning_of
 from api.ledger.errors import LedgerError
 from core.dependency import DependencyError, DependencyTimeout, DependencyUnavailable
+from core.limits import Limits, Subject, SubjectKind
 from retrieval.errors import RetrievalError
 from router.errors import RouterError, UpstreamRefused
 
@@ -43,3 +45,24 @@ def test_the_nearest_class_decides() -> None:
     class Special(DependencyTimeout): ...
 
     assert meaning_of(Special("x", "y")) is TABLE[DependencyError]
+
+
+_KEY = Subject(SubjectKind.KEY, "k", Limits())
+
+
+@pytest.mark.parametrize(
+    ("error", "asks_again"),
+    [
+        (LimitReached(_KEY, Dimension.REQUESTS, 60, 2.0), True),
+        (LimitReached(_KEY, Dimension.TOKENS, 60, None), False),
+        (BudgetReached(_KEY, Dimension.USD_DAY, 60, 40_000.0), False),
+        (DependencyUnavailable("sql", "sql is away"), True),
+        (NameTaken("there is one"), False),
+        (NotAuthenticated("who?"), True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_sdks_are_told_not_to_ask_again_where_that_is_of_no_use(error: Exception, asks_again: bool) -> None:
+    """They do so by themselves after 409, 429 and 5xx, and wait for as long as Retry-After says."""
+    _, _, headers = describe(error)
+    assert headers.get("x-should-retry") == (None if asks_again else "false")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.usage import Usage
-from router.sse import SseScanner, StreamMalformed
+from router.sse import MessagesScanner, SseScanner, StreamMalformed
 
 _TEXT = st.text(max_size=20) | st.sampled_from(
     ['"usage"', '"finish_reason":"stop"', "[DONE]", "data: x\n\ndata: y", "é😀"]
@@ -90,3 +90,12 @@ def test_usage_in_the_last_content_chunk_is_read_and_the_chunk_is_kept() -> None
 def test_nonsense_before_the_first_token_is_malformed(data: bytes) -> None:
     with pytest.raises(StreamMalformed):
         SseScanner(keep_usage_chunk=False).feed(data)
+
+
+def test_a_broken_stream_of_anthropics_form_ends_in_an_event_that_its_sdks_raise() -> None:
+    name, data = MessagesScanner().broken("it broke", "upstream_error", "stream_broken").decode().strip().split("\n")
+    assert name == "event: error"
+    assert orjson.loads(data.removeprefix("data: ")) == {
+        "type": "error",
+        "error": {"type": "api_error", "message": "it broke", "details": {"error_code": "stream_broken"}},
+    }
