@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import anthropic
 from api.admission.headers import RATE_HEADERS
 from api.errors import BodyTooSlow, RequestTooLong, describe_error
-from api.fields import completion_bound, model_of, read_json_object, shown_fields, sort_fields
+from api.fields import completion_bound, completions_of, model_of, read_json_object, shown_fields, sort_fields
 from api.hot.exchange import ClientLeft, Exchange, Headers
 from api.hot.routes import ROUTES, HotRoute
 from api.identity import identify
@@ -149,7 +149,7 @@ def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size
         asked = bound.default_max_tokens
         if limited:
             call.body["max_tokens"] = asked
-            asked *= call.body.get("n") or 1
+            asked *= completions_of(call.body)
     return Size(prompt_bytes, asked)
 
 
