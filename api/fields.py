@@ -90,9 +90,9 @@ def shown_fields(names: Sequence[str]) -> str:
 
 
 def completion_bound(body: Mapping[str, Any]) -> int | None:
-    """The completion tokens that a request asks for at most, over all its choices; None: it names no bound.
+    """The completion tokens that a request asks for at most, over all its completions; None: it names no bound.
 
-    Raises: RequestInvalid: the bound is no whole number from 1.
+    Raises: RequestInvalid: the bound is no whole number from 1, or `best_of` is out of range.
     """
     asked = [(name, body[name]) for name in _BOUNDS if body.get(name) is not None]
     for name, value in asked:
@@ -100,8 +100,20 @@ def completion_bound(body: Mapping[str, Any]) -> int | None:
             raise RequestInvalid(f"{name} must be a whole number from 1", name)
     if not asked:
         return None
+    bound: int = max(value for _, value in asked) * completions_of(body)
+    return bound
+
+
+def completions_of(body: Mapping[str, Any]) -> int:
+    """How many completions a request asks for: its choices, of each of its prompts.
+
+    Raises: RequestInvalid: `best_of` is out of range.
+    """
     best_of = body.get("best_of") or 1
     if not isinstance(best_of, int) or not 1 <= best_of <= MAX_N:
         raise RequestInvalid(f"best_of must be a whole number from 1 to {MAX_N}", "best_of")
-    bound: int = max(value for _, value in asked) * max(body.get("n") or 1, best_of)
-    return bound
+    prompt = body.get("prompt")
+    prompts = 1  # a text, or one's token ids
+    if isinstance(prompt, list) and not all(isinstance(part, int) for part in prompt):
+        prompts = len(prompt)
+    return prompts * max(body.get("n") or 1, best_of)

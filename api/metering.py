@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import KeyStale
 from api.admission.headers import rate_headers
+from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE
 from api.identities import Identities, Identity
 from api.ledger.ledger import Entry, Ledger
 from api.ledger.line import Line, Outcome
@@ -77,8 +78,8 @@ class Metering:
                 tenant_id=principal.tenant_id,
                 request_id=request_id,
                 subjects=identity.subjects_of(group, route),
-                tokens=size.tokens,
-                nano_usd=size.nano_usd(bound.price),
+                tokens=min(size.tokens, MAX_PER_MINUTE),  # what is beyond fits no limit either
+                nano_usd=min(size.nano_usd(bound.price), MAX_NANO_USD),
                 key_id=principal.key_id,
                 generation=identity.generation,
             )

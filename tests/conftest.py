@@ -1,12 +1,14 @@
 """Fixtures that several folders share: the two stacks, and the folder of real documents."""
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.support.engines import EMBEDDING_QUEUE_TOKENS, Engine, start_embeddings
+from tests.support.engines import SHARED_ENGINE, SHORT_QUEUE, Engine, start_embeddings
 from tests.support.network import free_port
 from tests.support.stack import ROOT, Stack, start_stack
 
@@ -48,8 +50,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def embedding_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An embedding server with its real model and a short queue; it keeps nothing, so all tests share it."""
-    flags = ("--max-queue-tokens", str(EMBEDDING_QUEUE_TOKENS), "--max-batch-tokens", "512")
-    with start_embeddings(tmp_path_factory.mktemp("embeddings"), *flags) as engine:
+    if SHARED_ENGINE in os.environ:  # whoever plants defects runs few tests many times
+        yield Engine(**json.loads(os.environ[SHARED_ENGINE]))
+        return
+    with start_embeddings(tmp_path_factory.mktemp("embeddings"), *SHORT_QUEUE) as engine:
         yield engine
 
 

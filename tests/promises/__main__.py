@@ -5,6 +5,7 @@ Exit code 1 if a defect leaves its tests green or breaks them otherwise than by 
 
 import os
 import queue
+import signal
 import sys
 import time
 from collections import Counter
@@ -12,15 +13,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.markup import escape
 
 from cli.console import err, short_time
 from tests.promises.book import BOOK, Defect, Promise, read
 from tests.promises.planting import Field, Outcome, Verdict, open_field
+from tests.support.engines import SHARED_ENGINE, SHORT_QUEUE, start_embeddings
 
 ROOT = Path(__file__).resolve().parents[2]
 _MOST_LANES = 4
+_WITH_EMBEDDINGS = "tests/integration/retrieval/"
 
 
 def main(words: Sequence[str]) -> int:
@@ -33,8 +37,9 @@ def main(words: Sequence[str]) -> int:
     defects = [(promise, defect) for promise in promises for defect in promise.defects]
     with ExitStack() as stack:
         lanes: queue.SimpleQueue[Field] = queue.SimpleQueue()
+        shared = _shared_servers(stack, promises)
         for _ in range(min(_MOST_LANES, os.cpu_count() or 1, len(defects))):
-            lanes.put(stack.enter_context(open_field(ROOT, Path(sys.executable))))
+            lanes.put(stack.enter_context(open_field(ROOT, Path(sys.executable), shared)))
         if not _all_green(lanes, promises):
             return 1
         counts = _plant_all(lanes, defects)
@@ -44,6 +49,14 @@ def main(words: Sequence[str]) -> int:
     spent = short_time(time.monotonic() - started_s)
     err.print(f"[{colour}]{len(promises)} promises, {len(defects)} defects: {told}[/{colour}] ({spent})")
     return 1 if bad else 0
+
+
+def _shared_servers(stack: ExitStack, promises: Sequence[Promise]) -> dict[str, str]:
+    """Start what takes long to start and holds no planted code. Returns: the variables that tell tests of it."""
+    if not any(test.startswith(_WITH_EMBEDDINGS) for promise in promises for test in promise.tests):
+        return {}
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="stoker-promises-")))
+    return {SHARED_ENGINE: stack.enter_context(start_embeddings(folder, *SHORT_QUEUE)).as_json()}
 
 
 def _all_green(lanes: "queue.SimpleQueue[Field]", promises: Sequence[Promise]) -> bool:
@@ -97,4 +110,5 @@ def _tell(number: int, count: int, promise: Promise, defect: Defect, outcome: Ou
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so its children
     sys.exit(main(sys.argv[1:]))

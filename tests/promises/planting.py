@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from tests.promises.book import Defect
 
-LIMIT_S = 120.0  # of one run of pytest
+LIMIT_S = 240.0  # of one run of pytest
 _BASE_LIMIT_S = 900.0
 _END_S = 20.0  # from SIGINT to SIGKILL: fixtures end their servers
 _MARKED = "not vllm and not heavy and not long"
@@ -53,11 +53,13 @@ class Field:
 
     Args:
         python: the interpreter that runs the tests.
+        environment: more variables for them.
     """
 
-    def __init__(self, root: Path, python: Path) -> None:
+    def __init__(self, root: Path, python: Path, environment: Mapping[str, str]) -> None:
         self._root = root
         self._python = python
+        self._environment = environment
         # Bytecode is told from its source by size and whole seconds: no two versions of a file may share these.
         self._next_second = int(time.time())
 
@@ -104,7 +106,7 @@ class Field:
         command = [str(self._python), "-m", "pytest", *flags, "-q", "-p", "no:cacheprovider"]
         command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]  # the family that takes measured figures
         command += ["--hypothesis-profile=fast", "--hypothesis-seed=0", "-m", _MARKED, *tests]
-        environment = {**os.environ, "PYTHONPATH": str(self._root)}
+        environment = {**os.environ, **self._environment, "PYTHONPATH": str(self._root)}
         process = subprocess.Popen(
             command,
             cwd=self._root,
@@ -122,7 +124,7 @@ class Field:
 
 
 @contextmanager
-def open_field(root: Path, python: Path) -> Iterator[Field]:
+def open_field(root: Path, python: Path, environment: Mapping[str, str]) -> Iterator[Field]:
     """Copy the repository as it stands in its folder; environments, models and data are shared with the original."""
     with TemporaryDirectory(prefix="stoker-promises-") as folder:
         copy = Path(folder) / root.name
@@ -130,7 +132,7 @@ def open_field(root: Path, python: Path) -> Iterator[Field]:
         (copy / ".stoker").symlink_to(root / ".stoker")
         if (root.parent / "shared").is_dir():
             (Path(folder) / "shared").symlink_to(root.parent / "shared")
-        yield Field(copy, python)
+        yield Field(copy, python, environment)
 
 
 def _said(process: "subprocess.Popen[str]", limit_s: float) -> tuple[str, bool]:

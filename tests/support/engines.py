@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 INFERENCE_PYTHON = ROOT / ".stoker/envs/inference/bin/python"
 MODELS_DIR = ROOT / ".stoker/models"
 EMBEDDING_QUEUE_TOKENS = 3000  # few, so that tests can overload it
+SHORT_QUEUE = ("--max-queue-tokens", str(EMBEDDING_QUEUE_TOKENS), "--max-batch-tokens", "512")
+SHARED_ENGINE = "PROMISES_EMBEDDING_ENGINE"  # an `Engine` as JSON: one that runs already
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class Engine:
     model: str
     pid: int
     log: Path
+
+    def as_json(self) -> str:
+        return json.dumps({"url": self.url, "model": self.model, "pid": self.pid, "log": str(self.log)})
 
 
 class EngineFailed(AssertionError):

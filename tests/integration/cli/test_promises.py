@@ -28,7 +28,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
     for name, text in files.items():
         (root / name).write_text(text)
     (root / "pytest.ini").write_text("[pytest]\nmarkers = vllm\n  heavy\n  long\n")
-    with open_field(root, Path(sys.executable)) as opened:
+    with open_field(root, Path(sys.executable), {}) as opened:
         yield opened
     assert {name: (root / name).read_text() for name in files} == files
 

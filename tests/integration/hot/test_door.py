@@ -134,6 +134,22 @@ def test_a_budget_holds_and_says_so(client: httpx.Client, gate: Gateway) -> None
     assert sum(row["nano_usd"] for row in usage) == spent
 
 
+def test_a_bound_that_nobody_can_count_is_refused_as_too_many_tokens(client: httpx.Client) -> None:
+    """It was a 500."""
+    headers = {"authorization": f"Bearer {new_key(client)['key']}"}
+    answer = client.post(CHAT, json=body(max_tokens=10**15), headers=headers)
+    assert (answer.status_code, "retry-after" in answer.headers) == (429, False), answer.text
+
+
+def test_a_list_of_prompts_is_reserved_prompt_by_prompt(client: httpx.Client) -> None:
+    key = new_key(client, limits={"tpm": 1000})
+    headers = {"authorization": f"Bearer {key['key']}"}
+    wanted = {"model": "mock", "prompt": ["a"] * 20, "max_tokens": 50}
+    answer = client.post("/v1/completions", json=wanted, headers=headers)
+    assert answer.status_code == 429, answer.text
+    assert client.post("/v1/completions", json={**wanted, "prompt": "a"}, headers=headers).status_code != 429
+
+
 def test_a_revoked_key_fails_on_its_next_request_in_every_worker(client: httpx.Client) -> None:
     key = new_key(client)
     headers = {"authorization": f"Bearer {key['key']}"}
@@ -160,6 +176,12 @@ def test_a_bad_request_has_openais_error(client: httpx.Client, change: dict[str,
     answer = client.post(CHAT, json=body(**change))
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert answer.headers["x-request-id"]
+
+
+def test_a_priority_that_there_is_not_is_400(client: httpx.Client) -> None:
+    answer = client.post("/v1/chat/completions", json=body(), headers={"x-stoker-priority": "urgent"})
+    assert answer.status_code == 400
+    assert "interactive, normal, batch" in answer.json()["error"]["message"]
 
 
 def test_names_of_ignored_fields_cannot_break_the_answer(client: httpx.Client) -> None:

@@ -140,8 +140,15 @@ async def test_another_tenant_sees_nothing(house: House) -> None:
         await retrieval.documents.content(stranger, "port", job.documents[0].id)
     with pytest.raises(JobNotFound):
         await retrieval.jobs.get(stranger, job.id)
+    waiting = await retrieval.intake.accept(house.principal, "port", [NewFile("late.md", None, b"Late.")])
     with pytest.raises(JobNotFound):
-        await retrieval.jobs.cancel(stranger, job.id)
+        await retrieval.jobs.cancel(stranger, waiting.job_id)
+    assert (await retrieval.jobs.get(house.principal, waiting.job_id)).status is JobStatus.QUEUED
+    with pytest.raises(CollectionNotFound):
+        await retrieval.documents.delete(stranger, "port", job.documents[0].id)
+    with pytest.raises(CollectionNotFound):
+        await retrieval.collections.delete(stranger, "port")
+    assert [one.version for one in await retrieval.documents.list(house.principal, "port")] == [1, 0]
 
 
 async def test_filters_and_thresholds_narrow_a_search(house: House) -> None:

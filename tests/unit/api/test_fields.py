@@ -8,6 +8,7 @@ from api.fields import (
     DANGEROUS_FIELDS,
     MAX_N,
     completion_bound,
+    completions_of,
     model_of,
     read_json_object,
     sort_fields,
@@ -62,3 +63,13 @@ def test_the_completion_bound_counts_every_choice_and_is_a_whole_number() -> Non
             completion_bound(wrong)
     with pytest.raises(RequestInvalid, match="best_of"):
         completion_bound({"max_tokens": 7, "best_of": MAX_N + 1})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [("one", 1), (["one"], 1), (["one", "two"], 2), ([1, 2, 3], 1), ([[1, 2], [3], [4]], 3), ([], 1), (None, 1)],
+)
+def test_every_prompt_of_a_request_is_completed_and_counts(prompt: object, prompts: int) -> None:
+    """A list of prompts could spend a budget many times over."""
+    assert completions_of({"prompt": prompt, "n": 2}) == 2 * prompts
+    assert completion_bound({"prompt": prompt, "max_tokens": 7, "best_of": 3}) == 21 * prompts

@@ -8,6 +8,7 @@ import pytest
 
 from api.admission.admission import Ask
 from api.admission.errors import KeyStale
+from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE
 from api.errors import NotAuthenticated
 from api.identities import Identity
 from api.ledger.ledger import Ledger
@@ -25,10 +26,14 @@ class FakeAdmission:
     """Admits keys of this generation."""
 
     generation: int
-    asked: list[int] = field(default_factory=list)
+    asks: list[Ask] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[int]:
+        return [ask.generation for ask in self.asks]
 
     async def admit(self, ask: Ask) -> object:
-        self.asked.append(ask.generation)
+        self.asks.append(ask)
         if ask.generation < self.generation:
             raise KeyStale(str(ask.key_id))
         return object()
@@ -46,12 +51,14 @@ class FakeIdentities:
         return replace(identity, generation=self.generation)
 
 
-async def admit(folder: Path, admission: Any, identities: Any) -> None:
+async def admit(folder: Path, admission: Any, identities: Any, tokens: int = 1) -> None:
     clock = ManualClock()
     ledger = Ledger(folder, clock)
     metering = Metering(admission, ledger, identities, clock)
     try:
-        await metering.admit(IDENTITY, "/v1/chat/completions", "m", "req", Size(1, 1), Bound(Price(), 16))
+        await metering.admit(
+            IDENTITY, "/v1/chat/completions", "m", "req", Size(1, tokens), Bound(Price(1, 1, 10**6), 16)
+        )
     finally:
         ledger.close()
 
@@ -71,3 +78,10 @@ async def test_a_key_that_was_revoked_meanwhile_is_refused(tmp_path: Path) -> No
     with pytest.raises(NotAuthenticated):
         await admit(tmp_path, admission, FakeIdentities(None))
     assert admission.asked == [3]
+
+
+async def test_a_size_that_cannot_be_counted_is_the_most_that_can(tmp_path: Path) -> None:
+    """It was an error of ours; no limit leaves room for it either."""
+    admission = FakeAdmission(3)
+    await admit(tmp_path, admission, FakeIdentities(3), tokens=2**60)
+    assert [(ask.tokens, ask.nano_usd) for ask in admission.asks] == [(MAX_PER_MINUTE, MAX_NANO_USD)]
