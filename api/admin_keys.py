@@ -14,6 +14,7 @@ from api.paging import After, Limit, page
 from api.state import State
 from core.limits import Limits
 from core.principal import Role
+from core.priority import Priority
 
 routes = APIRouter(prefix="/v1/admin/keys", tags=["Administration"], route_class=ExactRoute)
 
@@ -40,6 +41,9 @@ class KeyRequest(BaseModel):
     scopes: Scopes = None
     limits: LimitsForm = Field(default_factory=LimitsForm)
     local_only: bool = Field(False, description="Never leave the house for this key.")
+    priority: Priority = Field(
+        Priority.NORMAL, description="Who waits when a model has more to do than it can: interactive last, batch first."
+    )
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S)
 
 
@@ -53,6 +57,7 @@ class KeyChange(BaseModel):
     scopes: Scopes = None
     limits: LimitsForm = Field(default_factory=LimitsForm)
     local_only: bool = False
+    priority: Priority = Priority.NORMAL
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S, description="Counted from now.")
 
     def changes(self) -> dict[str, Any]:
@@ -81,6 +86,7 @@ async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, A
         team_id=asked.team,
         scopes=asked.scopes,
         local_only=asked.local_only,
+        priority=asked.priority,
         limits=asked.limits.on(state.settings.key_limits()),
     )
     return _shown_once(await state.directory.keys.create(by, asked.tenant, plan, asked.expires_in_s))
@@ -131,6 +137,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "scopes": key.scopes,
         "limits": None if key.limits == Limits() else shown_limits(key.limits),
         "local_only": key.local_only,
+        "priority": key.priority.value,
         "created_at": int(key.created_at),
         "expires_at": None if key.expires_at is None else int(key.expires_at),
         "revoked_at": None if key.revoked_at is None else int(key.revoked_at),

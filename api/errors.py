@@ -181,6 +181,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     router.ConfigInvalid: Meaning(500, "server_error", "configuration_invalid", logging.ERROR),
     router.ModelNotFound: Meaning(404, _INVALID, "model_not_found"),
     router.NoDeployment: Meaning(503, _UNAVAILABLE, "no_deployment", logging.WARNING),
+    router.Overloaded: Meaning(503, _UNAVAILABLE, "overloaded", logging.WARNING),
     router.UpstreamFailed: Meaning(502, "upstream_error", "upstream_failed", logging.WARNING),
     router.UpstreamUnavailable: Meaning(503, _UNAVAILABLE, "upstream_unavailable", logging.WARNING),
     router.UpstreamTimeout: Meaning(504, "upstream_error", "upstream_timeout", logging.WARNING),

@@ -13,6 +13,7 @@ from api.limits_form import shown_limits
 from core.ids import new_id
 from core.limits import Limits, SubjectKind
 from core.principal import Role
+from core.priority import Priority
 from storage.schema import api_keys, limits
 from storage.sql import Database
 
@@ -35,6 +36,7 @@ class ApiKey:
     team_id: str | None
     scopes: Sequence[str] | None
     local_only: bool
+    priority: Priority
     limits: Limits
     generation: int
     created_at: float
@@ -56,6 +58,7 @@ class KeyPlan:
     team_id: str | None = None
     scopes: Sequence[str] | None = None
     local_only: bool = False
+    priority: Priority = Priority.NORMAL
     limits: Limits = field(default_factory=Limits)
     expires_at: float | None = None
 
@@ -73,6 +76,7 @@ async def insert_key(
         "team_id": plan.team_id,
         "scopes": None if plan.scopes is None else sorted(set(plan.scopes)),
         "local_only": plan.local_only,
+        "priority": plan.priority.value,
         "expires_at": plan.expires_at,
     }
     row = {"id": key_id, "tenant_id": tenant_id, "sha256": digest_of(text), "created_at": now, "changed_at": now}
@@ -102,6 +106,7 @@ def _key(row: Row[Any], bounds: Limits) -> ApiKey:
         team_id=row.team_id,
         scopes=row.scopes,
         local_only=row.local_only,
+        priority=Priority(row.priority),
         limits=bounds,
         generation=row.generation,
         created_at=row.created_at,

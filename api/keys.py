@@ -81,7 +81,7 @@ class Keys:
         return await self._database.read(lambda connection: _find(connection, by, key_id))
 
     async def change(self, by: Actor, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
-        """Change a key's `name`, `role`, `scopes`, `local_only`, `expires_in_s` (from now), `limits` (of the old ones).
+        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `expires_in_s` (from now), or `limits` (from the old ones).
 
         Raises: KeyNotFound; NotAllowed: the key's role, or the new one, is above the actor's; RequestInvalid.
         """
@@ -91,7 +91,9 @@ class Keys:
         async def act(connection: AsyncConnection) -> tuple[ApiKey, Sequence[Raised]]:
             before = await _lock(connection, by, key_id)
             by.check_role(changes.get("role", before.role))
-            values = {name: changes[name] for name in ("name", "role", "scopes", "local_only") if name in changes}
+            values = {
+                name: changes[name] for name in ("name", "role", "scopes", "local_only", "priority") if name in changes
+            }
             if "expires_in_s" in changes:
                 values["expires_at"] = _end(changes["expires_in_s"], now)
             told = dict(values)
@@ -142,6 +144,7 @@ class Keys:
                 team_id=old.team_id,
                 scopes=old.scopes,
                 local_only=old.local_only,
+                priority=old.priority,
                 limits=old.limits,
                 expires_at=old.expires_at,
             )

@@ -15,6 +15,7 @@ from core.clock import Clock
 from core.ids import new_id
 from core.limits import Subject, SubjectKind
 from core.principal import Principal, Role
+from core.priority import Priority
 from storage.schema import api_keys, limits, sessions, tenants, users
 from storage.sql import Database
 
@@ -249,6 +250,7 @@ def _of_key(row: Row[Any]) -> Principal:
         groups=frozenset(row.groups or ()),
         scopes=None if row.scopes is None else frozenset(row.scopes),
         local_only=row.local_only or row.tenant_local_only,
+        priority=Priority(row.priority),
     )
 
 

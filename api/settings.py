@@ -43,6 +43,12 @@ class ApiSettings(RetrievalSettings):
     request_deadline_s: float = Field(
         660.0, gt=0, le=86_400, description="Seconds in which a model request's answer must be given and taken."
     )
+    queue_s: float = Field(
+        20.0,
+        ge=0,
+        le=600,
+        description="Seconds that a request waits for a model that has more to do than it can, before it is refused.",
+    )
     admission_lease_s: float = Field(
         60.0, ge=1, le=3600, description="Seconds after which what a dead worker had reserved goes back."
     )

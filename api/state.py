@@ -57,7 +57,10 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         stack.push_async_callback(redis.close)
         objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
         retrieval = await stack.enter_async_context(open_retrieval(settings, database, redis, objects))
-        router = await stack.enter_async_context(open_router(load(settings.config, settings.local_deployments)))
+        deployments = load(settings.config, settings.local_deployments)
+        router = await stack.enter_async_context(
+            open_router(deployments, workers=settings.workers, patience_s=settings.queue_s)
+        )
         ledger = Ledger(settings.ledger_folder(), clock)
         stack.callback(ledger.close)
 

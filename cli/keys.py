@@ -44,6 +44,7 @@ def create(
     usd_per_day: Usd = None,
     usd_per_month: Usd = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Never use hosted providers.")] = False,
+    priority: Annotated[str | None, typer.Option(help="interactive, normal or batch.")] = None,
     scope: Scopes = None,
     expires_in: ExpiresIn = None,
     as_json: AsJson = False,
@@ -59,6 +60,7 @@ def create(
         "scopes": scope or None,
         "expires_in_s": expires_in,
         "local_only": local_only or None,
+        "priority": priority,
     }
     with open_client(load_settings()) as client:
         _show_once(client.post(_PATH, {field: value for field, value in asked.items() if value is not None}), as_json)

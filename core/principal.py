@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from core.priority import Priority
+
 
 class Role(enum.StrEnum):
     """What a principal may do; `api/roles.py` holds the table of routes."""
@@ -27,6 +29,7 @@ class Principal:
         groups: the user's groups, as the JWT or the administrator says.
         scopes: patterns of routes such as `chat`, `embeddings`, `collections:read`; None: whatever the role allows.
         local_only: no request of this caller may leave the house.
+        priority: the highest that a request of this caller has; it may ask for less.
     """
 
     tenant_id: str
@@ -37,3 +40,4 @@ class Principal:
     groups: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     local_only: bool = False
+    priority: Priority = Priority.NORMAL

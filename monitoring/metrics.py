@@ -47,6 +47,9 @@ UPSTREAM_CALLS = Counter(
     "stoker_upstream_calls_total", "Calls to deployments, by outcome.", ("model_group", "deployment", "outcome")
 )
 FALLBACKS = Counter("stoker_fallbacks_total", "Calls answered by a fallback group.", ("model_group", "fallback"))
+SHED = Counter(
+    "stoker_shed_total", "Calls refused because their model had more to do than it could.", ("model_group", "priority")
+)
 RETRIEVAL_SECONDS = Histogram(
     "stoker_retrieval_stage_seconds", "Time of one stage of a search or an answer.", ("stage",), buckets=_STEP_S
 )

@@ -162,6 +162,11 @@ class Answer:
         self.media_type = content.media_type if isinstance(content, Whole) else "text/event-stream"
         self.frames: AsyncIterator[bytes] | None = self._stream.frames() if self._stream else None
         self._usage, self._finish_reason = said
+        self._closed: Callable[[], None] | None = None
+
+    def on_close(self, closed: Callable[[], None]) -> None:
+        """Have this called when the answer is closed."""
+        self._closed = closed
 
     @property
     def usage(self) -> Usage | None:
@@ -193,9 +198,14 @@ class Answer:
         return self._stream.first_token_s if self._stream else None
 
     async def aclose(self) -> None:
-        """Cancel the upstream at once; may be called at any time, and twice."""
-        if self._stream is not None:
-            await self._stream.aclose()
+        """Cancel the upstream at once; may be called at any time, and twice; every answer is to be closed."""
+        closed, self._closed = self._closed, None
+        try:
+            if self._stream is not None:
+                await self._stream.aclose()
+        finally:
+            if closed is not None:
+                closed()
 
 
 def read_whole(body: bytes, kind: Operation = "chat.completions") -> tuple[Usage | None, str | None]:

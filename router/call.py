@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.priority import Priority
 from router.deployment import Deadlines, Kind
 
 Operation = Literal["chat.completions", "completions", "embeddings", "messages"]
@@ -19,6 +20,7 @@ class Call:
         stream: answer with server-sent events.
         allow_hosted: deployments outside the house may be used.
         request_id: sent along as `x-request-id`.
+        priority: who waits, and who is refused, when the group has more to do than it can.
     """
 
     kind: Operation
@@ -27,6 +29,7 @@ class Call:
     stream: bool
     allow_hosted: bool
     request_id: str
+    priority: Priority = Priority.NORMAL
 
     @property
     def wants_usage_chunk(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from core.breaker import Breaker, BreakerState, Permit
 from core.clock import Clock
 from router.deployment import Deployment, Kind, LaneName
+from router.gate import Gate
 
 
 @dataclass(slots=True, eq=False)
@@ -17,10 +18,18 @@ class Member:
 
 
 class Group:
-    """The deployments of one name."""
+    """The deployments of one name.
 
-    def __init__(self, name: str, deployments: Sequence[Deployment], clock: Clock) -> None:
+    Args:
+        share: processes that call them; each takes this part of the calls that they can take at once.
+        patience_s: how long a call may wait for a place.
+    """
+
+    def __init__(
+        self, name: str, deployments: Sequence[Deployment], clock: Clock, share: int = 1, patience_s: float = 20.0
+    ) -> None:
         self.name = name
+        self.gate = Gate(name, _places(deployments, share), patience_s, clock)
         self.members = [Member(deployment, Breaker(deployment.breaker, clock)) for deployment in deployments]
         self._turn = 0
 
@@ -57,6 +66,12 @@ class Group:
             member.breaker.retry_after_s() for member in self.members if allow_hosted or not member.deployment.hosted
         ]
         return min(waits, default=60.0)
+
+
+def _places(deployments: Sequence[Deployment], share: int) -> int | None:
+    """This process's part of the calls that they take at once, and one at least; None: as many as come."""
+    bounds = [deployment.max_parallel for deployment in deployments]
+    return None if None in bounds else max(1, sum(bound or 0 for bound in bounds) // share)
 
 
 class RetryBudget:

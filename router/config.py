@@ -141,6 +141,7 @@ class _Reader:
             parameters={key: values[key] for key in _CONNECTION if key in values},
             price=_price(entry),
             default_max_tokens=entry.model_info.default_max_tokens,
+            max_parallel=entry.litellm_params.max_parallel_requests,
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),
         )

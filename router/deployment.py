@@ -51,6 +51,7 @@ class Deployment:
         parameters: more of LiteLLM's connection parameters, such as `api_version`.
         price: of its tokens; ours have one too where the configuration says so.
         default_max_tokens: completion tokens of a request that names no bound, where tokens or money are limited.
+        max_parallel: calls at once; None: as many as come.
     """
 
     name: str
@@ -65,5 +66,6 @@ class Deployment:
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
     price: Price = field(default_factory=Price)
     default_max_tokens: int = 1024
+    max_parallel: int | None = None
     deadlines: Deadlines = Deadlines()
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -4,6 +4,7 @@ RouterError
 ├── ConfigInvalid          the configuration can't be used; the message names file, line and remedy
 ├── ModelNotFound          no such model group
 ├── NoDeployment           every deployment of the group and its fallbacks is away, resting or not allowed
+│   └── Overloaded         they have more to do than they can, and cheaper calls are refused first
 ├── UpstreamRefused        the upstream says that the request is at fault, or that the caller must wait (429)
 └── UpstreamError          the upstream is at fault; another deployment may do better
     ├── UpstreamFailed     it answered with an error or with nonsense, or refused our own key
@@ -13,6 +14,8 @@ RouterError
 
 from collections.abc import Sequence
 from typing import Any
+
+from core.priority import Priority
 
 
 class RouterError(Exception):
@@ -51,6 +54,13 @@ class NoDeployment(RouterError):
         super().__init__(f"No deployment of {group!r} can answer now: {reason}.")
         self.group = group
         self.retry_after_s = max(1.0, retry_after_s)
+
+
+class Overloaded(NoDeployment):
+    """The group has more to do than it can."""
+
+    def __init__(self, group: str, priority: Priority, retry_after_s: float) -> None:
+        super().__init__(group, f"it has more to do than it can, and {priority} calls have to wait", retry_after_s)
 
 
 class UpstreamRefused(RouterError):

@@ -50,6 +50,7 @@ class LitellmParams(_Lenient):
     input_cost_per_token: Cost | None = None
     output_cost_per_token: Cost | None = None
     cache_read_input_token_cost: Cost | None = None
+    max_parallel_requests: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class LitellmModelInfo(_Lenient):

@@ -22,6 +22,7 @@ from router.deployment import Deployment, Kind, LaneName
 from router.errors import (
     ModelNotFound,
     NoDeployment,
+    Overloaded,
     RouterError,
     UpstreamError,
     UpstreamRefused,
@@ -68,15 +69,22 @@ class Bound:
 
 
 @asynccontextmanager
-async def open_router(config: RouterConfig, clock: Clock | None = None) -> AsyncIterator["Router"]:
-    """Open the lanes that the configuration needs: LiteLLM's, whose import takes seconds, only for a hosted one."""
+async def open_router(
+    config: RouterConfig, clock: Clock | None = None, *, workers: int = 1, patience_s: float = 20.0
+) -> AsyncIterator["Router"]:
+    """Open the lanes that the configuration needs: LiteLLM's, whose import takes seconds, only for a hosted one.
+
+    Args:
+        workers: processes that route to these deployments, this one among them.
+        patience_s: how long a call may wait while its group has more to do than it can.
+    """
     async with AsyncExitStack() as stack:
         lanes: dict[LaneName, Lane] = {LaneName.NATIVE: NativeLane()}
         stack.push_async_callback(lanes[LaneName.NATIVE].aclose)
         if any(deployment.lane is LaneName.LITELLM for deployment in config.deployments):
             lanes[LaneName.LITELLM] = await asyncio.to_thread(_litellm_lane)
             stack.push_async_callback(lanes[LaneName.LITELLM].aclose)
-        yield Router(config, lanes, clock or SystemClock())
+        yield Router(config, lanes, clock or SystemClock(), workers, patience_s)
 
 
 def _litellm_lane() -> Lane:
@@ -88,7 +96,14 @@ def _litellm_lane() -> Lane:
 class Router:
     """Made by `open_router`; one for each worker process."""
 
-    def __init__(self, config: RouterConfig, lanes: Mapping[LaneName, Lane], clock: Clock) -> None:
+    def __init__(
+        self,
+        config: RouterConfig,
+        lanes: Mapping[LaneName, Lane],
+        clock: Clock,
+        workers: int = 1,
+        patience_s: float = 20.0,
+    ) -> None:
         self._config = config
         self._lanes = lanes
         self._clock = clock
@@ -98,7 +113,7 @@ class Router:
         for deployment in config.deployments:
             by_group.setdefault(deployment.group, []).append(deployment)
         self._bounds: dict[str, Bound] = {}
-        self._groups = {name: Group(name, members, clock) for name, members in by_group.items()}
+        self._groups = {name: Group(name, members, clock, workers, patience_s) for name, members in by_group.items()}
 
     def models(self) -> list[ModelInfo]:
         """The groups with at least one deployment enabled."""
@@ -141,7 +156,7 @@ class Router:
         Raises:
             ModelNotFound: no such group.
             UpstreamRefused: the request is at fault, or every deployment that could be asked is busy (429).
-            NoDeployment: none is there.
+            NoDeployment: none is there; Overloaded: they have more to do than they can.
             UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
         """
         self.require(call.group)
@@ -154,24 +169,47 @@ class Router:
             group = self._groups.get(name)
             if group is None or group.kind != call.needs:
                 continue  # every deployment of this fallback is disabled, or it can't answer such a call
-            candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
-            for tries in range(self._config.num_retries + 1):
-                if tries and not self._budget.spend():
-                    break
-                chosen = next(candidates, None)
-                if chosen is None:
-                    break
-                member, permit = chosen
-                attempt = Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock)
-                try:
-                    return await attempt.open()
-                except UpstreamError as error:
-                    last = error
-                except UpstreamRefused as error:
-                    if error.status != 429:
-                        raise
-                    last = error
+            try:
+                place = await group.gate.enter(call.priority)
+            except Overloaded as error:
+                last = error
+                continue
+            try:
+                answer = await self._open_in(group, call)
+            except BaseException:
+                place.leave()
+                raise
+            if isinstance(answer, Answer):
+                if answer.frames is None:
+                    place.leave()
+                else:
+                    answer.on_close(place.leave)
+                return answer
+            place.leave()
+            last = answer or last
         raise self._verdict(call, asked, last)
+
+    async def _open_in(self, group: Group, call: Call) -> Answer | UpstreamError | UpstreamRefused | None:
+        """Try a group's deployments in turn. Returns: the answer, or why the last one that was asked gave none."""
+        last: UpstreamError | UpstreamRefused | None = None
+        candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
+        for tries in range(self._config.num_retries + 1):
+            if tries and not self._budget.spend():
+                break
+            chosen = next(candidates, None)
+            if chosen is None:
+                break
+            member, permit = chosen
+            attempt = Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock)
+            try:
+                return await attempt.open()
+            except UpstreamError as error:
+                last = error
+            except UpstreamRefused as error:
+                if error.status != 429:
+                    raise
+                last = error
+        return last
 
     def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
         """What to raise when nobody answered."""

@@ -168,6 +168,7 @@ class Answerer:
             stream=True,
             allow_hosted=not principal.local_only,
             request_id=question.request_id,
+            priority=principal.priority,
         )
 
     async def _generate(

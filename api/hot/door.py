@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import anthropic
 from api.admission.headers import RATE_HEADERS
-from api.errors import BodyTooSlow, RequestTooLong, describe_error
+from api.errors import BodyTooSlow, RequestInvalid, RequestTooLong, describe_error
 from api.fields import completion_bound, completions_of, model_of, read_json_object, shown_fields, sort_fields
 from api.hot.exchange import ClientLeft, Exchange, Headers
 from api.hot.routes import ROUTES, HotRoute
@@ -19,6 +19,7 @@ from api.metering import Metered, Size
 from api.roles import require
 from api.settings import ApiSettings
 from api.state import AppState
+from core.priority import Priority, lower
 from core.usage import Usage
 from monitoring import metrics
 from monitoring.record import RequestRecord, finish
@@ -100,6 +101,7 @@ class HotDoor:
             body.get("stream") is True and route.kind != "embeddings",
             allow_hosted=not identity.principal.local_only,
             request_id=exchange.request_id,
+            priority=_priority(identity.principal.priority, exchange.priority),
         )
         bound = state.router.bound(call.group)
         size = _size(call, len(raw), bound, limited=identity.limits_amounts)
@@ -135,6 +137,16 @@ async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: H
             metered.finish(answer.usage or Usage(0, answer.tokens), "failed" if answer.broken else "ok")
         await exchange.piece(piece)
     await exchange.piece(b"", more=False)
+
+
+def _priority(allowed: Priority, asked: str) -> Priority:
+    """What a request's header asks for, as far as its caller may. Raises: RequestInvalid."""
+    if not asked:
+        return allowed
+    try:
+        return lower(allowed, Priority(asked))
+    except ValueError:
+        raise RequestInvalid(f"x-stoker-priority is one of {', '.join(Priority)}, not {asked[:40]!r}") from None
 
 
 def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size:

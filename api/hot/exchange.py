@@ -20,7 +20,7 @@ class Exchange:
 
     Attributes:
         request_id: the client's own where it is 1 to 128 signs of `A-Z a-z 0-9 . _ : -`, else a new one.
-        authorization, api_key, origin: those headers; empty where they are missing.
+        authorization, api_key, origin, priority: those headers; empty where they are missing.
         scope: the request's, for what is seldom needed of it.
         left: the client is gone.
         expired: the error of the deadline that passed.
@@ -42,6 +42,7 @@ class Exchange:
         "expired",
         "left",
         "origin",
+        "priority",
         "request_id",
         "scope",
         "status",
@@ -51,7 +52,7 @@ class Exchange:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.authorization = self.api_key = self.origin = ""
+        self.authorization = self.api_key = self.origin = self.priority = ""
         self._declared = 0
         self.request_id = ""
         for name, value in scope["headers"]:
@@ -63,6 +64,8 @@ class Exchange:
                 self._declared = int(value) if value.isdigit() else 0
             elif name == b"origin":
                 self.origin = value.decode("latin-1")
+            elif name == b"x-stoker-priority":
+                self.priority = value.decode("latin-1")
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 self.request_id = value.decode("ascii")
         self.request_id = self.request_id or f"req_{unique_hex()}"

@@ -83,13 +83,22 @@ class Connection(asyncio.Protocol):
 
 
 def chat(
-    port: int, key: str, model: str, *, tokens: int, stream: bool = False, pause_ms: int = 0, name: str = ""
+    port: int,
+    key: str,
+    model: str,
+    *,
+    tokens: int,
+    stream: bool = False,
+    pause_ms: int = 0,
+    name: str = "",
+    priority: str = "",
 ) -> bytes:
     """The bytes of a chat request for `tokens` tokens.
 
     Args:
         pause_ms: between two tokens of a stream; 0: none.
         name: the request's id, and what the upstream's log calls it.
+        priority: asked for by header.
     """
     fields = [
         f'"model":"{model}","max_tokens":{tokens}',
@@ -103,6 +112,8 @@ def chat(
     if name:
         fields.append(f'"user":"{name}"')
         named = f"x-request-id: {name}\r\n"
+    if priority:
+        named += f"x-stoker-priority: {priority}\r\n"
     body = ("{" + ",".join(fields) + "}").encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
