@@ -28,6 +28,7 @@ from tests.support.process import running
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CHUNKS = 64
+_STREAM_S = _CHUNKS * 0.02
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Figures:
     streams_per_s: list[float]
     cpu_chunk: list[float]
     first_s: list[float]
+    burst_first_s: list[float]
     lost_frames: int = 0
     failed: int = 0
 
@@ -76,7 +78,7 @@ def _children(pid: int) -> list[int]:
 
 async def measure(targets: list[Target], rounds: int, requests: int, streams: int) -> list[Figures]:
     """Every target in turn, `rounds` times, so that a slow minute of the machine meets all of them."""
-    figures = [Figures(target, [], [], [], [], [], [], []) for target in targets]
+    figures = [Figures(target, [], [], [], [], [], [], [], []) for target in targets]
     for one in figures:
         await _warm(one.target)
     for _ in range(rounds):
@@ -88,6 +90,8 @@ async def measure(targets: list[Target], rounds: int, requests: int, streams: in
             await _unpaced(one, streams)
         for one in figures:
             await _paced(one)
+        for one in figures:
+            await _burst(one)
     return figures
 
 
@@ -122,13 +126,32 @@ async def _unpaced(one: Figures, count: int) -> None:
 
 
 async def _paced(one: Figures) -> None:
-    """64 streams at once, a frame each 20 ms."""
-    request = chat(one.target.port, one.target.key, MODEL, tokens=_CHUNKS, stream=True, pause_ms=20)
+    """64 streams, a frame each 20 ms; they begin one after the other, and all run before the first ends."""
     used = cpu_s(one.target.pid)
-    replies = await _ask_many(one.target, [request] * 64, 64)
+    replies = await _stream_64(one.target, pause_s=_STREAM_S / 64)
     one.cpu_chunk.append((cpu_s(one.target.pid) - used) / (64 * _CHUNKS))
     one.first_s += [reply.first_s for reply in replies]
     _check(one, replies, _CHUNKS)
+
+
+async def _burst(one: Figures) -> None:
+    """The same, but all in one moment."""
+    replies = await _stream_64(one.target, pause_s=0)
+    one.burst_first_s += [reply.first_s for reply in replies]
+    _check(one, replies, _CHUNKS)
+
+
+async def _stream_64(target: Target, pause_s: float) -> list[Reply]:
+    request = chat(target.port, target.key, MODEL, tokens=_CHUNKS, stream=True, pause_ms=20)
+
+    async def one(connection: Connection, after_s: float) -> Reply:
+        await asyncio.sleep(after_s)
+        reply = await connection.ask(request)
+        connection.close()
+        return reply
+
+    connections = [await Connection.open(target.port) for _ in range(64)]
+    return list(await asyncio.gather(*(one(each, at * pause_s) for at, each in enumerate(connections))))
 
 
 def _check(one: Figures, replies: list[Reply], tokens: int) -> None:
@@ -219,9 +242,9 @@ def report(all_figures: list[Figures]) -> str:
     direct = all_figures[0]
     head = (
         "| | CPU ms/request | req/s at 32 | CPU ms/64-chunk stream | streams/s at 8 | CPU us/paced chunk "
-        "| added p50 ms | added p99 ms | added TTFT p50 ms | frames lost | failed |"
+        "| added p50 ms | added p99 ms | added TTFT p50 ms | at once | frames lost | failed |"
     )
-    lines = [head, "|" + " --- |" * 11]
+    lines = [head, "|" + " --- |" * 12]
     for one in all_figures:
         cells = [
             one.target.name,
@@ -233,6 +256,7 @@ def report(all_figures: list[Figures]) -> str:
             f"{(_percentile(one.latencies, 50) - _percentile(direct.latencies, 50)) * 1e3:.2f}",
             f"{(_percentile(one.latencies, 99) - _percentile(direct.latencies, 99)) * 1e3:.2f}",
             f"{(statistics.median(one.first_s) - statistics.median(direct.first_s)) * 1e3:.2f}",
+            f"{(statistics.median(one.burst_first_s) - statistics.median(direct.burst_first_s)) * 1e3:.1f}",
             str(one.lost_frames),
             str(one.failed),
         ]
