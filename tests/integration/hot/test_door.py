@@ -242,6 +242,11 @@ def test_a_body_that_never_comes_is_408(gate: Gateway) -> None:
     assert b" 408 " in raw(gate, head.encode(), 5).split(b"\r\n")[0]
 
 
+def test_a_body_that_declares_too_much_is_413_before_it_comes(gate: Gateway) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gate.key}\r\ncontent-length: 200001\r\n\r\n"
+    assert b" 413 " in raw(gate, head.encode(), 1).split(b"\r\n")[0]
+
+
 def test_a_head_that_is_too_large_is_431(gate: Gateway) -> None:
     found = raw(gate, b"POST / HTTP/1.1\r\n" + b"a: " + b"x" * 100_000)
     assert found.startswith(b"HTTP/1.1 431 ")
