@@ -34,6 +34,12 @@ def bench_engine(arguments: Sequence[str]) -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.engine", *arguments])
 
 
+def bench_budget() -> None:
+    """Processor time of the rooms that a model request passes. Raises: CliError: the measurement failed."""
+    environments.TEST.ensure()
+    _run([str(environments.TEST.python), "-m", "tests.load.budget"])
+
+
 def _run(command: Sequence[str]) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     process = subprocess.run(command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT)}, check=False)

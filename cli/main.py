@@ -173,6 +173,14 @@ def measure_engine(context: typer.Context) -> None:
     bench_engine(context.args)
 
 
+@benches.command("budget")
+def measure_budget() -> None:
+    """Processor time of the rooms that a model request passes, each by itself, in microseconds."""
+    from cli.bench import bench_budget
+
+    bench_budget()
+
+
 def run() -> None:
     """The entry: expected failures become two lines and exit code 1."""
     _guarded(lambda: app(prog_name="./stoker"))
