@@ -36,7 +36,9 @@ class SignIn(BaseModel):
 
 
 @routes.post(
-    "", openapi_extra={"requestBody": {"content": {"application/json": {"schema": SignIn.model_json_schema()}}}}
+    "",
+    status_code=201,
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": SignIn.model_json_schema()}}}},
 )
 async def sign_in(request: Request, state: State) -> Response:
     """Sign in with a key, in the usual header or in the body: the answer sets the session's cookie."""
@@ -56,7 +58,7 @@ async def get_session(request: Request, identity: Identified) -> Response:
     return JSONResponse(_shown(identity, cookie_of(request.headers, COOKIE)), headers=_NO_STORE)
 
 
-@routes.delete("")
+@routes.delete("", status_code=204, response_class=Response)
 async def sign_out(request: Request, state: State, identity: Identified, by: Acting) -> Response:
     """Sign out: the session's next request is refused."""
     secret = cookie_of(request.headers, COOKIE)

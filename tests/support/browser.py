@@ -35,5 +35,6 @@ class Browser:
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
-    """Status and code of an error."""
+    """Status and code of what must be an error."""
+    assert answer.is_error, answer.status_code
     return answer.status_code, answer.json()["error"]["code"]

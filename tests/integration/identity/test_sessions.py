@@ -245,6 +245,7 @@ async def test_after_sign_out_a_stolen_cookie_is_refused_at_once_by_every_worker
         await bystander.sign_in(one.admin)
         stolen = {"cookie": f"stoker_session={browser.cookie}"}
         for gate in (one, other):
+            await gate.directory.identities.poll()  # so that nothing but the sign-out is new to it
             assert (await gate.client.get("/v1/models", headers=stolen)).status_code == 200
         answer = await browser.call("DELETE", "/v1/session")
         assert answer.status_code == 204
@@ -261,6 +262,7 @@ async def test_another_host_learns_of_a_sign_out_by_its_poll(url: str, tmp_path:
         browser = Browser(here)
         await browser.sign_in((await here.key())["key"])
         stolen = {"cookie": f"stoker_session={browser.cookie}"}
+        await elsewhere.directory.identities.poll()  # so that nothing but the sign-out is new to it
         assert (await elsewhere.client.get("/v1/models", headers=stolen)).status_code == 200
         await browser.call("DELETE", "/v1/session")
         await elsewhere.directory.identities.poll()
