@@ -20,16 +20,19 @@ VIRTUAL = Scripts.load(clock=str(Path(__file__).with_name("virtual_clock")))
 
 
 class LedgerBook:
-    """What the ledger says was spent; counts how often it is asked."""
+    """What the ledger says was spent; counts how often it is asked. While `gate` is not set, answers wait."""
 
     def __init__(self) -> None:
         self.spent: dict[tuple[str, str], int] = {}
         self.away = False
         self.asked = 0
+        self.gate: asyncio.Event | None = None
 
     async def __call__(self, tenant_id: str, subject: Subject, period: str) -> int:
         self.asked += 1
         await asyncio.sleep(0.01)
+        if self.gate is not None:
+            await self.gate.wait()
         if self.away:
             raise DependencyUnavailable("sql", "sql is away")
         return self.spent.get((subject.id, period), 0)

@@ -318,6 +318,23 @@ async def test_a_settlement_whose_reservation_is_gone_has_the_ledger_asked(
         assert ledger.asked == asked + 2
 
 
+async def test_money_that_is_settled_while_the_ledger_is_asked_is_not_lost(
+    opened: Opener, ledger: LedgerBook, timeline: Timeline
+) -> None:
+    async with opened(timeline) as admission:
+        held = await admission.admit(ask(key(BUDGET), nano_usd=400))
+        await admission.forget_spent("acme", key(BUDGET))
+        ledger.gate, asked = asyncio.Event(), ledger.asked
+        asking = asyncio.create_task(admission.admit(ask(key(BUDGET), nano_usd=700)))
+        while ledger.asked == asked:  # noqa: ASYNC110  # it sets no event
+            await asyncio.sleep(0.001)
+        admission.settle(held, 0, 400)
+        await flushed(admission)
+        ledger.gate.set()
+        with pytest.raises(BudgetReached):
+            await asking
+
+
 async def test_forgotten_money_is_asked_of_the_ledger_again(
     opened: Opener, ledger: LedgerBook, timeline: Timeline
 ) -> None:
