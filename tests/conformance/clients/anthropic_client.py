@@ -19,7 +19,9 @@ def client(order: Order) -> anthropic.Anthropic:
 
 def asked(order: Order) -> dict[str, Any]:
     messages = order.get("messages", [{"role": "user", "content": order.get("text", "")}])
-    return {"model": order["model"], "messages": messages, "max_tokens": 64, **order.get("fields", {})}
+    fields = dict(order.get("fields", {}))
+    extra = {name: fields.pop(name) for name in ("temperature", "top_p") if name in fields}  # it has no words for them
+    return {"model": order["model"], "messages": messages, "max_tokens": 64, "extra_body": extra, **fields}
 
 
 def told_whole(message: anthropic.types.Message) -> Order:
