@@ -63,6 +63,7 @@ users = Table(
     Column("changed_at", Float, nullable=False),
     Column("disabled_at", Float),
     UniqueConstraint("tenant_id", "external_id", name="uq_users_tenant_id_external_id"),
+    Index("ix_users_changed_at", "changed_at"),
 )
 
 api_keys = Table(
@@ -102,6 +103,7 @@ limits = Table(
     Column("nano_usd_per_month", BigInteger),
     Column("strict", Boolean, nullable=False, default=False),
     Column("changed_at", Float, nullable=False),
+    Index("ix_limits_changed_at", "changed_at"),
 )
 
 # Sign-ins of the console; the cookie's text is kept as a hash only.
@@ -116,6 +118,8 @@ sessions = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     Column("revoked_at", Float),
+    Index("ix_sessions_revoked_at", "revoked_at"),
+    Index("ix_sessions_expires_at", "expires_at"),
 )
 
 # Every act of an administrator; triggers refuse changes and deletions.
