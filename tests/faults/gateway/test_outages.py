@@ -25,6 +25,8 @@ from tests.support.network import free_port
 from tests.support.postgres import Postgres, postgres_server
 from tests.support.valkey import frozen, valkey_server
 
+pytestmark = pytest.mark.heavy  # each part's own outages are in its own tests
+
 _TOKENS = 10
 _PRICE = 600  # nano-USD a token, of the prompt and of the answer alike
 _COST = (PROMPT_TOKENS + _TOKENS) * _PRICE
@@ -35,7 +37,7 @@ _RESERVED = (
 _POOR = 300  # requests that the poor caller can pay
 _LEASE_S = 4.0
 _SECONDS = pytest.mark.parametrize(
-    "outage_s", [pytest.param(4.0, id="seconds"), pytest.param(30.0, id="half a minute", marks=pytest.mark.heavy)]
+    "outage_s", [pytest.param(4.0, id="seconds"), pytest.param(30.0, id="half a minute", marks=pytest.mark.long)]
 )
 
 Figure = Callable[[str], None]

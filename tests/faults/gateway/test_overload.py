@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import pytest
 from aiohttp import web
 
 from core.priority import Priority
@@ -19,6 +20,8 @@ from tests.load.client import Connection, chat
 from tests.load.mock import MODEL
 from tests.support.gateway import Gateway, gateway
 from tests.support.network import free_port
+
+pytestmark = pytest.mark.heavy  # the gate's own tests are those of `router/gate.py`
 
 _PLACES = 6
 _TAKES_S = 0.2  # so the model answers 30 requests a second
