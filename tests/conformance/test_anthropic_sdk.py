@@ -108,11 +108,12 @@ def test_an_upstream_that_fails_is_told_by_class_and_retry_after(
     assert seen == (kind, status, type_, retry_after)
 
 
+@pytest.mark.parametrize("fault", [Fault.CUT_MID_STREAM, Fault.STOP_MID_STREAM], ids=lambda fault: fault.name)
 @pytest.mark.parametrize("do", ["stream", "helper"])
 def test_a_stream_that_breaks_raises_and_is_no_short_answer(
-    anthropic: Sdk, whoever: Order, faulty: OpenAiServer, do: str
+    anthropic: Sdk, whoever: Order, faulty: OpenAiServer, do: str, fault: Fault
 ) -> None:
-    faulty.fault = Fault.CUT_MID_STREAM
+    faulty.fault = fault
     seen = anthropic.ask(do, **whoever)
     kind = "APIStatusError" if anthropic.is_python else "APIError"
     error = seen["error"]
@@ -132,6 +133,14 @@ def test_a_client_that_waits_no_longer_raises_and_cancels_the_upstream(
 def test_a_gateway_that_is_not_there_is_a_connection_error(anthropic: Sdk, whoever: Order) -> None:
     error = anthropic.ask("whole", **{**whoever, "url": "http://127.0.0.1:9"})["error"]
     assert error["class"] == "APIConnectionError"
+
+
+def test_a_key_may_come_as_older_sdks_send_it(whoever: Order) -> None:
+    """Those of today send `Authorization: Bearer`."""
+    body = {"model": "words", "max_tokens": 8, "messages": [{"role": "user", "content": "one"}]}
+    for version in ("2023-01-01", "2023-06-01"):
+        headers = {"x-api-key": whoever["key"], "anthropic-version": version}
+        assert httpx.post(f"{whoever['url']}/v1/messages", json=body, headers=headers).status_code == 200
 
 
 def test_an_error_body_has_anthropics_shape_and_nothing_else(whoever: Order) -> None:

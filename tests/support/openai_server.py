@@ -34,6 +34,7 @@ class Fault(enum.Enum):
     HANG_AFTER_HEADERS = "headers come, no event ever does"
     HANG_MID_STREAM = "silent after two words"
     CUT_MID_STREAM = "connection closed after two words"
+    STOP_MID_STREAM = "an orderly end after two words, without a reason"
     NO_DONE = "a whole answer without [DONE]"
     ERROR_EVENT_FIRST = "200, then an error event"
     GARBAGE = "200 with text that is no JSON"
@@ -226,6 +227,8 @@ class OpenAiServer:
         if at == 2 and self.fault is Fault.CUT_MID_STREAM:
             assert request.transport is not None
             request.transport.abort()
+            return True
+        if at == 2 and self.fault is Fault.STOP_MID_STREAM:
             return True
         await asyncio.sleep(self.pause_s)
         return False

@@ -67,7 +67,11 @@ NAMES = ("openai-python", "openai-node", "anthropic-python", "anthropic-node")
 def sdk(name: str) -> Iterator[Sdk]:
     """Start the client script of `openai-python`, `openai-node`, `anthropic-python` or `anthropic-node`."""
     package, _, language = name.partition("-")
-    command = _python(package) if language == "python" else _node(package)
+    if language == "python":
+        command = [str(python_with_sdks()), str(_CLIENTS / f"{package}_client.py")]
+    else:
+        node, folder = node_with_sdks()
+        command = [node, str(_CLIENTS / f"{package}_client.mjs"), str(folder)]
     # Nothing of the caller's surroundings: the SDKs read keys, addresses and proxies from it.
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -93,15 +97,17 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
     lines.put("")
 
 
-def _python(package: str) -> list[str]:
+def python_with_sdks() -> Path:
+    """The Python that has the SDKs."""
     python = _ENVIRONMENTS / "sdk" / "bin" / "python"
     assert python.exists(), "the SDKs' environment is missing: run ./stoker test once"
-    return [str(python), str(_CLIENTS / f"{package}_client.py")]
+    return python
 
 
-def _node(package: str) -> list[str]:
+def node_with_sdks() -> tuple[str, Path]:
+    """Node, and the folder whose `node_modules` has the SDKs; skips the test where there is no Node."""
     node, folder = shutil.which("node"), _ENVIRONMENTS / "sdk-node"
-    if node is None or not is_possible(f"{package}-node"):
+    if node is None or shutil.which("npm") is None:
         pytest.skip("node or npm is not here: install Node with npm and run ./stoker test again, to test its SDKs too")
     assert (folder / ".stoker-stamp").exists(), "the Node SDKs' environment is missing: run ./stoker test once"
-    return [node, str(_CLIENTS / f"{package}_client.mjs"), str(folder)]
+    return node, folder
