@@ -126,8 +126,8 @@ class Meaning:
         type: OpenAI's error type, on which the SDKs choose their exception together with the status.
         code: the machine's word for it, stable.
         level: of the log line.
-        retryable: False: the same request will fail again. SDKs ask again by themselves after 408, 409, 429 and 5xx, and
-            wait for as long as `retry-after` says, be it a day; so they are told not to.
+        retryable: False: the same request will fail again. SDKs ask again by themselves after 408, 409, 429 and 5xx,
+            and wait for as long as `retry-after` says, be it a day; so they are told not to.
     """
 
     status: int
