@@ -81,7 +81,7 @@ class Keys:
         return await self._database.read(lambda connection: _find(connection, by, key_id))
 
     async def change(self, by: Actor, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
-        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `expires_in_s` (from now), or `limits` (from the old ones).
+        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `expires_in_s` (from now), `limits` (of old ones).
 
         Raises: KeyNotFound; NotAllowed: the key's role, or the new one, is above the actor's; RequestInvalid.
         """
