@@ -28,7 +28,7 @@ def crew() -> Iterator[Crew]:
         yield cache(lambda name: stack.enter_context(sdk(name)))
 
 
-@pytest.fixture(params=["openai-python", "openai-node"])
+@pytest.fixture(params=["openai-python", pytest.param("openai-node", marks=pytest.mark.heavy)])
 def openai(request: pytest.FixtureRequest, crew: Crew) -> Sdk:
     """Each of OpenAI's SDKs."""
     return crew(request.param)

@@ -10,6 +10,8 @@ from tests.conformance.test_openai_sdk import await_cancelled
 from tests.support.openai_server import Fault, OpenAiServer
 from tests.support.sdk import Sdk
 
+pytestmark = pytest.mark.heavy
+
 
 def test_it_lists_the_models(anthropic: Sdk, whoever: Order, figure: Callable[[str], None]) -> None:
     figure(f"{anthropic.name} {anthropic.ask('version')['version']}")

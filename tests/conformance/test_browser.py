@@ -14,6 +14,8 @@ from tests.conformance.conftest import ALLOWED, Crew, Order
 from tests.support.gateway import Gateway
 from tests.support.openai_server import Fault, OpenAiServer
 
+pytestmark = pytest.mark.heavy
+
 OTHER = "https://other.example"
 # What the SDKs' builds for browsers send with each request.
 SENT = (

@@ -10,6 +10,8 @@ from tests.conformance.conftest import Order
 from tests.support.process import ROOT
 from tests.support.sdk import node_with_sdks, python_with_sdks
 
+pytestmark = pytest.mark.heavy
+
 BLOCKS = re.findall(r"```(bash|python|js)\n(.*?)```", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL)
 
 

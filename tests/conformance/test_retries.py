@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from tests.conformance.conftest import REQUEST_DEADLINE_S, Order
 from tests.support.openai_server import Fault, OpenAiServer
 from tests.support.sdk import Sdk
+
+pytestmark = pytest.mark.heavy
 
 
 def together(sdks: list[Sdk], do: str, orders: list[Order], limit_s: float = 60) -> dict[str, Order]:
