@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 import pytest
 
@@ -55,10 +56,12 @@ async def test_who_would_come_too_late_is_refused_at_once_the_cheapest_first() -
     holders = [await gate.enter(NORMAL) for _ in range(2)]
     waiting = [asyncio.create_task(gate.enter(NORMAL)) for _ in range(4)]
     await turns()
+    began_s = time.monotonic()
     for priority in (NORMAL, BATCH):
         with pytest.raises(Overloaded, match=f"{priority} calls have to wait") as refused:
             await gate.enter(priority)
         assert refused.value.retry_after_s >= 1
+    assert time.monotonic() - began_s < 0.8, "they waited, and were refused then"
     dear = asyncio.create_task(gate.enter(INTERACTIVE))
     await turns()
     holders[0].leave()
