@@ -9,6 +9,8 @@ import pytest
 from tests.promises.book import Defect, Edit
 from tests.promises.planting import Field, Verdict, open_field
 
+pytestmark = pytest.mark.heavy  # each looks at a run of pytest
+
 CODE = "def may(role):\n    if role != 'admin':\n        return False\n    return True\n"
 TESTS = """
 import pytest
