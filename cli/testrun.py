@@ -88,14 +88,20 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
 _LANES = {
-    "tests of whole stacks": ("tests/answers", "tests/conformance", "tests/faults/stack", "tests/integration/api"),
+    "tests of whole stacks": (
+        "tests/answers",
+        "tests/conformance",
+        "tests/faults/stack",
+        "tests/integration/api",
+        "tests/integration/hot",
+    ),
     "tests of retrieval and limits": (
         "tests/integration/retrieval",
         "tests/integration/inference",
         "tests/integration/admission",
         "tests/faults/gateway",
     ),
-    "tests of the gateway": ("tests/integration/hot", "tests/integration/identity"),
+    "tests of identity": ("tests/integration/identity",),
 }
 
 
