@@ -93,7 +93,6 @@ _LANES = {
         "tests/conformance",
         "tests/faults/stack",
         "tests/integration/api",
-        "tests/integration/hot",
     ),
     "tests of retrieval and limits": (
         "tests/integration/retrieval",
@@ -101,7 +100,7 @@ _LANES = {
         "tests/integration/admission",
         "tests/faults/gateway",
     ),
-    "tests of identity": ("tests/integration/identity",),
+    "tests of the gateway": ("tests/integration/hot", "tests/integration/identity"),
 }
 
 

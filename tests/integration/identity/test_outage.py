@@ -18,6 +18,7 @@ async def status_within(gate: Gate, key: str, seconds: float) -> int:
         return await gate.status(key)
 
 
+@pytest.mark.heavy
 async def test_a_frozen_postgresql(postgres: Postgres, postgres_url: str, tmp_path: Path) -> None:
     clock = ManualClock(time.time())
     async with open_gate(postgres_url, tmp_path / "data", clock=clock, sql_deadline_s=0.3) as gate:
@@ -43,6 +44,7 @@ async def test_a_frozen_postgresql(postgres: Postgres, postgres_url: str, tmp_pa
         assert await gate.status("sk-stoker-wrong") == 401
 
 
+@pytest.mark.heavy
 async def test_a_change_that_sql_cannot_tell_of_does_not_stop_known_keys(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
