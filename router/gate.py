@@ -8,6 +8,7 @@ number of answers that come in time stays what it is without overload.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import NoReturn
 
 from core.clock import Clock
 from core.priority import Priority
@@ -105,6 +106,6 @@ class Gate:
                 self._refuse(priority, self._takes_s or 0.0)
             raise
 
-    def _refuse(self, priority: Priority, retry_after_s: float) -> None:
+    def _refuse(self, priority: Priority, retry_after_s: float) -> NoReturn:
         metrics.SHED.labels(self._group, priority.value).inc()
         raise Overloaded(self._group, priority, retry_after_s)
