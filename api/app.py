@@ -1,5 +1,6 @@
 """The application: what is around a request, in order, and every route."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -40,6 +41,7 @@ from api.settings import ApiSettings
 from api.state import open_state
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
+from monitoring.tally import tally
 from router import errors as router_errors
 
 VERSION = "0.1.0"
@@ -49,7 +51,19 @@ def create_gateway() -> HotDoor:
     """Build what uvicorn serves, in each worker: the hot path, and the application behind it."""
     settings = ApiSettings()
     configure_logs("gateway", settings.log_level)
-    return HotDoor(create_app(settings), settings)
+    door = HotDoor(create_app(settings), settings)
+    _spare_the_collector()
+    return door
+
+
+def _spare_the_collector() -> None:
+    """Have the garbage collector leave alone what lives as long as the process, and look less often at the rest.
+
+    Modules alone are a million objects, which a full collection would walk while every request waits.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -60,6 +74,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         async with open_state(settings) as state:
             app.state.stoker = state
             yield
+        tally.flush()
 
     app = FastAPI(
         title="Stoker",

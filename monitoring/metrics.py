@@ -22,6 +22,8 @@ from prometheus_client import (
     multiprocess,
 )
 
+from monitoring.tally import tally
+
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -63,6 +65,7 @@ LEASES_EXPIRED = Counter("stoker_ingest_leases_expired_total", "Leases taken bac
 
 def exposition() -> tuple[bytes, str]:
     """The metrics of all processes that share the folder, as text for Prometheus, and its media type."""
+    tally.flush()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
     registry = CollectorRegistry()

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Histogram
 from core.usage import Usage
 from monitoring import metrics
 from monitoring.logs import write_line
+from monitoring.tally import tally
 
 UNMATCHED = "unmatched"
 
@@ -61,7 +62,7 @@ class RequestRecord:
 def finish(record: RequestRecord, ended_s: float) -> None:
     """Close the record and derive from it what is counted and logged; call it once, in `finally`."""
     record.ended_s = ended_s
-    _requests(record.route, record.method, record.status).inc()
+    tally.add(_requests(record.route, record.method, record.status))
     _seconds(record.route).observe(record.duration_s)
     if record.model_group is not None:
         _count_tokens(record, record.model_group)
@@ -106,10 +107,10 @@ def _tokens(group: str) -> tuple[Counter, Counter, Counter, Histogram, Histogram
 def _count_tokens(record: RequestRecord, group: str) -> None:
     tokens_in, cached, tokens_out, ttft, tpot = _tokens(group)
     usage = record.usage
-    tokens_in.inc(usage.prompt_tokens)
+    tally.add(tokens_in, usage.prompt_tokens)
     if usage.cached_tokens:
-        cached.inc(usage.cached_tokens)
-    tokens_out.inc(usage.completion_tokens)
+        tally.add(cached, usage.cached_tokens)
+    tally.add(tokens_out, usage.completion_tokens)
     if record.ttft_s is not None:
         ttft.observe(record.ttft_s)
     if record.tpot_s is not None:

@@ -11,6 +11,7 @@ from core.breaker import Permit
 from core.clock import Clock
 from monitoring.logs import logger
 from monitoring.metrics import UPSTREAM_CALLS
+from monitoring.tally import tally
 from router.answer import Answer, FrameStream, read_whole
 from router.call import Call
 from router.choice import Member
@@ -129,7 +130,7 @@ class Attempt:
         )
 
     def _count(self, outcome: str) -> None:
-        _calls(self._call.group, self._deployment.name, outcome).inc()
+        tally.add(_calls(self._call.group, self._deployment.name, outcome))
 
 
 @lru_cache(maxsize=1000)

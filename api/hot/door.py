@@ -23,6 +23,7 @@ from core.priority import Priority, lower
 from core.usage import Usage
 from monitoring import metrics
 from monitoring.record import RequestRecord, finish
+from monitoring.tally import tally
 from router.router import Answer, Bound, Call
 
 EXPOSED_HEADERS = (
@@ -65,7 +66,7 @@ class HotDoor:
             exchange.add_headers(self._cors.headers(exchange.origin))
         if route.anthropic:
             exchange.add_headers([(b"request-id", exchange.request_id.encode("ascii"))])
-        metrics.REQUESTS_RUNNING.inc()
+        tally.add(metrics.REQUESTS_RUNNING)
         try:
             await self._answer(route, exchange, record)
         except ClientLeft:
@@ -79,7 +80,7 @@ class HotDoor:
             await _refuse(route, exchange, record, error)
         finally:
             exchange.unwatch()
-            metrics.REQUESTS_RUNNING.dec()
+            tally.add(metrics.REQUESTS_RUNNING, -1)
             record.client_left = exchange.left
             record.status = exchange.status or 499  # nginx's word for a client that left before the answer
             finish(record, time.monotonic())
