@@ -88,19 +88,20 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
 _LANES = {
+    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/inference", "tests/faults/gateway"),
     "tests of whole stacks": (
         "tests/answers",
         "tests/conformance",
         "tests/faults/stack",
         "tests/integration/api",
     ),
-    "tests of retrieval and limits": (
-        "tests/integration/retrieval",
-        "tests/integration/inference",
+    "tests of identity": ("tests/integration/identity", "tests/unit/api", "tests/unit/identity", "tests/unit/ledger"),
+    "tests of the hot path": (
+        "tests/integration/hot",
         "tests/integration/admission",
-        "tests/faults/gateway",
+        "tests/unit/admission",
+        "tests/unit/router",
     ),
-    "tests of the gateway": ("tests/integration/hot", "tests/integration/identity"),
 }
 
 

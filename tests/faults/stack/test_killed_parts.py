@@ -91,6 +91,7 @@ def test_without_valkey_everything_goes_on(plain_stack: Stack, collection: str) 
     assert "stairs" in found["data"][0]["text"]
 
 
+@pytest.mark.heavy
 def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     plain_stack: Stack, figure: Callable[[str], None]
 ) -> None:

@@ -1,8 +1,11 @@
 """Bad input gets the right status and a message that names the remedy; parts that are away are said to be away."""
 
+import time
+
 import httpx
 import pytest
 
+from monitoring.tally import PERIOD_S
 from tests.support.stack import Stack
 
 CHAT = {"model": "absent-model", "messages": [{"role": "user", "content": "hello"}]}
@@ -118,6 +121,7 @@ def test_the_openapi_description_holds_the_forwarded_routes(plain_stack: Stack) 
 
 def test_metrics_add_up_over_both_workers_and_name_routes_by_template(plain_stack: Stack) -> None:
     def count() -> float:
+        time.sleep(2 * PERIOD_S)  # until both workers have passed on what they hold
         lines = httpx.get(f"{plain_stack.url}/metrics").text.splitlines()
         wanted = 'stoker_requests_total{method="GET",route="/v1/collections/{name}",status="404"}'
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(wanted))

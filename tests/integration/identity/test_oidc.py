@@ -17,6 +17,7 @@ from core.clock import ManualClock
 from tests.support.browser import Browser, code_of
 from tests.support.gate import Gate, open_gate
 from tests.support.issuer import AUDIENCE
+from tests.support.network import PLAIN
 from tests.support.provider import CLIENT, SECRET, TestProvider, open_provider
 
 BEGIN = "/v1/session/oidc/corp"
@@ -87,7 +88,7 @@ async def go_to_provider(browser: Browser, begin: str = BEGIN) -> str:
     """Begin a sign-in and agree to it. Returns: the path to which the provider sends the browser."""
     answer = await browser.client.get(begin)
     assert answer.status_code == 302, answer.text
-    async with httpx.AsyncClient() as web:
+    async with httpx.AsyncClient(verify=PLAIN) as web:
         there = await web.get(answer.headers["location"])
     assert there.status_code == 302, there.text
     back = urlsplit(there.headers["location"])
@@ -373,7 +374,7 @@ async def test_no_sign_in_leads_to_another_site(guarded: Gate, browser: Browser,
 @pytest.mark.parametrize("return_to", ["/", "/keys", "/keys?a=b&c=%2F#d", "/a//b"])
 async def test_a_sign_in_leads_back_to_where_it_began(browser: Browser, return_to: str) -> None:
     answer = await browser.client.get(BEGIN, params={"return_to": return_to})
-    async with httpx.AsyncClient() as web:
+    async with httpx.AsyncClient(verify=PLAIN) as web:
         there = await web.get(answer.headers["location"])
     answer = await browser.client.get(there.headers["location"])
     assert (answer.status_code, answer.headers["location"]) == (303, return_to)
@@ -505,7 +506,7 @@ async def test_over_https_both_cookies_never_go_in_the_clear(
         gate = await stack.enter_async_context(open_gate(sqlite_url, tmp_path / "data", **how))
         browser = Browser(gate, "https://gate")
         begun = await browser.client.get(BEGIN)
-        async with httpx.AsyncClient() as web:
+        async with httpx.AsyncClient(verify=PLAIN) as web:
             there = await web.get(begun.headers["location"])
         finished = await browser.client.get(there.headers["location"])
         cookies = [*begun.headers.get_list("set-cookie"), *finished.headers.get_list("set-cookie")]

@@ -39,6 +39,7 @@ async def locked(url: str) -> AsyncIterator[None]:
     await engine.dispose()
 
 
+@pytest.mark.heavy
 async def test_while_nobody_can_write_lines_wait_and_then_arrive(
     database: Database, url: str, folder: Path, figure: Callable[[str], None]
 ) -> None:

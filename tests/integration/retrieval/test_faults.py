@@ -25,7 +25,7 @@ from tests.support.process import stop
 
 LONG = "\n\n".join(
     f"## Paragraph {number}\n\n" + f"Ship {number} carried {number * 7} crates of tea to pier {number % 9}. " * 10
-    for number in range(120)
+    for number in range(48)
 )
 
 
@@ -55,7 +55,7 @@ async def test_a_killed_workers_document_is_finished_by_the_next_once(house: Hou
     assert job.status is JobStatus.SUCCEEDED, job
     visible = sa.select(revisions.c.document_id).where(revisions.c.visible_from.is_not(None))
     assert sorted(row.document_id for row in await fetch(house.database, visible)) == sorted(accepted.document_ids)
-    found = await house.retrieval.searcher.search(house.principal, Query("c", "ship 77 crates of tea", top_k=20))
+    found = await house.retrieval.searcher.search(house.principal, Query("c", "ship 37 crates of tea", top_k=20))
     assert len({(passage.document_id, passage.start) for passage in found.passages}) == 20
     for passage in found.passages:
         text = await house.retrieval.documents.content(house.principal, "c", passage.document_id)
