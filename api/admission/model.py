@@ -92,10 +92,11 @@ class Bucket:
 
 @dataclass(slots=True)
 class Purse:
-    """Money of one period: held by reservations, spent (None: ask the ledger), and spent while that was None.
+    """Money of one period: held by reservations, spent (None: ask the ledger), and settled since the period began.
 
     Attributes:
         loaded_ms: when the ledger was asked last.
+        doubt: some may be counted twice: the ledger is asked before this refuses anybody.
     """
 
     period: int
@@ -103,6 +104,14 @@ class Purse:
     spent: int | None = None
     late: int = 0
     loaded_ms: int = 0
+    doubt: bool = False
+
+    def settle(self, nano_usd: int, *, doubt: bool) -> None:
+        """Count what was used."""
+        self.late += nano_usd
+        if self.spent is not None:
+            self.spent += nano_usd
+            self.doubt |= doubt
 
 
 @dataclass(slots=True)
@@ -154,7 +163,7 @@ class Book:
         known = reservation_id in self.holds
         if not known:
             asked = [_asked(meter, tokens, nano_usd) for meter in metered.meters]
-            if missing := self._missing(now_ms, metered):
+            if missing := self._missing(now_ms, metered, nano_usd):
                 return Missing(missing)
             waits = [self._wait(now_ms, meter, ask) for meter, ask in zip(metered.meters, asked, strict=True)]
             longest = max(waits)
@@ -185,28 +194,23 @@ class Book:
     def settle(self, now_ms: int, reservation_id: str, metered: Metered, tokens: int, nano_usd: int) -> bool:
         """Keep what was used and give back the rest. Returns: whether the reservation was there.
 
-        Of an adopted one the money may stand in the ledger since before that was asked; it is asked once more then.
-        If the reservation was not there, nobody knows whether the money was counted: what was spent is dropped, to be
-        loaded anew.
+        Of an adopted one the money may stand in the ledger since before that was asked, and of one that was not there
+        nobody knows whether it was counted: what was spent is in doubt then.
         """
         hold = self._take_out(now_ms, reservation_id)
         if hold is None:
             for meter in metered.meters:
                 if meter.dimension.money:
-                    counted = self._purse(now_ms, meter)
-                    counted.spent, counted.late = None, counted.late + nano_usd
+                    self._purse(now_ms, meter).settle(nano_usd, doubt=True)
             return False
         self._give_back_shared(hold)
         for meter in hold.metered.meters:
             if meter.dimension is Dimension.TOKENS:
                 self._give_back_rate(now_ms, meter, hold.second, hold.tokens - tokens)
             elif meter.dimension.money and (purse := self._purse_of(hold, meter)):
-                if hold.adopted_ms is not None and purse.loaded_ms >= hold.adopted_ms - SLACK_MS:
-                    purse.spent = None
-                if purse.spent is None:
-                    purse.late += nano_usd
-                else:
-                    purse.spent += nano_usd
+                adopted_ms = hold.adopted_ms
+                doubt = adopted_ms is not None and purse.loaded_ms >= adopted_ms - SLACK_MS
+                purse.settle(nano_usd, doubt=doubt)
         return True
 
     def release(self, now_ms: int, reservation_id: str) -> None:
@@ -245,16 +249,17 @@ class Book:
     def _load(self, now_ms: int, load: Load) -> None:
         if load.period == period_of(load.meter.dimension, now_ms):
             purse = self._purse(now_ms, load.meter)
-            if purse.spent is None:
+            if purse.spent is None or purse.doubt:
                 purse.spent = load.nano_usd + max(0, purse.late - load.late)
                 purse.loaded_ms = now_ms
+                purse.doubt = False
 
-    def _missing(self, now_ms: int, metered: Metered) -> tuple[Counter, ...]:
+    def _missing(self, now_ms: int, metered: Metered, nano_usd: int) -> tuple[Counter, ...]:
         found = []
         for meter in metered.meters:
             if meter.dimension.money:
                 purse = self._current(now_ms, meter)
-                if purse.spent is None:
+                if purse.spent is None or (purse.doubt and self._left(now_ms, meter) < nano_usd):
                     found.append(Counter(meter, purse.late))
         return tuple(found)
 

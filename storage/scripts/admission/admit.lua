@@ -28,12 +28,13 @@ for i = 10, first - 1, 5 do
   local key, letter = PREFIX .. ARGV[i], ARGV[i + 1]
   local current = letter == 'd' and day or month
   if tonumber(ARGV[i + 2]) == current then
-    local state = redis.call('HMGET', key, letter, letter .. 's', letter .. 'l')
+    local state = redis.call('HMGET', key, letter, letter .. 's', letter .. 'l', letter .. 'q')
     if tonumber(state[1]) ~= current then
       redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 's', ARGV[i + 4], letter .. 'w', now)
-      redis.call('HDEL', key, letter .. 'l')
-    elseif not state[2] then
+      redis.call('HDEL', key, letter .. 'l', letter .. 'q')
+    elseif not state[2] or state[4] then
       redis.call('HSET', key, letter .. 's', ARGV[i + 4], letter .. 'w', now)
+      redis.call('HDEL', key, letter .. 'q')
       -- What was settled while the ledger was asked may not have been in its answer.
       local since = tonumber(state[3] or 0) - tonumber(ARGV[i + 3])
       if since > 0 then redis.call('HINCRBY', key, letter .. 's', since) end
@@ -112,19 +113,20 @@ local function places(which, taken, limit)
   set(which, 'p', limit - free + 1)
 end
 
-local function money(which, what, letter, current, kept, held, spent, late, limit)
+local function money(which, what, letter, current, kept, held, spent, late, doubt, limit)
   if tonumber(kept) ~= current then
-    held, spent, late = 0, false, 0
+    held, spent, late, doubt = 0, false, 0, false
     set(which, letter, current)
     drops[which] = drops[which] or {}
     table.insert(drops[which], letter .. 's')
     table.insert(drops[which], letter .. 'l')
     table.insert(drops[which], letter .. 'w')
+    table.insert(drops[which], letter .. 'q')
   end
   held = tonumber(held or 0)
   -- In this order nothing is rounded where it decides.
   local remaining = limit - tonumber(spent or 0) - held
-  if not spent then
+  if not spent or (doubt and remaining < asked_nano) then
     missing[#missing + 1], missing[#missing + 2], missing[#missing + 3] = which, what, tonumber(late or 0)
   elseif remaining < asked_nano then
     local reopens = day + 1
@@ -147,7 +149,7 @@ for i = first, #ARGV, 9 do
   local fields, at = {'x'}, 0
   for _, wanted in ipairs({
     requests and not strict and {'r', 'ra'} or {}, tokens and not strict and {'t', 'ta'} or {},
-    parallel and {'p'} or {}, a_day and {'d', 'dh', 'ds', 'dl'} or {}, a_month and {'m', 'mh', 'ms', 'ml'} or {},
+    parallel and {'p'} or {}, a_day and {'d', 'dh', 'ds', 'dl', 'dq'} or {}, a_month and {'m', 'mh', 'ms', 'ml', 'mq'} or {},
   }) do
     for _, field in ipairs(wanted) do fields[#fields + 1] = field end
   end
@@ -168,8 +170,8 @@ for i = first, #ARGV, 9 do
     bucket(which, TOKENS, 't', read(), read(), tokens, tonumber(ARGV[i + 5]), asked_tokens)
   end
   if parallel then places(which, read(), parallel) end
-  if a_day then money(which, USD_DAY, 'd', day, read(), read(), read(), read(), a_day) end
-  if a_month then money(which, USD_MONTH, 'm', month, read(), read(), read(), read(), a_month) end
+  if a_day then money(which, USD_DAY, 'd', day, read(), read(), read(), read(), read(), a_day) end
+  if a_month then money(which, USD_MONTH, 'm', month, read(), read(), read(), read(), read(), a_month) end
 end
 
 if not (known or adopted) then

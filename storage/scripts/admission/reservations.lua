@@ -8,7 +8,8 @@
 --   generations   hash: key id -> generation
 --   KIND:ID       hash of a subject: r, t requests and tokens left in the bucket, in 1/60000, and ra, ta when that was, ms;
 --                 p reservations under way; d, m the day and month that the money is of, dh, mh held, ds, ms spent
---                 (absent: ask the ledger), dw, mw when the ledger was asked last, ms, dl, ml spent while it was absent; x the day its life was last prolonged
+--                 (absent: ask the ledger), dw, mw when the ledger was asked last, ms, dl, ml settled since the period
+--                 began, dq, mq set while what was spent is in doubt; x the day its life was last prolonged
 --   KIND:ID:r, :t hash of a sliding minute: second -> requests or tokens
 -- A record's FLAGS say what was taken: r, t from the bucket, R, T from the sliding minute, p, d, m.
 -- Numbers of Lua are exact up to 2^53, and whole ones reach Redis whole; `api/admission/meters.py` keeps limits below.
@@ -42,16 +43,18 @@ local function take_out(id)
   return words
 end
 
--- Adds what was spent. Of an adopted reservation it may stand in the ledger since before that was asked: then the
--- ledger is asked once more.
-local function spend(key, flag, nano, adopted)
-  local state = redis.call('HMGET', key, flag .. 's', flag .. 'w')
-  local counted = state[1]
-  if counted and adopted > 0 and tonumber(state[2] or 0) >= adopted - SLACK_MS then
-    redis.call('HDEL', key, flag .. 's')
-    counted = false
+-- Adds what was spent. In doubt, for some of it may be counted already, the ledger is asked before anybody is refused.
+local function spend(key, flag, nano, doubt)
+  redis.call('HINCRBY', key, flag .. 'l', nano)
+  if redis.call('HEXISTS', key, flag .. 's') == 1 then
+    redis.call('HINCRBY', key, flag .. 's', nano)
+    if doubt then redis.call('HSET', key, flag .. 'q', 1) end
   end
-  redis.call('HINCRBY', key, flag .. (counted and 's' or 'l'), nano)
+end
+
+-- Whether an adopted reservation may stand in the ledger since before that was asked.
+local function loaded_since(key, flag, adopted)
+  return adopted > 0 and tonumber(redis.call('HGET', key, flag .. 'w') or 0) >= adopted - SLACK_MS
 end
 
 -- Undoes what a reservation took: a settled one keeps what was used, a released one nothing; an overdue one gives
@@ -66,7 +69,7 @@ local function give_back(words, verb, tokens, nano, now)
       elseif flag == 'd' or flag == 'm' then
         if redis.call('HGET', key, flag) == (flag == 'd' and words[4] or words[5]) then
           if asked_nano > 0 then redis.call('HINCRBY', key, flag .. 'h', -asked_nano) end
-          if verb == SETTLED then spend(key, flag, nano, tonumber(words[6])) end
+          if verb == SETTLED then spend(key, flag, nano, loaded_since(key, flag, tonumber(words[6]))) end
         end
       elseif verb ~= OVERDUE then
         local unused

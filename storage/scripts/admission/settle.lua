@@ -6,18 +6,17 @@ if now > tonumber(ARGV[1]) then return {LATE, now} end
 local day = math.floor(now / DAY_MS)
 local gone = 0
 
--- Money was spent and nobody knows whether it was counted: the ledger is asked before the next request.
-local function forget(names, nano)
+-- Money was spent and nobody knows whether it was counted.
+local function spend_unknown(names, nano)
   for name, flags in string.gmatch(names, '(%S+) (%S+)') do
     for letter in string.gmatch(flags, '[dm]') do
       local key, current = PREFIX .. name, letter == 'd' and day or month_of(day)
       if tonumber(redis.call('HGET', key, letter)) ~= current then
         redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 'l', 0)
-        redis.call('HDEL', key, letter .. 'w')
+        redis.call('HDEL', key, letter .. 'w', letter .. 's', letter .. 'q')
         redis.call('PEXPIRE', key, KEEP_MS)
       end
-      redis.call('HDEL', key, letter .. 's')
-      redis.call('HINCRBY', key, letter .. 'l', nano)
+      spend(key, letter, nano, true)
     end
   end
 end
@@ -29,7 +28,7 @@ for i = 2, #ARGV, 5 do
     if words[6] ~= '0' then redis.call('SET', DONE .. ARGV[i], 1, 'PX', DONE_MS) end
   elseif ARGV[i + 1] == SETTLED then
     gone = gone + 1
-    forget(ARGV[i + 4], ARGV[i + 3])
+    spend_unknown(ARGV[i + 4], ARGV[i + 3])
   end
 end
 return {OK, now, gone}

@@ -189,7 +189,7 @@ async def outage(
         await asyncio.sleep(2)
     assert not seen.broken + tight.broken
     assert set(seen.statuses()) == {200}, seen.statuses()
-    # Where Redis was slow once, too, and SQL cannot say what was spent, nobody knows what a budget has left: 503.
+    # Where Redis was slow once, too, and SQL cannot say what was spent, a caller at its budget's end may hear 503.
     assert 200 in tight.statuses()
     assert set(tight.statuses()) <= {200, 429, 503}, tight.statuses()
     whole = seen.whole | tight.whole

@@ -180,13 +180,17 @@ def test_what_was_admitted_alone_before_the_ledger_was_asked_is_not_counted_twic
     book, wanted = Book(), metered("acme", (Subject(SubjectKind.KEY, "k", Limits(nano_usd_per_day=1_000)),))
     meter = wanted.meters[0]
     load = Load(meter, period_of(meter.dimension, START_MS), 0, 100)  # the line of what was admitted before is in it
-    for name, admitted_ms, spent in (("before", START_MS - 500, None), ("after", START_MS + 5_000, 110)):
+    for name, admitted_ms, doubt in (("before", START_MS - 500, True), ("after", START_MS + 5_000, False)):
         book.forget([meter.key])
         assert isinstance(book.admit(START_MS, f"then {name}", wanted, 1, 1, lease_ms=60_000, loads=[load]), Granted)
         book.adopt(START_MS + 5_000, name, wanted, 1, 10, admitted_ms=admitted_ms, lease_ms=1_000)
         book.settle(START_MS + 5_000, name, wanted, 1, 10)
-        assert book.purses[meter.key, meter.dimension].spent == spent
-        book.purses[meter.key, meter.dimension].late = 0
+        purse = book.purses[meter.key, meter.dimension]
+        assert (purse.spent, purse.doubt) == (110, doubt)
+        if doubt:  # it is asked for before anybody is refused, and not before
+            assert isinstance(book.admit(START_MS, "small", wanted, 1, 880, lease_ms=1_000), Granted)
+            assert isinstance(book.admit(START_MS, "large", wanted, 1, 900, lease_ms=1_000), Missing)
+        load = Load(meter, load.period, purse.late, 100)
 
 
 def test_money_settled_while_the_ledger_was_asked_is_not_lost() -> None:
