@@ -113,6 +113,9 @@ class Metered:
         self._first_token_s: float | None = None
         self._deployment: Deployment | None = None
         self._entry: Entry | None = None  # None: no deployment has answered, so nothing was used
+        self._segment = 0
+        self._billed = Usage()  # in the segments before
+        self._billed_nano_usd = 0
         self._ended = False
 
     def rate_headers(self) -> dict[str, str]:
@@ -128,21 +131,39 @@ class Metered:
         self._request_id = _ledger_id(self._request_id)
         self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
 
+    def switched(self, usage: Usage, deployment: Deployment) -> None:
+        """Another deployment goes on with the stream: what was used so far is a line of its own.
+
+        Args:
+            usage: of the whole answer so far; the next line counts what comes beyond.
+
+        Raises: LedgerFull: what comes could not be accounted for.
+        """
+        if self._ended or self._entry is None or self._deployment is None:
+            return
+        self._write(self._entry, self._deployment, usage, "rescued", 200)
+        self._segment += 1
+        self._deployment, self._entry = deployment, None
+        self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
+
     def count(self, tokens_out: int) -> None:
         """Tokens that were read so far; the first call with some is the first token's time."""
         if self._first_token_s is None and tokens_out:
             self._first_token_s = self._clock.monotonic()
         if self._entry is not None:
-            self._entry.count(0, tokens_out)
+            self._entry.count(0, max(0, tokens_out - self._billed.completion_tokens))
 
     def finish(self, usage: Usage, outcome: Outcome, status: int = 200) -> None:
-        """Write the line, then settle; does nothing the second time, or where no deployment has answered."""
+        """Write the line, then settle; does nothing the second time, or where no deployment has answered.
+
+        Args:
+            usage: of the whole answer, over all deployments that gave it.
+        """
         if self._ended or self._entry is None or self._deployment is None:
             return
         self._ended = True
-        nano_usd = self._deployment.price.nano_usd(usage)
-        self._entry.finish(self._line(usage, nano_usd, outcome, status))
-        self._admission.settle(self._reservation, usage.total_tokens, nano_usd)
+        self._write(self._entry, self._deployment, usage, outcome, status)
+        self._admission.settle(self._reservation, self._billed.total_tokens, self._billed_nano_usd)
 
     def close(self, usage: Usage, *, left: bool) -> None:
         """End what did not end by itself: a client that left, an upstream that broke; with nothing used, no line."""
@@ -152,14 +173,25 @@ class Metered:
             self.finish(usage, "client_left" if left else "failed", 499 if left else 502)
             return
         self._ended = True
-        self._admission.release(self._reservation)
+        if self._segment:  # the next one could not be begun
+            self._admission.settle(self._reservation, self._billed.total_tokens, self._billed_nano_usd)
+        else:
+            self._admission.release(self._reservation)
+
+    def _write(self, entry: Entry, deployment: Deployment, usage: Usage, outcome: Outcome, status: int) -> None:
+        """Write the line of this segment: what the whole answer used beyond the segments before."""
+        own = usage.less(self._billed)
+        nano_usd = deployment.price.nano_usd(own)
+        entry.finish(self._line(own, nano_usd, outcome, status))
+        self._billed += own
+        self._billed_nano_usd += nano_usd
 
     def _line(self, usage: Usage, nano_usd: int, outcome: Outcome, status: int) -> Line:
         principal, deployment = self._principal, self._deployment
         ended = outcome != "lost"
         return Line(
             request_id=self._request_id,
-            segment=0,
+            segment=self._segment,
             tenant_id=principal.tenant_id,
             route=self._route,
             model_group=self._group,

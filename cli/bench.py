@@ -40,6 +40,15 @@ def bench_budget() -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.budget"])
 
 
+def bench_faults(arguments: Sequence[str]) -> None:
+    """Right answers under every fault of an upstream; `arguments` go to `tests/load/faults.py`.
+
+    Raises: CliError: the measurement failed.
+    """
+    environments.TEST.ensure()
+    _run([str(environments.TEST.python), "-m", "tests.load.faults", *arguments])
+
+
 def _run(command: Sequence[str]) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     process = subprocess.run(command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT)}, check=False)

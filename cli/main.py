@@ -181,6 +181,14 @@ def measure_budget() -> None:
     bench_budget()
 
 
+@benches.command("faults", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_faults(context: typer.Context) -> None:
+    """Whole right answers under every fault of an upstream that has a healthy twin; further: --calls."""
+    from cli.bench import bench_faults
+
+    bench_faults(context.args)
+
+
 def run() -> None:
     """The entry: expected failures become two lines and exit code 1."""
     _guarded(lambda: app(prog_name="./stoker"))

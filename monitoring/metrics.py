@@ -48,7 +48,13 @@ TOKENS = Counter("stoker_tokens_total", "Tokens, by direction: in, cached, out."
 UPSTREAM_CALLS = Counter(
     "stoker_upstream_calls_total", "Calls to deployments, by outcome.", ("model_group", "deployment", "outcome")
 )
+EJECTIONS = Counter("stoker_ejections_total", "Deployments taken out of turn, by reason.", ("deployment", "reason"))
 FALLBACKS = Counter("stoker_fallbacks_total", "Calls answered by a fallback group.", ("model_group", "fallback"))
+RESCUES = Counter(
+    "stoker_rescues_total",
+    "Streams that broke, by how another deployment went on: token_ids, prefill, replay; none: nobody could.",
+    ("model_group", "deployment", "how"),
+)
 SHED = Counter(
     "stoker_shed_total", "Calls refused because their model had more to do than it could.", ("model_group", "priority")
 )

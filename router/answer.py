@@ -2,17 +2,26 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from core.clock import Clock
 from core.usage import Usage
 from router.call import Operation
+from router.continuation import Diverged
 from router.deployment import Deployment
-from router.errors import RouterError, UpstreamError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from router.errors import (
+    AnswerDiverged,
+    RouterError,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from router.lane import ByteStream, Whole
-from router.sse import SseScanner, StreamMalformed
+from router.sse import SseScanner
+from router.transcript import Said
 
 Ended = Callable[[str, RouterError | None], None]
 
@@ -20,27 +29,27 @@ _DRAIN_S = 0.05
 
 
 class FrameStream:
-    """Reads a stream under its deadlines, and turns whatever goes wrong in it into one last error event.
+    """Reads a stream under its deadlines.
 
     Args:
         source: the upstream's bytes.
         ends_s: reading of `clock.monotonic` at which the whole answer must be there.
-        ended: called once with the outcome (ok, broken, timeout, or cancelled when it was closed before its end) and
-            what broke it.
+        ended: called once with the outcome (ok, broken, timeout, diverged, or cancelled when it was closed before its
+            end) and what broke it.
     """
 
     def __init__(
         self, deployment: Deployment, source: ByteStream, scanner: SseScanner, clock: Clock, ends_s: float, ended: Ended
     ) -> None:
-        self._deployment = deployment
+        self.deployment = deployment
         self._source = source
         self._scanner = scanner
         self._clock = clock
         self._ends_s = ends_s
         self._ended: Ended | None = ended
         self._held = b""
+        self._failure: UpstreamError | None = None
         self.first_token_s: float | None = None
-        self.broken = False
 
     @property
     def usage(self) -> Usage | None:
@@ -48,8 +57,8 @@ class FrameStream:
 
     @property
     def over(self) -> bool:
-        """The last frame has been read, or the stream broke; it may not have been passed on yet."""
-        return self.broken or self._scanner.done
+        """The last frame has been read; it may not have been passed on yet."""
+        return self._scanner.done
 
     @property
     def finish_reason(self) -> str | None:
@@ -60,6 +69,15 @@ class FrameStream:
         """Frames with content that were read so far: at most as many as the upstream made tokens."""
         return self._scanner.tokens
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the whole answer must be there."""
+        return self._ends_s - self._clock.monotonic()
+
+    def said(self) -> Said | None:
+        """What the frames said that were passed on; None: nobody kept them."""
+        return self._scanner.said()
+
     async def start(self, first_token_by_s: float) -> None:
         """Read until the first token is here; what was read is held back until then.
 
@@ -69,23 +87,35 @@ class FrameStream:
             self._held += await self._next(first_token_by_s - self._clock.monotonic(), "sent no token")
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """Whole frames, one or many at a time; ends in `[DONE]`, or in an error event."""
+        """Whole frames, one or many at a time, up to `[DONE]`.
+
+        Raises: UpstreamError, UpstreamRefused: the stream broke; every frame that came before was handed out.
+        """
         scanner = self._scanner
         try:
             if self._held:
                 yield self._held
             while not scanner.done:
-                passed = await self._next(self._deployment.deadlines.between_tokens_s, "fell silent")
+                passed = await self._next(self.deployment.deadlines.between_tokens_s, "fell silent")
                 if passed:
                     yield passed
             self._end("ok")
             await self._drain()
         except (UpstreamError, UpstreamRefused) as error:
-            self.broken = True
-            self._end("timeout" if isinstance(error, UpstreamTimeout) else "broken", error)
-            yield scanner.broken(str(error), "upstream_error", "stream_broken")
+            self._end(_outcome(error), error)
+            raise
         finally:
             await self.aclose()
+
+    def broken(self, error: RouterError) -> bytes:
+        """The event that tells the client that its stream broke."""
+        return self._scanner.broken(str(error), "upstream_error", "stream_broken")
+
+    def abandon(self, reason: str) -> None:
+        """Have it break now: its engine was seen to be `reason`, such as wedged, so nothing will come."""
+        if not self._scanner.done:
+            self._failure = self._failure or UpstreamTimeout(self.deployment.name, f"was ejected: {reason}")
+            self._source.wake()
 
     def forget(self) -> None:
         """Report no outcome: whoever started the stream does."""
@@ -98,22 +128,29 @@ class FrameStream:
 
     async def _next(self, limit_s: float, silence: str) -> bytes:
         """Read once and scan. Raises: UpstreamError."""
-        name = self._deployment.name
-        left_s = self._ends_s - self._clock.monotonic()
+        if self._failure is not None:
+            raise self._failure
+        name, left_s = self.deployment.name, self.left_s
         try:
             data = await self._source.read(max(0.0, min(limit_s, left_s)))
         except TimeoutError as error:
+            if self._failure is not None:
+                raise self._failure from error
             reason = f"{silence} for {limit_s:.0f} s" if limit_s <= left_s else "did not finish in time"
             raise UpstreamTimeout(name, reason) from error
         if not data:
             return self._last()
-        try:
-            passed = self._scanner.feed(data)
-        except StreamMalformed as error:
-            raise UpstreamFailed(name, f"sent a malformed stream: {error}") from error
-        if self._scanner.error is not None:
-            raise UpstreamFailed(name, "reported an error inside its stream")
-        if self._scanner.started and self.first_token_s is None:
+        scanner = self._scanner
+        passed = scanner.feed(data)
+        if isinstance(scanner.malformed, Diverged):
+            self._failure = AnswerDiverged(name, f"cannot go on: {scanner.malformed}")
+        elif scanner.malformed is not None:
+            self._failure = UpstreamFailed(name, f"sent a malformed stream: {scanner.malformed}")
+        elif scanner.error is not None:
+            self._failure = UpstreamFailed(name, "reported an error inside its stream")
+        if self._failure is not None and not passed:
+            raise self._failure
+        if scanner.started and self.first_token_s is None:
             self.first_token_s = self._clock.monotonic()
         return passed
 
@@ -125,7 +162,7 @@ class FrameStream:
     def _last(self) -> bytes:
         """The upstream closed the connection: a whole answer that lacks only `[DONE]` gets it, any other is cut."""
         if self._scanner.finish_reason is None or self._scanner.pending:
-            raise UpstreamFailed(self._deployment.name, "ended its stream before the answer was whole")
+            raise UpstreamFailed(self.deployment.name, "ended its stream before the answer was whole")
         self._scanner.done = True
         return self._scanner.closing
 
@@ -135,33 +172,56 @@ class FrameStream:
             ended(outcome, error)
 
 
+def _outcome(error: RouterError) -> str:
+    if isinstance(error, AnswerDiverged):
+        return "diverged"
+    return "timeout" if isinstance(error, UpstreamTimeout) else "broken"
+
+
+class Rescue(Protocol):
+    """Finds somebody who goes on with a broken stream."""
+
+    async def __call__(self, broken: FrameStream, error: RouterError) -> FrameStream | bytes | None:
+        """Returns: the stream that goes on, at its first token; or the end of an answer that lacked only that; or
+        None: nobody can go on."""
+        ...
+
+
 class Answer:
     """What the router hands out: `body` for an answer in one piece, `frames` for a stream.
 
     Attributes:
-        deployment: the one that answers.
+        deployment: the one that answers now; another one after a rescue.
         fallback: its group, where that isn't the one that was asked for.
         said: usage and finish reason of an answer in one piece, as `read_whole` found them.
         status: 200; whatever failed early was raised.
-        frames: server-sent events; iterate it once, then call `aclose`.
+        frames: server-sent events; iterate it once, then call `aclose`. It ends in `[DONE]`, or in an error event.
+        broken: the stream ended in an error event.
+        on_switch: called when another deployment goes on with the stream, before its first frame, with the tokens of
+            the answer so far; what it raises ends the stream.
     """
 
     status = 200
 
     def __init__(
         self,
-        deployment: Deployment,
         asked: str,
         content: Whole | FrameStream,
+        deployment: Deployment,
         said: tuple[Usage | None, str | None] = (None, None),
     ) -> None:
+        self._asked = asked
         self.deployment = deployment
-        self.fallback = deployment.group if deployment.group != asked else None
         self._stream = content if isinstance(content, FrameStream) else None
         self.body: bytes = content.body if isinstance(content, Whole) else b""
         self.media_type = content.media_type if isinstance(content, Whole) else "text/event-stream"
-        self.frames: AsyncIterator[bytes] | None = self._stream.frames() if self._stream else None
+        self.frames: AsyncIterator[bytes] | None = self._frames(self._stream) if self._stream else None
+        self.broken = False
+        self.rescue: Rescue | None = None
+        self.on_switch: Callable[[Usage, Deployment], None] | None = None
+        self._first = self._stream
         self._usage, self._finish_reason = said
+        self._ended_whole = False
         self._closed: Callable[[], None] | None = None
 
     def on_close(self, closed: Callable[[], None]) -> None:
@@ -169,8 +229,12 @@ class Answer:
         self._closed = closed
 
     @property
+    def fallback(self) -> str | None:
+        return self.deployment.group if self.deployment.group != self._asked else None
+
+    @property
     def usage(self) -> Usage | None:
-        """Tokens as the upstream counted them; of a stream, after its end."""
+        """Tokens of the whole answer as the upstream counted them; of a stream, after its end."""
         return self._stream.usage if self._stream else self._usage
 
     @property
@@ -180,12 +244,7 @@ class Answer:
     @property
     def over(self) -> bool:
         """Nothing follows what was read of a stream so far."""
-        return self._stream is None or self._stream.over
-
-    @property
-    def broken(self) -> bool:
-        """The stream ended in an error event."""
-        return self._stream is not None and self._stream.broken
+        return self._stream is None or self.broken or self._ended_whole or self._stream.over
 
     @property
     def tokens(self) -> int:
@@ -195,7 +254,7 @@ class Answer:
     @property
     def first_token_s(self) -> float | None:
         """Reading of the monotonic clock when the first token came; None for an answer in one piece."""
-        return self._stream.first_token_s if self._stream else None
+        return self._first.first_token_s if self._first else None
 
     async def aclose(self) -> None:
         """Cancel the upstream at once; may be called at any time, and twice; every answer is to be closed."""
@@ -206,6 +265,31 @@ class Answer:
         finally:
             if closed is not None:
                 closed()
+
+    async def _frames(self, stream: FrameStream) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                async for piece in stream.frames():
+                    yield piece
+                return
+            except (UpstreamError, UpstreamRefused) as error:
+                cause = error
+            found = None if self.rescue is None else await self.rescue(stream, cause)
+            if isinstance(found, FrameStream):
+                self._take_over(stream, found)
+                stream = found
+                continue
+            self.broken = found is None
+            self._ended_whole = found is not None
+            yield stream.broken(cause) if found is None else found
+            return
+
+    def _take_over(self, old: FrameStream, new: FrameStream) -> None:
+        self._stream, self.deployment = new, new.deployment
+        said = new.said()
+        if self.on_switch is not None and said is not None:
+            prompt = len(said.prompt_ids) if said.prompt_ids else 0
+            self.on_switch(Usage(prompt, old.tokens), new.deployment)
 
 
 def read_whole(body: bytes, kind: Operation = "chat.completions") -> tuple[Usage | None, str | None]:

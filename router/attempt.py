@@ -9,13 +9,16 @@ from prometheus_client import Counter
 
 from core.breaker import Permit
 from core.clock import Clock
+from core.usage import Usage
 from monitoring.logs import logger
 from monitoring.metrics import UPSTREAM_CALLS
 from monitoring.tally import tally
 from router.answer import Answer, FrameStream, read_whole
 from router.call import Call
 from router.choice import Member
+from router.deployment import Deployment
 from router.errors import (
+    AnswerDiverged,
     RouterError,
     UpstreamError,
     UpstreamFailed,
@@ -23,7 +26,7 @@ from router.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from router.lane import Lane
+from router.lane import Lane, Whole
 from router.sse import MessagesScanner, SseScanner
 
 _log = logger(__name__)
@@ -40,6 +43,9 @@ class Attempt:
         self._lane = lane
         self._deployment = member.deployment
         self._breaker = member.breaker
+        self._health = member.health
+        self._flight = member.health.begin()
+        self._deaf: Callable[[], None] = _nothing  # stops hearing of its ejection
         self._permit = permit
         self._call = call
         self._clock = clock
@@ -51,9 +57,29 @@ class Attempt:
             UpstreamError: this deployment failed; another may do better.
             UpstreamRefused: the request is at fault, or (429) this deployment is busy.
         """
+        deployment, call = self._deployment, self._call
+        if call.stream:
+            return Answer(call.group, await self.stream(scanner_for(call, deployment)), deployment)
+        whole, said = await self._reported(self._whole)
+        return Answer(call.group, whole, deployment, said)
+
+    async def stream(self, scanner: SseScanner, left_s: float | None = None) -> FrameStream:
+        """Get a stream with its first token at hand.
+
+        Args:
+            scanner: reads it.
+            left_s: seconds until the whole answer must be there; None: as long as such a call may take.
+
+        Raises: as `open`.
+        """
+        return await self._reported(lambda: self._stream(scanner, left_s))
+
+    async def _reported(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it, and tell breaker, health and metrics if it fails."""
         try:
-            answer = await (self._stream() if self._call.stream else self._whole())
+            return await work()
         except UpstreamRefused as error:
+            self._flight.end(ok=True)
             # It is healthy either way; one that is busy says nothing that would close a breaker.
             self._count("busy" if error.status == 429 else "refused")
             if error.status == 429:
@@ -61,59 +87,81 @@ class Attempt:
             else:
                 self._breaker.report(self._permit, ok=True)
             raise
+        except AnswerDiverged:
+            self._flight.end(ok=True)
+            self._breaker.report(self._permit, ok=True)
+            self._count("diverged")
+            raise
         except UpstreamError as error:
+            self._flight.end(ok=False)
             self._breaker.report(self._permit, ok=False)
             self._count(_outcome(error))
             self._warn("deployment failed", error)
             raise
         except BaseException:  # cancelled, or a bug: nothing was learnt, and the permit must not be lost
+            self._flight.end()
             self._breaker.withdraw(self._permit)
             self._count("cancelled")
             raise
-        return answer
 
-    async def _whole(self) -> Answer:
+    async def _whole(self) -> tuple[Whole, tuple[Usage | None, str | None]]:
         limit_s = self._call.limit_s(self._deployment.deadlines)
         whole = await self._within(limit_s, lambda: self._lane.whole(self._deployment, self._call))
         try:
             said = read_whole(whole.body, self._call.kind)
         except ValueError as error:
             raise UpstreamFailed(self._deployment.name, "answered with something that is no JSON object") from error
+        self._flight.end(ok=True)
         self._breaker.report(self._permit, ok=True)
         self._count("ok")
-        return Answer(self._deployment, self._call.group, whole, said)
+        return whole, said
 
-    async def _stream(self) -> Answer:
+    async def _stream(self, scanner: SseScanner, left_s: float | None) -> FrameStream:
         deployment, deadlines = self._deployment, self._deployment.deadlines
         started_s = self._clock.monotonic()
-        source = await self._within(
-            deadlines.first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token"
-        )
-        scanner = scanner_for(self._call)
-        ends_s = started_s + self._call.limit_s(deadlines)
-        stream = FrameStream(deployment, source, scanner, self._clock, ends_s, self._ended)
+        limit_s = self._call.limit_s(deadlines) if left_s is None else left_s
+        first_token_s = min(deadlines.first_token_s, limit_s)
+        source = await self._within(first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token")
+        stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
+        self._deaf = self._health.on_eject(stream.abandon)
         try:
-            await stream.start(started_s + deadlines.first_token_s)
+            await stream.start(started_s + first_token_s)
         except BaseException:
-            stream.forget()  # the failure is reported by `open`, not as the end of a stream
+            self._deaf()
+            stream.forget()  # the failure is reported by `_reported`, not as the end of a stream
             await stream.aclose()
             raise
+        self._flight.answered()
         if self._permit.probe:
             # A probe is over with the first token: the whole stream may take minutes, in which nobody else may call.
             self._breaker.report(self._permit, ok=True)
-        return Answer(deployment, self._call.group, stream)
+        return stream
 
     async def _within(self, limit_s: float, work: Callable[[], Awaitable[T]], what: str = "did not answer") -> T:
+        """Do it in time, and only while nobody sees its engine stand still."""
+        reasons: list[str] = []
         try:
-            async with asyncio.timeout(limit_s):
-                return await work()
+            async with asyncio.timeout(limit_s) as timer:
+
+                def stop(reason: str) -> None:
+                    reasons.append(reason)
+                    timer.reschedule(0)
+
+                self._deaf = self._health.on_eject(stop)
+                try:
+                    return await work()
+                finally:
+                    self._deaf()
         except TimeoutError as error:
-            raise UpstreamTimeout(self._deployment.name, f"{what} within {limit_s:g} s") from error
+            why = f"was ejected: {reasons[0]}" if reasons else f"{what} within {limit_s:g} s"
+            raise UpstreamTimeout(self._deployment.name, why) from error
 
     def _ended(self, outcome: str, error: RouterError | None) -> None:
         """A stream is over; one that its client left is no fault of the deployment's."""
+        self._deaf()
         self._count(outcome)
         failed = outcome in ("broken", "timeout")
+        self._flight.end(None if outcome == "cancelled" else not failed)
         if failed or not self._permit.probe:
             self._breaker.report(self._permit, ok=not failed)
         if failed:
@@ -133,6 +181,10 @@ class Attempt:
         tally.add(_calls(self._call.group, self._deployment.name, outcome))
 
 
+def _nothing() -> None:
+    pass
+
+
 @lru_cache(maxsize=1000)
 def _calls(group: str, deployment: str, outcome: str) -> Counter:
     return UPSTREAM_CALLS.labels(group, deployment, outcome)  # finding a series costs more than counting in it
@@ -144,6 +196,12 @@ def _outcome(error: UpstreamError) -> str:
     return "unavailable" if isinstance(error, UpstreamUnavailable) else "failed"
 
 
-def scanner_for(call: Call) -> SseScanner:
+def scanner_for(call: Call, deployment: Deployment) -> SseScanner:
     """What reads the call's stream."""
-    return MessagesScanner() if call.kind == "messages" else SseScanner(keep_usage_chunk=call.wants_usage_chunk)
+    if call.kind == "messages":
+        return MessagesScanner()
+    return SseScanner(
+        keep_usage_chunk=call.wants_usage_chunk,
+        keep=call.rescue and deployment.rescue,
+        hide_ids=deployment.names_tokens and call.wants_ids and not call.shows_ids,
+    )

@@ -8,6 +8,11 @@ from router.deployment import Deadlines, Kind
 
 Operation = Literal["chat.completions", "completions", "embeddings", "messages"]
 
+# What makes an answer more than text, or its tokens more than their ids tell.
+_SHAPED = """tools functions structured_outputs guided_json guided_regex guided_choice guided_grammar
+modalities audio""".split()
+_MAX_ID_SIGNS = 64 * 1024  # of a prompt; the ids of a longer one would weigh more than they are worth
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -20,6 +25,7 @@ class Call:
         stream: answer with server-sent events.
         allow_hosted: deployments outside the house may be used.
         request_id: sent along as `x-request-id`.
+        rescue: where the stream breaks, another deployment may go on with it.
         priority: who waits, and who is refused, when the group has more to do than it can.
     """
 
@@ -30,6 +36,7 @@ class Call:
     allow_hosted: bool
     request_id: str
     priority: Priority = Priority.NORMAL
+    rescue: bool = True
 
     @property
     def wants_usage_chunk(self) -> bool:
@@ -51,10 +58,59 @@ class Call:
         """Seconds for the whole answer."""
         return deadlines.embedding_s if self.kind == "embeddings" else deadlines.total_s
 
-    def upstream_body(self, model: str) -> dict[str, Any]:
-        """The body for an upstream: its own name for the model, and usage asked for in every stream."""
+    @property
+    def is_plain_text(self) -> bool:
+        """The answer is to be text whose beginning says all about how it may go on: no tools, no grammar."""
+        body = self.body
+        shape = body.get("response_format")
+        if any(body.get(name) for name in _SHAPED) or (shape and shape != {"type": "text"}):
+            return False
+        options = body.get("stream_options")
+        return not (isinstance(options, dict) and options.get("continuous_usage_stats"))
+
+    @property
+    def shows_ids(self) -> bool:
+        """The caller asked for token ids."""
+        return self.body.get("return_token_ids") is True
+
+    @property
+    def wants_ids(self) -> bool:
+        """Token ids are worth their bytes: with them another engine goes on exactly where this one stopped."""
+        return (
+            self.stream
+            and self.rescue
+            and self.kind in ("chat.completions", "completions")
+            and self.is_plain_text
+            and _prompt_signs(self.body) <= _MAX_ID_SIGNS
+        )
+
+    def upstream_body(self, model: str, *, ids: bool = False) -> dict[str, Any]:
+        """The body for an upstream: its own name for the model, and usage asked for in every stream.
+
+        Args:
+            ids: the upstream can name its tokens, and is asked to where that helps.
+        """
         body = {**self.body, "model": model}
+        if ids and self.wants_ids:
+            body["return_token_ids"] = True
         if self.stream and self.kind != "messages":
             options = body.get("stream_options")
             body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         return body
+
+
+def _prompt_signs(body: dict[str, Any]) -> float:
+    """How long the prompt is; infinite where it is not text alone, which no ids can stand for."""
+    prompt = body.get("prompt")
+    if isinstance(prompt, str):
+        return len(prompt)
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return float("inf")
+    length = 0
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, str):
+            return float("inf")
+        length += len(content)
+    return length

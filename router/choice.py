@@ -7,6 +7,9 @@ from core.breaker import Breaker, BreakerState, Permit
 from core.clock import Clock
 from router.deployment import Deployment, Kind, LaneName
 from router.gate import Gate
+from router.health import Health, rest_outliers
+
+_OUTLIERS_EVERY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -15,6 +18,7 @@ class Member:
 
     deployment: Deployment
     breaker: Breaker
+    health: Health
 
 
 class Group:
@@ -30,30 +34,51 @@ class Group:
     ) -> None:
         self.name = name
         self.gate = Gate(name, _places(deployments, share), patience_s, clock)
-        self.members = [Member(deployment, Breaker(deployment.breaker, clock)) for deployment in deployments]
+        self.members = [
+            Member(deployment, Breaker(deployment.breaker, clock), Health(deployment.name, clock))
+            for deployment in deployments
+        ]
+        self._clock = clock
+        self._looked_s = clock.monotonic()
         self._turn = 0
 
     def in_turn(self, *, allow_hosted: bool, native_only: bool = False) -> Iterator[tuple[Member, Permit]]:
         """Deployments to try, each at most once; report to its breaker or withdraw from it.
 
         One whose rest is over comes first, as its single probe: a group in which it only came after the healthy ones
-        would never have it back. Then the healthy ones, round robin.
+        would never have it back. Then the healthy ones, round robin. Ejected ones are left out, but where nobody else
+        may be tried, they are: one that is wedged by our judgement may still be better than none.
         """
+        self._rest_outliers()
         members = [
             member
             for member in self.members
             if (allow_hosted or not member.deployment.hosted)
             and (not native_only or member.deployment.lane is LaneName.NATIVE)
         ]
-        if not members:
-            return
         self._turn += 1
-        cut = self._turn % len(members)
+        ejected = [member for member in members if member.health.ejected]
+        offered = False
+        for chosen in ([member for member in members if member not in ejected], ejected):
+            for member in self._rotated(chosen):
+                permit = member.breaker.acquire()
+                if permit is not None:
+                    offered = True
+                    yield member, permit
+            if offered:
+                return
+
+    def _rotated(self, members: list[Member]) -> list[Member]:
+        cut = self._turn % len(members) if members else 0
         rotated = members[cut:] + members[:cut]
-        for member in sorted(rotated, key=lambda member: member.breaker.state is BreakerState.CLOSED):
-            permit = member.breaker.acquire()
-            if permit is not None:
-                yield member, permit
+        return sorted(rotated, key=lambda member: member.breaker.state is BreakerState.CLOSED)
+
+    def _rest_outliers(self) -> None:
+        """Look for them, but not with every call."""
+        now_s = self._clock.monotonic()
+        if len(self.members) > 1 and now_s >= self._looked_s + _OUTLIERS_EVERY_S:
+            self._looked_s = now_s
+            rest_outliers([member.health for member in self.members])
 
     @property
     def kind(self) -> Kind:

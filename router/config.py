@@ -19,6 +19,7 @@ from monitoring.logs import logger
 from router import yamlfile
 from router.deployment import Deadlines, Deployment, LaneName
 from router.errors import ConfigInvalid
+from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
 
 _log = logger(__name__)
@@ -53,6 +54,7 @@ class RouterConfig:
         num_retries: how many more deployments of one group are tried after the first.
         disabled: deployment name to the reason.
         unsupported: `FILE:LINE: key` of each key that has no effect.
+        health: how the native deployments' engines are watched.
     """
 
     deployments: Sequence[Deployment] = ()
@@ -60,6 +62,7 @@ class RouterConfig:
     num_retries: int = 2
     disabled: Mapping[str, str] = field(default_factory=dict)
     unsupported: Sequence[str] = ()
+    health: HealthPolicy = field(default_factory=HealthPolicy)
 
 
 def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ()) -> RouterConfig:
@@ -86,6 +89,7 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
         num_retries=_first(form.router_settings.num_retries, form.litellm_settings.num_retries, default=2),
         disabled=reader.disabled,
         unsupported=unsupported,
+        health=HealthPolicy(**form.stoker.health.model_dump()),
     )
 
 
@@ -142,6 +146,7 @@ class _Reader:
             price=_price(entry),
             default_max_tokens=entry.model_info.default_max_tokens,
             max_parallel=entry.litellm_params.max_parallel_requests,
+            rescue=entry.model_info.rescue,
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),
         )

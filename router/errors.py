@@ -9,7 +9,8 @@ RouterError
 └── UpstreamError          the upstream is at fault; another deployment may do better
     ├── UpstreamFailed     it answered with an error or with nonsense, or refused our own key
     ├── UpstreamUnavailable  it is not there, or says that it can't take work now (surfaces as NoDeployment)
-    └── UpstreamTimeout    a deadline passed
+    ├── UpstreamTimeout    a deadline passed
+    └── AnswerDiverged     asked to say an answer again, it said another one; it is healthy
 """
 
 from collections.abc import Sequence
@@ -105,3 +106,7 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """A deadline passed."""
+
+
+class AnswerDiverged(UpstreamError):
+    """Asked to say an answer again, it said another one."""

@@ -1,7 +1,7 @@
 """A small HTTP/1.1 client for engines of our own: kept connections, bytes as they come, a fraction of a library's cost.
 
-It does what the native lane needs and no more: POST with a body at hand, answers by length or in chunks, TLS.
-httptools (Node's llhttp) parses. Redirects, cookies, compression and proxies are not its business.
+It does what the native lane and the watch need and no more: POST with a body at hand, GET, answers by length or in
+chunks, TLS. httptools (Node's llhttp) parses. Redirects, cookies, compression and proxies are not its business.
 """
 
 import asyncio
@@ -72,19 +72,12 @@ class Client:
             ConnectFailed: nothing was sent.
             Broken: the server closed before it answered, or speaks no HTTP.
         """
-        connection = self._take(origin) or await self._connect(origin, connect_s)
-        request = b"POST %b%b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n%b\r\n" % (
-            origin.prefix.encode(),
-            path.encode(),
-            origin.host_header,
-            len(body),
-            head,
-        )
-        try:
-            return await connection.ask(request, body)
-        except BaseException:
-            connection.close()
-            raise
+        length = b"content-length: %d\r\n" % len(body)
+        return await self._ask(origin, _request(b"POST", origin, path, length + head), body, connect_s)
+
+    async def get(self, origin: Origin, path: str, head: bytes, connect_s: float) -> "Response":
+        """The same without a body."""
+        return await self._ask(origin, _request(b"GET", origin, path, head), b"", connect_s)
 
     @property
     def connections(self) -> int:
@@ -95,6 +88,14 @@ class Client:
         for connection in list(self._open):
             connection.close()
         await asyncio.sleep(0)  # transports close in the loop's next round
+
+    async def _ask(self, origin: Origin, request: bytes, body: bytes, connect_s: float) -> "Response":
+        connection = self._take(origin) or await self._connect(origin, connect_s)
+        try:
+            return await connection.ask(request, body)
+        except BaseException:
+            connection.close()
+            raise
 
     def _take(self, origin: Origin) -> "Connection | None":
         idle = self._idle.get(origin)
@@ -138,6 +139,12 @@ class Client:
         while idle and not idle[0].usable(oldest):
             idle.popleft().close()
         idle.append(connection)
+
+
+def _request(method: bytes, origin: Origin, path: str, head: bytes) -> bytes:
+    """The request without its body."""
+    target = origin.prefix.encode() + path.encode()
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, target, origin.host_header, head)
 
 
 class Connection(asyncio.Protocol):
@@ -316,6 +323,11 @@ class Response:
                 break
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return whole if max_bytes is None else whole[:max_bytes]
+
+    def wake(self) -> None:
+        """Have a `read` that waits raise TimeoutError now."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
 
     def close(self) -> None:
         """Cut an answer that is not whole; does nothing to one that is, whose connection is used on."""

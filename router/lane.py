@@ -22,6 +22,10 @@ class ByteStream(Protocol):
         """The next bytes; empty at the end. Raises: RouterError; TimeoutError: none came within `limit_s`."""
         ...
 
+    def wake(self) -> None:
+        """Have a `read` that waits raise TimeoutError now."""
+        ...
+
     async def aclose(self) -> None:
         """Cancel the upstream at once; may be called twice."""
         ...

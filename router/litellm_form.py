@@ -62,6 +62,7 @@ class LitellmModelInfo(_Lenient):
     output_cost_per_token: Cost | None = None
     cache_read_input_token_cost: Cost | None = None
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024  # Stoker's own
+    rescue: bool = True  # Stoker's own: another deployment may go on with a stream that breaks here
     engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
 
 
@@ -124,11 +125,25 @@ class BreakerSettings(_Strict):
     successes_to_close: Annotated[int, Field(ge=1, le=100)] = 2
 
 
+class HealthSettings(_Strict):
+    """How engines are watched; see `router.health.HealthPolicy`."""
+
+    enabled: bool = True
+    poll_s: Seconds = 0.5
+    idle_poll_s: Seconds = 2.0
+    standstill_s: Seconds = 3.0
+    deadline_s: Seconds = 2.0
+    away_s: Seconds = 2.5
+    probe_every_s: Seconds = 1.0
+    probe_s: Seconds = 2.0
+
+
 class StokerSection(_Strict):
     """What LiteLLM's form has no word for."""
 
     deadlines: DeadlineSettings = DeadlineSettings()
     breaker: BreakerSettings = BreakerSettings()
+    health: HealthSettings = HealthSettings()
 
 
 class Form(_Lenient):

@@ -17,8 +17,9 @@ import orjson
 from router.call import Call
 from router.deployment import Deployment
 from router.errors import RouterError, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from router.events import frame
 from router.lane import Whole
-from router.sse import SseScanner, frame
+from router.sse import SseScanner
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list
 with warnings.catch_warnings():
@@ -84,6 +85,9 @@ class LitellmStream:
             return b""
         async with asyncio.timeout(limit_s):
             return await self._next()
+
+    def wake(self) -> None:
+        """Nobody watches a hosted provider: its own deadline ends a `read`."""
 
     async def _next(self) -> bytes:
         try:

@@ -73,7 +73,7 @@ class NativeLane:
                 self._origin(deployment),
                 _PATHS[call.kind],
                 _head(deployment, call),
-                _encoded(call.upstream_body(deployment.model)),
+                _encoded(call.upstream_body(deployment.model, ids=deployment.names_tokens)),
                 deployment.deadlines.connect_s,
             )
         except http1.ConnectFailed as error:
@@ -110,6 +110,9 @@ class NativeStream:
             return await self._response.read(limit_s)
         except http1.Broken as error:
             raise UpstreamFailed(self._deployment.name, "cut its stream") from error
+
+    def wake(self) -> None:
+        self._response.wake()
 
     async def aclose(self) -> None:
         self._response.close()  # closes the socket, on which vLLM aborts the request; a finished one is kept already

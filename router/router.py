@@ -2,15 +2,17 @@
 
 A call's way: the group, then its fallback groups; in each the deployments in turn (`router/choice.py`), each opened
 over its lane up to its first token. What fails before that falls to the next; what the caller must mend is raised at
-once; what breaks after it ends in an error event (`router/answer.py`).
+once; with what breaks after it another deployment goes on (`router/rescue.py`), or it ends in an error event.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from core.breaker import Permit
 from core.clock import Clock, SystemClock
 from core.money import Price
 from router.answer import Answer
@@ -30,6 +32,8 @@ from router.errors import (
 )
 from router.lane import Lane
 from router.native_lane import NativeLane
+from router.rescue import Rescuer
+from router.watch import watching
 
 __all__ = ["Answer", "Bound", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
 
@@ -46,13 +50,19 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentStatus:
-    """A deployment as `/status` shows it; state is closed (healthy), open (resting) or half_open."""
+    """A deployment as `/status` shows it.
+
+    Attributes:
+        state: of its breaker: closed (healthy), open (resting) or half_open.
+        ejected: why it gets no calls while another of its group can take them: wedged, away, asleep or outlier.
+    """
 
     name: str
     group: str
     lane: str
     hosted: bool
     state: str
+    ejected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,10 @@ async def open_router(
         if any(deployment.lane is LaneName.LITELLM for deployment in config.deployments):
             lanes[LaneName.LITELLM] = await asyncio.to_thread(_litellm_lane)
             stack.push_async_callback(lanes[LaneName.LITELLM].aclose)
-        yield Router(config, lanes, clock or SystemClock(), workers, patience_s)
+        clock = clock or SystemClock()
+        router = Router(config, lanes, clock, workers, patience_s)
+        await stack.enter_async_context(watching(router.members(), config.health, clock))
+        yield router
 
 
 def _litellm_lane() -> Lane:
@@ -146,9 +159,13 @@ class Router:
             )
         return found
 
+    def members(self) -> list[Member]:
+        """Every deployment with its health."""
+        return [member for group in self._groups.values() for member in group.members]
+
     def status(self) -> list[DeploymentStatus]:
         """Every deployment, as this process sees it."""
-        return [_status(member) for group in self._groups.values() for member in group.members]
+        return [_status(member) for member in self.members()]
 
     async def open(self, call: Call) -> Answer:
         """Get an answer, or a stream with its first token at hand. Cancelling it cancels the upstream.
@@ -184,6 +201,8 @@ class Router:
                     place.leave()
                 else:
                     answer.on_close(place.leave)
+                    if call.rescue:
+                        answer.rescue = Rescuer(call, partial(self._candidates, call), self._attempt)
                 return answer
             place.leave()
             last = answer or last
@@ -200,9 +219,8 @@ class Router:
             if chosen is None:
                 break
             member, permit = chosen
-            attempt = Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock)
             try:
-                return await attempt.open()
+                return await self._attempt(member, permit, call).open()
             except UpstreamError as error:
                 last = error
             except UpstreamRefused as error:
@@ -210,6 +228,16 @@ class Router:
                     raise
                 last = error
         return last
+
+    def _attempt(self, member: Member, permit: Permit, call: Call) -> Attempt:
+        return Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock)
+
+    def _candidates(self, call: Call) -> Iterator[tuple[Member, Permit]]:
+        """All that might answer the call, in turn."""
+        for name in (call.group, *self._config.fallbacks.get(call.group, ())):
+            group = self._groups.get(name)
+            if group is not None and group.kind == call.needs:
+                yield from group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
 
     def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
         """What to raise when nobody answered."""
@@ -228,7 +256,12 @@ class Router:
 def _status(member: Member) -> DeploymentStatus:
     deployment = member.deployment
     return DeploymentStatus(
-        deployment.name, deployment.group, deployment.lane, deployment.hosted, member.breaker.state.value
+        deployment.name,
+        deployment.group,
+        deployment.lane,
+        deployment.hosted,
+        member.breaker.state.value,
+        member.health.ejected,
     )
 
 

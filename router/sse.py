@@ -2,7 +2,6 @@
 
 Those are the frames up to the first token, the one with the finish reason, the one with the usage, and errors. Looking
 for them costs some `bytes.find` a frame; decoding every frame would cost four times as much.
-Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from typing import Any
@@ -10,10 +9,13 @@ from typing import Any
 import orjson
 
 from core.usage import Usage
+from router.events import DONE, data_of, frame, frame_end
+from router.transcript import Said
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
-_DONE = b"[DONE]"
+_MAX_KEPT = 8 * 1024 * 1024
+_IDS = (b'"token_ids":[', b'"prompt_token_ids":[')
 
 
 class StreamMalformed(Exception):
@@ -25,6 +27,8 @@ class SseScanner:
 
     Args:
         keep_usage_chunk: the caller asked for the usage chunk; else it is taken out of the stream.
+        keep: remember the frames, so that somebody can go on where they end; up to 8 MiB of them.
+        hide_ids: take token ids out of the frames that pass: we asked for them, not the caller.
 
     Attributes:
         usage: tokens as the upstream counted them, once it has said so.
@@ -32,14 +36,18 @@ class SseScanner:
         started: a frame with content, or with the end, has passed.
         done: `[DONE]` has passed.
         error: the upstream's error object, where it sent one inside the stream.
+        malformed: why a frame could not be read: it is no JSON object, or has no end.
         model: the model named by the first frame decoded.
         tokens: frames with content so far. An engine sends one token in a frame, or some, so this is a lower bound.
     """
 
     closing: bytes = b"data: [DONE]\n\n"  # what ends a stream
 
-    def __init__(self, *, keep_usage_chunk: bool) -> None:
+    def __init__(self, *, keep_usage_chunk: bool, keep: bool = False, hide_ids: bool = False) -> None:
         self._keep_usage_chunk = keep_usage_chunk
+        self._kept: list[bytes] | None = [] if keep else None
+        self._kept_bytes = 0
+        self._hide_ids = hide_ids
         self._buffer = b""
         self._scanned = 0
         self.usage: Usage | None = None
@@ -47,6 +55,7 @@ class SseScanner:
         self.started = False
         self.done = False
         self.error: dict[str, Any] | None = None
+        self.malformed: StreamMalformed | None = None
         self.model: str | None = None
         self.tokens = 0
 
@@ -58,71 +67,84 @@ class SseScanner:
     def feed(self, data: bytes) -> bytes:
         """Take bytes as they come, however they are cut.
 
-        Returns: the whole frames to pass on, unchanged; nothing after `[DONE]` or an error.
-        Raises: StreamMalformed: a frame that had to be decoded is no JSON object, or a frame has no end.
+        Returns: the whole frames to pass on, unchanged; nothing after `[DONE]`, an error or what is malformed.
         """
         buffer = self._buffer + data if self._buffer else data
         out: list[bytes] = []
         start = 0
-        while not self.done and self.error is None:
-            end = _frame_end(buffer, start, max(start, self._scanned))
+        while not self.done and self.error is None and self.malformed is None:
+            end = frame_end(buffer, start, max(start, self._scanned))
             if end < 0:
                 break
-            frame = buffer[start:end]
-            if self._look(frame):
-                out.append(frame)
+            try:
+                out.append(self._look(buffer[start:end]))
+            except StreamMalformed as error:
+                self.malformed = error
             start = end
         self._buffer = buffer[start:]
         # Where the next search begins: a boundary may straddle two reads.
         self._scanned = max(0, len(self._buffer) - 3)
         if len(self._buffer) > MAX_FRAME_BYTES:
-            raise StreamMalformed("a frame has no end")
+            self.malformed = StreamMalformed("a frame has no end")
         return b"".join(out)
 
     def broken(self, message: str, kind: str, code: str) -> bytes:
         """The event that tells the client that its stream broke."""
         return frame(orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}))
 
-    def _look(self, frame: bytes) -> bool:
-        """Note what the frame says; False takes it out of the stream."""
+    def said(self) -> Said | None:
+        """What the stream has said; None: its frames were not kept, or grew beyond what is kept."""
+        return None if self._kept is None else Said.read(self._kept)
+
+    def _look(self, frame: bytes) -> bytes:
+        """Note what the frame says. Returns: the frame as it passes; nothing takes it out of the stream."""
         at = 0 if frame.startswith(b"data:") else frame.find(b"\ndata:") + 1
         if at == 0 and not frame.startswith(b"data:"):
-            return True  # a comment, or an event without data
+            return frame  # a comment, or an event without data
         if not self._must_decode(frame):
             self.tokens += 1
-            return True
-        data = _data_of(frame[at:])
-        if data == _DONE:
+            return self._passed(frame)
+        data = data_of(frame[at:])
+        if data == DONE:
             self.done = self.started = True
-            return True
+            return frame
+        return self._passed(frame) if self._note(self._decoded(data)) else b""
+
+    def _decoded(self, data: bytes) -> dict[str, Any]:
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise StreamMalformed("a frame is no JSON") from error
         if not isinstance(chunk, dict):
             raise StreamMalformed("a frame is no JSON object")
-        return self._note(chunk)
+        return chunk
+
+    def _passed(self, frame: bytes) -> bytes:
+        """The frame as the caller gets it; kept as it came."""
+        if self._kept is not None:
+            self._kept.append(frame)
+            self._kept_bytes += len(frame)
+            if self._kept_bytes > _MAX_KEPT:
+                self._kept = None
+        return _without_ids(frame) if self._hide_ids else frame
 
     def _must_decode(self, frame: bytes) -> bool:
         if not self.started or frame.find(b'"usage"') >= 0 or frame.find(b'"error"') >= 0:
             return True
-        if frame.find(_DONE) >= 0 and len(frame) < 32:
+        if frame.find(DONE) >= 0 and len(frame) < 32:
             return True
         unfinished = frame.count(b'"finish_reason":null') + frame.count(b'"finish_reason": null')
-        return frame.count(b'"finish_reason"') > unfinished
+        if not unfinished or frame.count(b'"finish_reason"') > unfinished:
+            return True
+        return frame.count(b"{") != frame.count(b"}")  # torn, unless the braces are its text's
 
     def _note(self, chunk: dict[str, Any]) -> bool:
-        error = chunk.get("error")
-        if error:
-            self.error = error if isinstance(error, dict) else {"message": str(error)}
+        if self._is_error(chunk):
             return False
         if self.model is None and isinstance(chunk.get("model"), str):
             self.model = chunk["model"]
-        choices = chunk.get("choices")
-        choices = choices if isinstance(choices, list) else []
+        choices = self._choices(chunk)
         for choice in choices:
-            if not isinstance(choice, dict):
-                raise StreamMalformed("a choice is no JSON object")
             if choice.get("finish_reason"):
                 self.finish_reason = str(choice["finish_reason"])
                 self.started = True
@@ -135,6 +157,21 @@ class SseScanner:
             if not choices and not self._keep_usage_chunk:
                 return False
         return True
+
+    def _is_error(self, chunk: dict[str, Any]) -> bool:
+        """Note the upstream's error, where the chunk is one."""
+        error = chunk.get("error")
+        if error:
+            self.error = error if isinstance(error, dict) else {"message": str(error)}
+        return bool(error)
+
+    def _choices(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
+        """Raises: StreamMalformed."""
+        choices = chunk.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        if not all(isinstance(choice, dict) for choice in choices):
+            raise StreamMalformed("a choice is no JSON object")
+        return choices
 
 
 class MessagesScanner(SseScanner):
@@ -192,21 +229,13 @@ class MessagesScanner(SseScanner):
             )
 
 
-def _frame_end(buffer: bytes, start: int, scan_from: int) -> int:
-    r"""The index behind the blank line that ends the frame; -1 if it isn't there. Lines end in \n or \r\n."""
-    scan_from = max(start, scan_from)
-    plain = buffer.find(b"\n\n", scan_from)
-    if buffer.find(b"\r", start) < 0:
-        return plain + 2 if plain >= 0 else -1
-    wide = buffer.find(b"\n\r\n", scan_from)
-    ends = [at for at in (plain + 2 if plain >= 0 else -1, wide + 3 if wide >= 0 else -1) if at >= 0]
-    return min(ends, default=-1)
-
-
-def _data_of(frame: bytes) -> bytes:
-    """The event's data: its `data:` lines, joined."""
-    lines = (line[5:].strip() for line in frame.splitlines() if line.startswith(b"data:"))
-    return b"\n".join(lines)
+def _without_ids(frame: bytes) -> bytes:
+    """The frame without the token ids that vLLM puts in, as if nobody had asked for them."""
+    for name in _IDS:
+        at = frame.find(name)
+        if at >= 0:
+            frame = frame[: at + len(name) - 1] + b"null" + frame[frame.find(b"]", at) + 1 :]
+    return frame
 
 
 def _has_content(choice: dict[str, Any]) -> bool:
@@ -215,8 +244,3 @@ def _has_content(choice: dict[str, Any]) -> bool:
         return bool(choice.get("text"))  # of /v1/completions
     names = ("content", "reasoning", "reasoning_content", "refusal", "tool_calls", "function_call", "audio")
     return any(delta.get(name) for name in names)
-
-
-def frame(data: bytes) -> bytes:
-    """One event."""
-    return b"data: " + data + b"\n\n"

@@ -155,7 +155,7 @@ ledger = Table(
     Column("tokens_out", BigInteger, nullable=False),
     Column("nano_usd", BigInteger, nullable=False),
     Column("cache", String(16), nullable=False),  # off, miss, hit
-    Column("outcome", String(16), nullable=False),  # ok, client_left, failed, lost
+    Column("outcome", String(16), nullable=False),  # ok, client_left, failed, rescued, lost
     Column("status", Integer, nullable=False),
     Column("latency_ms", Float, nullable=False),
     Column("ttft_ms", Float),

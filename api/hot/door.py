@@ -103,6 +103,7 @@ class HotDoor:
             allow_hosted=not identity.principal.local_only,
             request_id=exchange.request_id,
             priority=_priority(identity.principal.priority, exchange.priority),
+            rescue=_rescue(exchange.rescue),
         )
         bound = state.router.bound(call.group)
         size = _size(call, len(raw), bound, limited=identity.limits_amounts)
@@ -114,6 +115,7 @@ class HotDoor:
             record.model_group, record.deployment = call.group, answer.deployment.name
             record.fallback = answer.fallback
             metered.opened(answer.deployment)
+            answer.on_switch = metered.switched
             await _send(exchange, answer, metered, _headers(answer, ignored, metered))
         finally:
             record.usage = Usage()
@@ -121,6 +123,7 @@ class HotDoor:
                 await answer.aclose()
                 record.first_token_s = answer.first_token_s
                 record.usage = answer.usage or Usage(0, answer.tokens)
+                record.deployment = answer.deployment.name
             metered.close(record.usage, left=exchange.left)
 
 
@@ -148,6 +151,13 @@ def _priority(allowed: Priority, asked: str) -> Priority:
         return lower(allowed, Priority(asked))
     except ValueError:
         raise RequestInvalid(f"x-stoker-priority is one of {', '.join(Priority)}, not {asked[:40]!r}") from None
+
+
+def _rescue(asked: str) -> bool:
+    """Whether another deployment may go on with a stream that breaks. Raises: RequestInvalid."""
+    if asked not in ("", "on", "off"):
+        raise RequestInvalid(f"x-stoker-rescue is on or off, not {asked[:40]!r}")
+    return asked != "off"
 
 
 def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size:

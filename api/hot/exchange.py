@@ -20,7 +20,7 @@ class Exchange:
 
     Attributes:
         request_id: the client's own where it is 1 to 128 signs of `A-Z a-z 0-9 . _ : -`, else a new one.
-        authorization, api_key, origin, priority: those headers; empty where they are missing.
+        authorization, api_key, origin, priority, rescue: those headers; empty where they are missing.
         scope: the request's, for what is seldom needed of it.
         left: the client is gone.
         expired: the error of the deadline that passed.
@@ -44,6 +44,7 @@ class Exchange:
         "origin",
         "priority",
         "request_id",
+        "rescue",
         "scope",
         "status",
     )
@@ -52,7 +53,7 @@ class Exchange:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.authorization = self.api_key = self.origin = self.priority = ""
+        self.authorization = self.api_key = self.origin = self.priority = self.rescue = ""
         self._declared = 0
         self.request_id = ""
         for name, value in scope["headers"]:
@@ -66,6 +67,8 @@ class Exchange:
                 self.origin = value.decode("latin-1")
             elif name == b"x-stoker-priority":
                 self.priority = value.decode("latin-1")
+            elif name == b"x-stoker-rescue":
+                self.rescue = value.decode("latin-1")
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 self.request_id = value.decode("ascii")
         self.request_id = self.request_id or f"req_{unique_hex()}"

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from storage.schema import ledger
 
 CacheOutcome = Literal["off", "miss", "hit"]
-Outcome = Literal["ok", "client_left", "failed", "lost"]
+Outcome = Literal["ok", "client_left", "failed", "lost", "rescued"]
 
 # More than any honest count. An upstream's lie above it must neither make a line unwritable nor a sum overflow.
 _MOST = 2**50
@@ -35,7 +35,7 @@ class Line:
         at: when it was admitted, in seconds since the epoch.
         tokens_in: cached ones included.
         nano_usd: reckoned when the line is made, so that a later price changes nothing.
-        outcome: `lost` until the request ends.
+        outcome: `lost` until the request ends; `rescued` where another deployment went on, with the next segment.
         latency_ms, ttft_ms: 0 and None in a lost line.
     """
 

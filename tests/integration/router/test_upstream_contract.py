@@ -1,4 +1,4 @@
-"""What the router relies on in an upstream: the same suite against vLLM and against the fake that stands in for it."""
+"""What the router relies on in an upstream: the same suite against vLLM and against the fakes that stand in for it."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,18 +7,19 @@ import aiohttp
 import orjson
 import pytest
 
+from tests.support.exact.server import exact_server
 from tests.support.openai_server import openai_server
 
 Upstream = tuple[str, str]  # base URL, model
 
 
-@pytest.fixture(params=["fake", pytest.param("vllm", marks=pytest.mark.vllm)])
+@pytest.fixture(params=["fake", "exact", pytest.param("vllm", marks=pytest.mark.vllm)])
 async def upstream(request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
     if request.param == "vllm":
         engine = request.getfixturevalue("vllm_engine")
         yield f"{engine.url}/v1", engine.model
     else:
-        async with openai_server() as server:
+        async with openai_server() if request.param == "fake" else exact_server() as server:
             yield server.base_url, server.model
 
 

@@ -7,6 +7,7 @@ import pytest
 from router.config import load
 from router.deployment import LaneName
 from router.errors import ConfigInvalid
+from router.health import HealthPolicy
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCAL = {
@@ -77,6 +78,12 @@ stoker: {deadlines: {first_token_s: 2, between_tokens_s: 1.5}}
     assert (azure.deadlines.first_token_s, azure.deadlines.between_tokens_s) == (2, 1.5)
     assert (azure.breaker.failures_to_open, azure.breaker.probe_after_s) == (2, 9)
     assert (native.name, azure.name, config.num_retries) == ("a-1", "a-2", 4)
+
+
+def test_the_watch_is_on_and_its_settings_are_the_files(tmp_path: Path) -> None:
+    assert load(None).health == HealthPolicy()
+    config = load(_file(tmp_path, "stoker: {health: {enabled: false, poll_s: 0.25, standstill_s: 5}}\n"))
+    assert config.health == HealthPolicy(enabled=False, poll_s=0.25, standstill_s=5)
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,17 @@ def test_usage_in_the_last_content_chunk_is_read_and_the_chunk_is_kept() -> None
 
 @pytest.mark.parametrize("data", [b"data: {nope\n\n", b"data: [1]\n\n", b'data: {"choices":[1]}\n\n'])
 def test_nonsense_before_the_first_token_is_malformed(data: bytes) -> None:
-    with pytest.raises(StreamMalformed):
-        SseScanner(keep_usage_chunk=False).feed(data)
+    scanner = SseScanner(keep_usage_chunk=False)
+    assert scanner.feed(data) == b""
+    assert isinstance(scanner.malformed, StreamMalformed)
+
+
+def test_a_torn_frame_in_the_middle_is_malformed_and_what_came_before_passes() -> None:
+    scanner, good = SseScanner(keep_usage_chunk=False), _event(_chunk({"content": "a{"}))
+    torn = good[: good.rindex(b"}]")] + b"\n\n"
+    assert b'"finish_reason":null' in torn
+    assert scanner.feed(good * 3 + torn + good) == good * 3
+    assert isinstance(scanner.malformed, StreamMalformed)
 
 
 def test_a_broken_stream_of_anthropics_form_ends_in_an_event_that_its_sdks_raise() -> None:

@@ -1,0 +1,223 @@
+"""The watch over the engines behind the native lane: it reads their own metrics, ejects who stands still, and probes.
+
+One task for each deployment of a process. It looks every `poll_s` while there is work, less often while there is none;
+a call that is sent to an idle engine wakes it. An ejected engine comes back once it has answered a probe of one token:
+its metrics alone may move while it can't be reached. A server that serves no such metrics is left to its breaker.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+import orjson
+
+from core.clock import Clock
+from monitoring.logs import logger
+from router import http1
+from router.choice import Member
+from router.deployment import Deployment, LaneName
+from router.health import HealthPolicy
+from router.progress import NAMES, Progress, Sample
+
+_log = logger(__name__)
+
+_KEEPALIVE_S = 4.0  # uvicorn closes idle connections after 5 s
+_MAX_BYTES = 8 * 1024 * 1024
+_ACTIVE_S = 10.0  # without work, after which an engine is looked at less often
+_FOREIGN_S = 30.0  # until a server without metrics is looked at again: another may have taken its place
+_LATE_S = 0.25  # a deadline that fires later than this was missed by our own event loop
+_SOONEST_S = 0.02
+_MOVES = 3  # samples with progress that show a queueing engine to be alive
+# vLLM's whole text takes milliseconds of its interpreter. With the slash, its own app answers, which takes names; the
+# route without it gives everything, and so does an app whose registry is gathered from several processes.
+_PATHS = ("/metrics/?" + "&".join(f"name%5B%5D={name.decode()}" for name in NAMES), "/metrics")
+
+
+@asynccontextmanager
+async def watching(members: Sequence[Member], policy: HealthPolicy, clock: Clock) -> AsyncIterator[None]:
+    """Watch those on the native lane until the block ends."""
+    if not policy.enabled:
+        yield
+        return
+    client = http1.Client(_KEEPALIVE_S)
+    watches = [
+        EngineWatch(member, policy, client, clock) for member in members if member.deployment.lane is LaneName.NATIVE
+    ]
+    tasks = [asyncio.create_task(watch.run()) for watch in watches]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.aclose()
+
+
+class EngineWatch:
+    """The watch over one deployment; its verdict is in the member's health."""
+
+    def __init__(self, member: Member, policy: HealthPolicy, client: http1.Client, clock: Clock) -> None:
+        deployment = member.deployment
+        assert deployment.api_base is not None  # the configuration asks for one on this lane
+        self._deployment = deployment
+        self._health = member.health
+        self._policy = policy
+        self._client = client
+        self._clock = clock
+        self._origin = http1.Origin.of(deployment.api_base)
+        self._root = replace(self._origin, prefix=self._origin.prefix.removesuffix("/v1"))
+        self._head = _head(deployment)
+        self._paths: tuple[str, ...] = _PATHS
+        self._progress = Progress(policy)
+        self._failed = False
+        self._nudged = False
+        self._begun = 0
+        self._active_until_s = 0.0
+        self._changes = 0
+        self._probe: asyncio.Task[None] | None = None
+        self._probed_s = 0.0
+        self._work = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look until cancelled. What goes wrong here must not leave the deployment ejected for good."""
+        self._health.on_work = self._work.set
+        try:
+            await asyncio.sleep(random.uniform(0, self._policy.poll_s))  # noqa: S311 - so that workers look in turn
+            while True:
+                began_s = self._clock.monotonic()
+                await self._look(began_s)
+                self._judge()
+                await self._pause(self._clock.monotonic() - began_s)
+        except Exception:
+            _log.exception("the watch ended", deployment=self._deployment.name)
+            raise
+        finally:
+            self._health.on_work = None
+            self._health.readmit()
+            if self._probe is not None:
+                self._probe.cancel()
+                await asyncio.gather(self._probe, return_exceptions=True)
+
+    async def _look(self, began_s: float) -> None:
+        """Take a sample, or count that there is none."""
+        limit_s = self._policy.deadline_s / (2 if self._failed else 1)  # a second look need not wait as long
+        try:
+            async with asyncio.timeout(limit_s):
+                sample = await self._sample()
+        except (TimeoutError, http1.ConnectFailed, http1.Broken):
+            self._failed = True
+            now_s = self._clock.monotonic()
+            if now_s - began_s < limit_s + _LATE_S:
+                self._progress.missed(began_s, now_s)
+            return
+        self._failed = False
+        if sample is None:
+            self._progress.forget()
+        else:
+            self._progress.saw(sample, self._clock.monotonic(), self._health.waiting_since_s)
+
+    async def _sample(self) -> Sample | None:
+        """Read the metrics; None: it serves none. Raises: ConnectFailed, Broken: it is away."""
+        for path in self._paths:
+            response = await self._client.get(self._root, path, self._head, self._policy.deadline_s)
+            try:
+                if response.status >= 500:
+                    raise http1.Broken(f"answered {response.status}")
+                text = await response.body(_MAX_BYTES)
+            finally:
+                response.close()
+            sample = Sample.of(text) if response.status == 200 else None
+            if sample is not None:
+                self._paths = (path,)
+                return sample
+        self._paths = _PATHS
+        return None
+
+    def _judge(self) -> None:
+        """Eject or readmit, and probe where that would tell more."""
+        progress, health = self._progress, self._health
+        verdict = progress.verdict
+        if verdict is not None:
+            if health.stopped is None:
+                self._changes = progress.changes
+            health.eject(verdict)
+        if health.stopped is None:
+            # What an idle engine says may be old, and a call that it seems to leave unanswered may still be on its
+            # way to it, as while an image is fetched: a probe moves the figures of any engine that works.
+            if progress.doubtful and not self._nudged:
+                self._start_probe()
+            self._nudged = progress.doubtful
+        elif not progress.judged:
+            self._readmit("it serves no metrics any more")
+        elif verdict == "asleep" or self._failed:
+            pass  # a probe would wait, or be refused
+        elif verdict is None and progress.queueing and progress.changes >= self._changes + _MOVES:
+            self._readmit("it makes progress")  # a probe would only wait in its queue
+        elif self._clock.monotonic() >= self._probed_s + self._policy.probe_every_s:
+            self._start_probe()
+
+    async def _pause(self, took_s: float) -> None:
+        """Wait until the next look."""
+        progress, policy = self._progress, self._policy
+        jitter = random.uniform(0.9, 1.1)  # noqa: S311 - so that workers don't stay in step
+        if self._failed and progress.judged:
+            await asyncio.sleep(max(0.0, policy.poll_s - took_s))
+            return
+        if not progress.judged:
+            await asyncio.sleep(jitter * (policy.idle_poll_s if self._failed else _FOREIGN_S))
+            return
+        now_s = self._clock.monotonic()
+        if progress.working or self._health.stopped or self._health.in_flight or self._health.begun != self._begun:
+            self._begun = self._health.begun
+            self._active_until_s = now_s + _ACTIVE_S
+        if now_s < self._active_until_s:
+            await asyncio.sleep(max(_SOONEST_S, min(jitter * policy.poll_s, progress.due_s())))
+            return
+        self._work.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(jitter * policy.idle_poll_s):
+                await self._work.wait()
+
+    def _start_probe(self) -> None:
+        if self._probe is None or self._probe.done():
+            self._probed_s = self._clock.monotonic()
+            self._probe = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        """Ask for one token. Closing the connection takes the request back from an engine that does not answer."""
+        route, body = _probe_of(self._deployment)
+        try:
+            async with asyncio.timeout(max(self._policy.probe_s, self._progress.patience_s())):
+                head = b"content-type: application/json\r\n" + self._head
+                response = await self._client.post(self._origin, route, head, body, self._policy.deadline_s)
+                try:
+                    await response.body(_MAX_BYTES)
+                finally:
+                    response.close()
+        except (TimeoutError, http1.ConnectFailed, http1.Broken):
+            return
+        if response.status != 200 or self._progress.verdict == "asleep":
+            return
+        if self._health.stopped is None:
+            self._progress.restart()  # whatever its figures say, as those may that something on the way keeps
+        else:
+            self._readmit("it answered a probe")
+
+    def _readmit(self, why: str) -> None:
+        _log.info("deployment readmitted", deployment=self._deployment.name, after=self._health.stopped, reason=why)
+        self._progress.restart()
+        self._health.readmit()
+
+
+def _head(deployment: Deployment) -> bytes:
+    key = f"authorization: Bearer {deployment.api_key}\r\n" if deployment.api_key else ""
+    return f"accept-encoding: identity\r\n{key}".encode("latin-1")
+
+
+def _probe_of(deployment: Deployment) -> tuple[str, bytes]:
+    """The smallest request: route and body."""
+    if deployment.kind == "embedding":
+        return "/embeddings", orjson.dumps({"model": deployment.model, "input": "a"})
+    return "/completions", orjson.dumps({"model": deployment.model, "prompt": "a", "max_tokens": 1, "temperature": 0})

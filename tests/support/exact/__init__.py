@@ -1,0 +1,1 @@
+"""A provider whose answers can be told in advance, token by token, and which fails on demand."""
