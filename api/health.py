@@ -44,6 +44,7 @@ async def status(state: State, _: Caller) -> dict[str, Any]:
                 "lane": deployment.lane,
                 "hosted": deployment.hosted,
                 "state": deployment.state,
+                "ejected": deployment.ejected,
             }
             for deployment in state.router.status()
         ],

@@ -84,21 +84,24 @@ class FrameStream:
         Raises: UpstreamError: the stream broke, ended or reported an error, so another deployment can still take over.
         """
         while not self._scanner.started:
-            self._held += await self._next(first_token_by_s - self._clock.monotonic(), "sent no token")
+            self._held += await self._next(first_token_by_s, "sent no token in time")
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Whole frames, one or many at a time, up to `[DONE]`.
 
         Raises: UpstreamError, UpstreamRefused: the stream broke; every frame that came before was handed out.
         """
-        scanner = self._scanner
+        scanner, pause_s = self._scanner, self.deployment.deadlines.between_tokens_s
         try:
             if self._held:
                 yield self._held
+            silent_at_s = self._clock.monotonic() + pause_s
             while not scanner.done:
-                passed = await self._next(self.deployment.deadlines.between_tokens_s, "fell silent")
+                passed = await self._next(silent_at_s, f"fell silent for {pause_s:g} s")
                 if passed:
                     yield passed
+                    if b"data:" in passed:  # no comment, and no part of a frame
+                        silent_at_s = self._clock.monotonic() + pause_s
             self._end("ok")
             await self._drain()
         except (UpstreamError, UpstreamRefused) as error:
@@ -126,18 +129,17 @@ class FrameStream:
         self._end("cancelled")
         await self._source.aclose()
 
-    async def _next(self, limit_s: float, silence: str) -> bytes:
+    async def _next(self, by_s: float, silence: str) -> bytes:
         """Read once and scan. Raises: UpstreamError."""
         if self._failure is not None:
             raise self._failure
-        name, left_s = self.deployment.name, self.left_s
+        name, now_s = self.deployment.name, self._clock.monotonic()
         try:
-            data = await self._source.read(max(0.0, min(limit_s, left_s)))
+            data = await self._source.read(max(0.0, min(by_s, self._ends_s) - now_s))
         except TimeoutError as error:
             if self._failure is not None:
                 raise self._failure from error
-            reason = f"{silence} for {limit_s:.0f} s" if limit_s <= left_s else "did not finish in time"
-            raise UpstreamTimeout(name, reason) from error
+            raise UpstreamTimeout(name, silence if by_s <= self._ends_s else "did not finish in time") from error
         if not data:
             return self._last()
         scanner = self._scanner
@@ -293,10 +295,12 @@ class Answer:
 
 
 def read_whole(body: bytes, kind: Operation = "chat.completions") -> tuple[Usage | None, str | None]:
-    """Usage and finish reason of an answer in one piece. Raises: ValueError: it is no JSON object."""
+    """Usage and finish reason of an answer in one piece. Raises: ValueError: it is none; says what it is instead."""
     data: Any = orjson.loads(body)
     if not isinstance(data, dict):
-        raise ValueError("the answer is no JSON object")
+        raise ValueError("something that is no JSON object")
+    if data.get("error"):
+        raise ValueError("an error in a 200")
     usage = data.get("usage")
     if kind == "messages":
         reason = data.get("stop_reason")

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TypeVar
 
+import orjson
 from prometheus_client import Counter
 
 from core.breaker import Permit
@@ -110,7 +111,8 @@ class Attempt:
         try:
             said = read_whole(whole.body, self._call.kind)
         except ValueError as error:
-            raise UpstreamFailed(self._deployment.name, "answered with something that is no JSON object") from error
+            what = "something that is no JSON" if isinstance(error, orjson.JSONDecodeError) else error
+            raise UpstreamFailed(self._deployment.name, f"answered with {what}") from error
         self._flight.end(ok=True)
         self._breaker.report(self._permit, ok=True)
         self._count("ok")

@@ -50,12 +50,7 @@ class Group:
         may be tried, they are: one that is wedged by our judgement may still be better than none.
         """
         self._rest_outliers()
-        members = [
-            member
-            for member in self.members
-            if (allow_hosted or not member.deployment.hosted)
-            and (not native_only or member.deployment.lane is LaneName.NATIVE)
-        ]
+        members = self._eligible(allow_hosted, native_only)
         self._turn += 1
         ejected = [member for member in members if member.health.ejected]
         offered = False
@@ -68,6 +63,14 @@ class Group:
             if offered:
                 return
 
+    def _eligible(self, allow_hosted: bool, native_only: bool) -> list[Member]:
+        return [
+            member
+            for member in self.members
+            if (allow_hosted or not member.deployment.hosted)
+            and (not native_only or member.deployment.lane is LaneName.NATIVE)
+        ]
+
     def _rotated(self, members: list[Member]) -> list[Member]:
         cut = self._turn % len(members) if members else 0
         rotated = members[cut:] + members[:cut]
@@ -79,6 +82,10 @@ class Group:
         if len(self.members) > 1 and now_s >= self._looked_s + _OUTLIERS_EVERY_S:
             self._looked_s = now_s
             rest_outliers([member.health for member in self.members])
+
+    def has_upright(self, *, allow_hosted: bool, native_only: bool = False) -> bool:
+        """Whether one that might be tried is not ejected."""
+        return any(not member.health.ejected for member in self._eligible(allow_hosted, native_only))
 
     @property
     def kind(self) -> Kind:

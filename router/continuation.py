@@ -19,7 +19,7 @@ from router.call import Call, Operation
 from router.deployment import Deployment, LaneName
 from router.events import DONE, data_of, frame
 from router.sse import SseScanner, StreamMalformed
-from router.transcript import Said, reasoning_of
+from router.transcript import Said, is_role_frame, reasoning_of
 
 
 class How(enum.StrEnum):
@@ -62,7 +62,11 @@ def ways(call: Call, said: Said, broken: Deployment, by: Deployment) -> list[How
     if by.lane is not LaneName.NATIVE:
         return [How.REPLAY]
     found = []
-    if said.plain and call.is_plain_text:
+    if said.plain and call.is_plain_text and call.body.get("stop"):
+        # Text that may begin a stop word is held back: what was said may end within a token, and its ids go beyond it.
+        if call.body.get("temperature") != 0 and _prefilled(call, said.text) is not None:
+            found.append(How.PREFILL)
+    elif said.plain and call.is_plain_text:
         same = by.model == broken.model
         if same and said.prompt_ids and said.ids and _limit(call.body) and call.body.get("logprobs") in (None, False):
             found.append(How.IDS)
@@ -155,7 +159,7 @@ class ContinuedScanner(SseScanner):
         self._news = {"stoker": {"rescued": [one.as_json() for one in rescued]}}
         self._show_ids = show_ids
         self._shown_ahead = len(said.held_ids) if how is How.IDS else 0  # ids that the client has seen already
-        said.held_ids.clear()
+        said.held_ids, said.held_frames = [], 0  # they are said anew
         self._skip = _Skip(said) if how is How.REPLAY else None
         self.tokens = said.tokens
         self.finish_reason = said.finish_reason
@@ -202,7 +206,8 @@ class ContinuedScanner(SseScanner):
                 raise Diverged("the answer that was asked for again ends earlier")
         ids = choice.get("token_ids") if self._skip is None else None
         if not delta and not reason and not (ids and self._show_ids):
-            self._said.add({"choices": [{"delta": {}, "token_ids": ids}]})  # their text is still held back
+            if not is_role_frame(choice):
+                self._said.add({"choices": [{"delta": {"content": ""}, "token_ids": ids}]})  # its text is held back
             return []
         shown = {name: value for name, value in choice.items() if name not in _NOT_SHOWN}
         shown |= {"index": 0, "finish_reason": reason}

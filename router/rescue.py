@@ -62,13 +62,19 @@ class Rescuer:
         return found
 
     async def _search(self, broken: FrameStream, said: Said) -> FrameStream | None:
+        """Ask those that have not broken yet, then those that have, but not the one that just did."""
+        again = []
         for member, permit in self._candidates():
             if member.deployment.name in self._broken:
                 member.breaker.withdraw(permit)
-                continue
-            found = await self._go_on(broken, said, member, permit)
-            if found is not None:
+                again.append(member)
+            elif (found := await self._go_on(broken, said, member, permit)) is not None:
                 return found
+        for member in again:
+            if member.deployment.name != broken.deployment.name:
+                found = await self._go_on(broken, said, member, None)
+                if found is not None:
+                    return found
         return None
 
     async def _go_on(

@@ -182,10 +182,7 @@ class Router:
             raise _wrong_kind(call, asked.kind)
         self._budget.earn()
         last: RouterError | None = None
-        for name in (call.group, *self._config.fallbacks.get(call.group, ())):
-            group = self._groups.get(name)
-            if group is None or group.kind != call.needs:
-                continue  # every deployment of this fallback is disabled, or it can't answer such a call
+        for group in self._groups_for(call):
             try:
                 place = await group.gate.enter(call.priority)
             except Overloaded as error:
@@ -234,10 +231,23 @@ class Router:
 
     def _candidates(self, call: Call) -> Iterator[tuple[Member, Permit]]:
         """All that might answer the call, in turn."""
-        for name in (call.group, *self._config.fallbacks.get(call.group, ())):
-            group = self._groups.get(name)
-            if group is not None and group.kind == call.needs:
-                yield from group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
+        for group in self._groups_for(call):
+            yield from group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
+
+    def _groups_for(self, call: Call) -> list[Group]:
+        """The group that was asked for and its fallbacks; those whose engines all stand still come last.
+
+        A fallback is left out where all its deployments are disabled, or none can answer such a call.
+        """
+        names = (call.group, *self._config.fallbacks.get(call.group, ()))
+        groups = [self._groups[name] for name in names if name in self._groups]
+        fitting = [group for group in groups if group.kind == call.needs]
+        if len(fitting) == 1:
+            return fitting
+        return sorted(
+            fitting,
+            key=lambda group: not group.has_upright(allow_hosted=call.allow_hosted, native_only=call.native_only),
+        )
 
     def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
         """What to raise when nobody answered."""

@@ -29,7 +29,7 @@ class Said:
         prompt_ids: the prompt as token ids, where the engine named them.
         ids: the tokens of `text`; None where the engine did not name all of them.
         held_ids: those after them whose text is still held back (half a character, the beginning of a stop word):
-            whoever goes on says them anew.
+            whoever goes on says them anew; held_frames: as many frames, where their ids are unknown.
         tokens: how many were said; frames with content where ids are unknown, which are at most as many.
         finish_reason: set when nothing but usage and end is missing.
         strange: it holds what nobody but its own engine could go on with, such as several choices or audio.
@@ -42,6 +42,7 @@ class Said:
     prompt_ids: list[int] | None = None
     ids: list[int] | None = field(default_factory=list)
     held_ids: list[int] = field(default_factory=list)
+    held_frames: int = 0
     tokens: int = 0
     finish_reason: str | None = None
     strange: bool = False
@@ -105,7 +106,10 @@ class Said:
         if not isinstance(ids, list):
             if spoke:
                 self.ids = None
-                self.tokens += 1
+                self.tokens += 1 + self.held_frames
+                self.held_frames = 0
+            elif not is_role_frame(choice) and (choice.get("delta") or choice).get("content", choice.get("text")) == "":
+                self.held_frames += 1
             return
         self.held_ids += ids
         if spoke:
@@ -113,6 +117,11 @@ class Said:
                 self.ids += self.held_ids
             self.tokens += len(self.held_ids)
             self.held_ids = []
+
+
+def is_role_frame(choice: dict[str, Any]) -> bool:
+    """The first of a chat's stream, which names the role and stands for no token."""
+    return "role" in (choice.get("delta") or {}) and not choice.get("token_ids")
 
 
 def reasoning_of(delta: dict[str, Any]) -> str:

@@ -102,7 +102,8 @@ class EngineWatch:
 
     async def _look(self, began_s: float) -> None:
         """Take a sample, or count that there is none."""
-        limit_s = self._policy.deadline_s / (2 if self._failed else 1)  # a second look need not wait as long
+        again = self._failed and self._health.stopped is None
+        limit_s = self._policy.deadline_s / (2 if again else 1)  # a second look need not wait as long
         try:
             async with asyncio.timeout(limit_s):
                 sample = await self._sample()

@@ -68,6 +68,22 @@ def start_embeddings(log_dir: Path, *flags: str, ready_s: float = 180) -> Iterat
 
 
 @contextmanager
+def start_vllm(log_dir: Path, *flags: str, ready_s: float = 240) -> Iterator[Engine]:
+    """vLLM's CPU build with its default model in float32, where an answer does not hang on who else is asked."""
+    models = prepare_models()
+    all_flags = ("--dtype", "float32", *flags)
+    with _server(
+        "inference.vllm", models["llm"], models["llm_name"], log_dir, all_flags, _answers_health, ready_s
+    ) as engine:
+        yield engine
+
+
+def kill_engine(engine: Engine) -> None:
+    """`kill -9` for the server and every process that computes for it, all in one moment."""
+    os.killpg(engine.pid, signal.SIGKILL)
+
+
+@contextmanager
 def _server(
     module: str,
     model: str,

@@ -163,13 +163,17 @@ async def test_what_is_said_anew_and_differently_is_an_error_and_no_mixture() ->
         assert any(answer.startswith(told.raw_arguments) for answer in answers)
 
 
-async def test_a_stream_may_break_more_than_once() -> None:
+async def test_a_stream_may_break_more_than_once_but_not_for_ever() -> None:
     async with two() as (first, second, router):
-        third = await uninterrupted(router, story())
-        fails(first, second, Failure(Fault.CUT, 5), Failure(Fault.CUT, 6))
+        right = await uninterrupted(router, story())
+        fails(first, second, Failure(Fault.END, 5), Failure(Fault.END, 6))
         told = await tell(router, story())
-        assert told.error is not None, "both have broken: nobody is left"
-        assert third.text.startswith(told.text)
+        is_whole(told, right)
+        assert how(told) == [(5, "token_ids"), (11, "token_ids")]
+        fails(first, second, *[Failure(Fault.END, 2)] * 9)
+        told = await tell(router, story())
+        assert told.error is not None
+        assert right.text.startswith(told.text)
         assert not told.done
 
 

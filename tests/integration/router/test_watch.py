@@ -21,7 +21,7 @@ from tests.support.network import free_port
 STANDSTILL_S = 0.2
 POLICY = HealthPolicy(
     poll_s=0.03,
-    idle_poll_s=0.1,
+    idle_poll_s=0.05,
     standstill_s=STANDSTILL_S,
     deadline_s=1.0,
     away_s=0.2,

@@ -140,6 +140,14 @@ def test_the_last_one_is_never_ejected_as_an_outlier(reason: str | None) -> None
     assert bad.ejected is None
 
 
+def test_where_all_fail_nobody_is_an_outlier() -> None:
+    members = [Health(name, ManualClock()) for name in "abc"]
+    for health in members:
+        _serve(health, 0, 40)
+    rest_outliers(members)
+    assert [health.ejected for health in members] == [None] * 3
+
+
 def test_an_outlier_is_not_told_to_those_who_run_there() -> None:
     health, heard = Health("a", ManualClock()), []
     health.on_eject(heard.append)
