@@ -44,6 +44,7 @@ class KeyRequest(BaseModel):
     priority: Priority = Field(
         Priority.NORMAL, description="Who waits when a model has more to do than it can: interactive last, batch first."
     )
+    rescue: bool = Field(True, description="Where a stream of this key breaks, another deployment may go on with it.")
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S)
 
 
@@ -58,6 +59,7 @@ class KeyChange(BaseModel):
     limits: LimitsForm = Field(default_factory=LimitsForm)
     local_only: bool = False
     priority: Priority = Priority.NORMAL
+    rescue: bool = True
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S, description="Counted from now.")
 
     def changes(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, A
         scopes=asked.scopes,
         local_only=asked.local_only,
         priority=asked.priority,
+        rescue=asked.rescue,
         limits=asked.limits.on(state.settings.key_limits()),
     )
     return _shown_once(await state.directory.keys.create(by, asked.tenant, plan, asked.expires_in_s))
@@ -138,6 +141,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "limits": None if key.limits == Limits() else shown_limits(key.limits),
         "local_only": key.local_only,
         "priority": key.priority.value,
+        "rescue": key.rescue,
         "created_at": int(key.created_at),
         "expires_at": None if key.expires_at is None else int(key.expires_at),
         "revoked_at": None if key.revoked_at is None else int(key.revoked_at),

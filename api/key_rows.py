@@ -37,6 +37,7 @@ class ApiKey:
     scopes: Sequence[str] | None
     local_only: bool
     priority: Priority
+    rescue: bool
     limits: Limits
     generation: int
     created_at: float
@@ -59,6 +60,7 @@ class KeyPlan:
     scopes: Sequence[str] | None = None
     local_only: bool = False
     priority: Priority = Priority.NORMAL
+    rescue: bool = True
     limits: Limits = field(default_factory=Limits)
     expires_at: float | None = None
 
@@ -77,6 +79,7 @@ async def insert_key(
         "scopes": None if plan.scopes is None else sorted(set(plan.scopes)),
         "local_only": plan.local_only,
         "priority": plan.priority.value,
+        "rescue": plan.rescue,
         "expires_at": plan.expires_at,
     }
     row = {"id": key_id, "tenant_id": tenant_id, "sha256": digest_of(text), "created_at": now, "changed_at": now}
@@ -107,6 +110,7 @@ def _key(row: Row[Any], bounds: Limits) -> ApiKey:
         scopes=row.scopes,
         local_only=row.local_only,
         priority=Priority(row.priority),
+        rescue=row.rescue,
         limits=bounds,
         generation=row.generation,
         created_at=row.created_at,

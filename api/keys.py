@@ -81,7 +81,8 @@ class Keys:
         return await self._database.read(lambda connection: _find(connection, by, key_id))
 
     async def change(self, by: Actor, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
-        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `expires_in_s` (from now), `limits` (of old ones).
+        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `rescue`, `expires_in_s` (from now), `limits`
+        (of old ones).
 
         Raises: KeyNotFound; NotAllowed: the key's role, or the new one, is above the actor's; RequestInvalid.
         """
@@ -92,7 +93,9 @@ class Keys:
             before = await _lock(connection, by, key_id)
             by.check_role(changes.get("role", before.role))
             values = {
-                name: changes[name] for name in ("name", "role", "scopes", "local_only", "priority") if name in changes
+                name: changes[name]
+                for name in ("name", "role", "scopes", "local_only", "priority", "rescue")
+                if name in changes
             }
             if "expires_in_s" in changes:
                 values["expires_at"] = _end(changes["expires_in_s"], now)
@@ -145,6 +148,7 @@ class Keys:
                 scopes=old.scopes,
                 local_only=old.local_only,
                 priority=old.priority,
+                rescue=old.rescue,
                 limits=old.limits,
                 expires_at=old.expires_at,
             )

@@ -251,6 +251,7 @@ def _of_key(row: Row[Any]) -> Principal:
         scopes=None if row.scopes is None else frozenset(row.scopes),
         local_only=row.local_only or row.tenant_local_only,
         priority=Priority(row.priority),
+        rescue=row.rescue,
     )
 
 

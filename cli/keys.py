@@ -45,6 +45,7 @@ def create(
     usd_per_month: Usd = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Never use hosted providers.")] = False,
     priority: Annotated[str | None, typer.Option(help="interactive, normal or batch.")] = None,
+    no_rescue: Annotated[bool, typer.Option("--no-rescue", help="Let broken streams end in an error.")] = False,
     scope: Scopes = None,
     expires_in: ExpiresIn = None,
     as_json: AsJson = False,
@@ -61,6 +62,7 @@ def create(
         "expires_in_s": expires_in,
         "local_only": local_only or None,
         "priority": priority,
+        "rescue": False if no_rescue else None,
     }
     with open_client(load_settings()) as client:
         _show_once(client.post(_PATH, {field: value for field, value in asked.items() if value is not None}), as_json)

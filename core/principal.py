@@ -30,6 +30,7 @@ class Principal:
         scopes: patterns of routes such as `chat`, `embeddings`, `collections:read`; None: whatever the role allows.
         local_only: no request of this caller may leave the house.
         priority: the highest that a request of this caller has; it may ask for less.
+        rescue: where a stream of this caller breaks, another deployment may go on with it.
     """
 
     tenant_id: str
@@ -41,3 +42,4 @@ class Principal:
     scopes: frozenset[str] | None = None
     local_only: bool = False
     priority: Priority = Priority.NORMAL
+    rescue: bool = True

@@ -38,9 +38,15 @@ _MAX_CAUSE = 300  # characters; LiteLLM puts whole traces into its texts
 
 
 class Attempt:
-    """Made for one call and one deployment, used once."""
+    """Made for one call and one deployment, used once.
 
-    def __init__(self, lane: Lane, member: Member, permit: Permit, call: Call, clock: Clock) -> None:
+    Args:
+        elsewhere: whether another deployment might answer, should the engine of this one be seen to stand still.
+    """
+
+    def __init__(
+        self, lane: Lane, member: Member, permit: Permit, call: Call, clock: Clock, elsewhere: Callable[[], bool]
+    ) -> None:
         self._lane = lane
         self._deployment = member.deployment
         self._breaker = member.breaker
@@ -50,6 +56,7 @@ class Attempt:
         self._permit = permit
         self._call = call
         self._clock = clock
+        self._elsewhere = elsewhere
 
     async def open(self) -> Answer:
         """Get the answer, or its stream with the first token at hand.
@@ -125,7 +132,12 @@ class Attempt:
         first_token_s = min(deadlines.first_token_s, limit_s)
         source = await self._within(first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token")
         stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
-        self._deaf = self._health.on_eject(stream.abandon)
+
+        def stop(reason: str) -> None:
+            if self._elsewhere():
+                stream.abandon(reason)
+
+        self._deaf = self._health.on_eject(stop)
         try:
             await stream.start(started_s + first_token_s)
         except BaseException:
@@ -146,8 +158,9 @@ class Attempt:
             async with asyncio.timeout(limit_s) as timer:
 
                 def stop(reason: str) -> None:
-                    reasons.append(reason)
-                    timer.reschedule(0)
+                    if self._elsewhere():
+                        reasons.append(reason)
+                        timer.reschedule(0)
 
                 self._deaf = self._health.on_eject(stop)
                 try:

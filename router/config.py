@@ -146,6 +146,7 @@ class _Reader:
             price=_price(entry),
             default_max_tokens=entry.model_info.default_max_tokens,
             max_parallel=entry.litellm_params.max_parallel_requests,
+            on_cpu=on_cpu,
             rescue=entry.model_info.rescue,
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),

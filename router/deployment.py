@@ -52,6 +52,7 @@ class Deployment:
         price: of its tokens; ours have one too where the configuration says so.
         default_max_tokens: completion tokens of a request that names no bound, where tokens or money are limited.
         max_parallel: calls at once; None: as many as come.
+        on_cpu: it computes on a CPU, where single steps may take seconds.
         rescue: another deployment may go on with a stream that breaks here.
     """
 
@@ -68,6 +69,7 @@ class Deployment:
     price: Price = field(default_factory=Price)
     default_max_tokens: int = 1024
     max_parallel: int | None = None
+    on_cpu: bool = False
     rescue: bool = True
     deadlines: Deadlines = Deadlines()
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -132,6 +132,7 @@ class HealthSettings(_Strict):
     poll_s: Seconds = 0.5
     idle_poll_s: Seconds = 2.0
     standstill_s: Seconds = 3.0
+    standstill_cpu_s: Seconds = 10.0
     deadline_s: Seconds = 2.0
     away_s: Seconds = 2.5
     probe_every_s: Seconds = 1.0

@@ -227,7 +227,15 @@ class Router:
         return last
 
     def _attempt(self, member: Member, permit: Permit, call: Call) -> Attempt:
-        return Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock)
+        elsewhere = partial(self._has_upright, call)
+        return Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock, elsewhere)
+
+    def _has_upright(self, call: Call) -> bool:
+        """Whether some deployment that might answer is not ejected."""
+        return any(
+            group.has_upright(allow_hosted=call.allow_hosted, native_only=call.native_only)
+            for group in self._groups_for(call)
+        )
 
     def _candidates(self, call: Call) -> Iterator[tuple[Member, Permit]]:
         """All that might answer the call, in turn."""

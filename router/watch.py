@@ -63,6 +63,8 @@ class EngineWatch:
         assert deployment.api_base is not None  # the configuration asks for one on this lane
         self._deployment = deployment
         self._health = member.health
+        if deployment.on_cpu:
+            policy = replace(policy, standstill_s=policy.standstill_cpu_s)
         self._policy = policy
         self._client = client
         self._clock = clock

@@ -103,7 +103,7 @@ class HotDoor:
             allow_hosted=not identity.principal.local_only,
             request_id=exchange.request_id,
             priority=_priority(identity.principal.priority, exchange.priority),
-            rescue=_rescue(exchange.rescue),
+            rescue=_rescue(identity.principal.rescue, exchange.rescue),
         )
         bound = state.router.bound(call.group)
         size = _size(call, len(raw), bound, limited=identity.limits_amounts)
@@ -153,11 +153,11 @@ def _priority(allowed: Priority, asked: str) -> Priority:
         raise RequestInvalid(f"x-stoker-priority is one of {', '.join(Priority)}, not {asked[:40]!r}") from None
 
 
-def _rescue(asked: str) -> bool:
-    """Whether another deployment may go on with a stream that breaks. Raises: RequestInvalid."""
+def _rescue(allowed: bool, asked: str) -> bool:
+    """Whether another deployment may go on with a stream, as key and header say. Raises: RequestInvalid."""
     if asked not in ("", "on", "off"):
         raise RequestInvalid(f"x-stoker-rescue is on or off, not {asked[:40]!r}")
-    return asked != "off"
+    return allowed and asked != "off"
 
 
 def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size:

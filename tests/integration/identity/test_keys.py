@@ -56,13 +56,19 @@ async def test_everything_asked_of_a_key_is_kept_and_held(gate: Gate) -> None:
     team = await gate.made("/v1/admin/teams", name="blue")
     user = await gate.made("/v1/admin/users", name="Ada", groups=["b", "a"], team=team["id"])
     made = await gate.key(
-        "reader", user=user["id"], scopes=["search", "collections:read"], local_only=True, priority="batch"
+        "reader",
+        user=user["id"],
+        scopes=["search", "collections:read"],
+        local_only=True,
+        priority="batch",
+        rescue=False,
     )
     assert made["scopes"] == ["collections:read", "search"]
     principal = (await gate.directory.identities.identify(made["key"])).principal
     assert (principal.user_id, principal.team_id, principal.groups) == (user["id"], team["id"], {"a", "b"})
     assert principal.local_only
     assert principal.priority is Priority.BATCH
+    assert principal.rescue is False
     assert principal.scopes == {"search", "collections:read"}
     assert await gate.status(made["key"]) == 403
 
@@ -105,12 +111,14 @@ async def test_a_changed_key_is_held_to_it_on_its_next_request(gate: Gate) -> No
     made = await gate.key("member", limits={"rpm": 7})
     assert await gate.status(made["key"]) == 200
     changes = {"scopes": ["chat"], "limits": {"tpm": 9}, "local_only": True, "name": "new", "priority": "interactive"}
+    changes["rescue"] = False
     changed = (await gate.call("PATCH", f"/v1/admin/keys/{made['id']}", json=changes)).json()
     assert (changed["name"], changed["limits"]["rpm"], changed["limits"]["tpm"]) == ("new", 7, 9)
     identity = await gate.directory.identities.identify(made["key"])
     assert identity.generation == 1
     assert identity.principal.local_only
     assert identity.principal.priority is Priority.INTERACTIVE
+    assert identity.principal.rescue is False
     assert identity.subjects[0].limits.tokens_per_minute == 9
     refused = await gate.call("GET", "/v1/models", made["key"])
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_not_allowed")
