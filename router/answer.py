@@ -14,6 +14,7 @@ from router.deployment import Deployment
 from router.errors import (
     AnswerDiverged,
     RouterError,
+    UpstreamEjected,
     UpstreamError,
     UpstreamFailed,
     UpstreamRefused,
@@ -117,7 +118,7 @@ class FrameStream:
     def abandon(self, reason: str) -> None:
         """Have it break now: its engine was seen to be `reason`, such as wedged, so nothing will come."""
         if not self._scanner.done:
-            self._failure = self._failure or UpstreamTimeout(self.deployment.name, f"was ejected: {reason}")
+            self._failure = self._failure or UpstreamEjected(self.deployment.name, f"was ejected: {reason}")
             self._source.wake()
 
     def forget(self) -> None:

@@ -21,6 +21,7 @@ from router.deployment import Deployment
 from router.errors import (
     AnswerDiverged,
     RouterError,
+    UpstreamEjected,
     UpstreamError,
     UpstreamFailed,
     UpstreamRefused,
@@ -34,6 +35,7 @@ _log = logger(__name__)
 
 T = TypeVar("T")
 
+_MOST_REST_S = 60.0
 _MAX_CAUSE = 300  # characters; LiteLLM puts whole traces into its texts
 
 
@@ -41,11 +43,19 @@ class Attempt:
     """Made for one call and one deployment, used once.
 
     Args:
+        began_s: reading of `clock.monotonic` when the call came; its time for the whole answer counts from there.
         elsewhere: whether another deployment might answer, should the engine of this one be seen to stand still.
     """
 
     def __init__(
-        self, lane: Lane, member: Member, permit: Permit, call: Call, clock: Clock, elsewhere: Callable[[], bool]
+        self,
+        lane: Lane,
+        member: Member,
+        permit: Permit,
+        call: Call,
+        clock: Clock,
+        began_s: float,
+        elsewhere: Callable[[], bool],
     ) -> None:
         self._lane = lane
         self._deployment = member.deployment
@@ -56,6 +66,7 @@ class Attempt:
         self._permit = permit
         self._call = call
         self._clock = clock
+        self._ends_s = began_s + call.limit_s(member.deployment.deadlines)
         self._elsewhere = elsewhere
 
     async def open(self) -> Answer:
@@ -71,16 +82,9 @@ class Attempt:
         whole, said = await self._reported(self._whole)
         return Answer(call.group, whole, deployment, said)
 
-    async def stream(self, scanner: SseScanner, left_s: float | None = None) -> FrameStream:
-        """Get a stream with its first token at hand.
-
-        Args:
-            scanner: reads it.
-            left_s: seconds until the whole answer must be there; None: as long as such a call may take.
-
-        Raises: as `open`.
-        """
-        return await self._reported(lambda: self._stream(scanner, left_s))
+    async def stream(self, scanner: SseScanner) -> FrameStream:
+        """Get a stream, which the scanner reads, with its first token at hand. Raises: as `open`."""
+        return await self._reported(lambda: self._stream(scanner))
 
     async def _reported(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it, and tell breaker, health and metrics if it fails."""
@@ -92,6 +96,7 @@ class Attempt:
             self._count("busy" if error.status == 429 else "refused")
             if error.status == 429:
                 self._breaker.withdraw(self._permit)
+                self._rest(error.rest_s)
             else:
                 self._breaker.report(self._permit, ok=True)
             raise
@@ -103,6 +108,7 @@ class Attempt:
         except UpstreamError as error:
             self._flight.end(ok=False)
             self._breaker.report(self._permit, ok=False)
+            self._rest(error.retry_after_s)
             self._count(_outcome(error))
             self._warn("deployment failed", error)
             raise
@@ -113,7 +119,7 @@ class Attempt:
             raise
 
     async def _whole(self) -> tuple[Whole, tuple[Usage | None, str | None]]:
-        limit_s = self._call.limit_s(self._deployment.deadlines)
+        limit_s = self._ends_s - self._clock.monotonic()
         whole = await self._within(limit_s, lambda: self._lane.whole(self._deployment, self._call))
         try:
             said = read_whole(whole.body, self._call.kind)
@@ -125,13 +131,12 @@ class Attempt:
         self._count("ok")
         return whole, said
 
-    async def _stream(self, scanner: SseScanner, left_s: float | None) -> FrameStream:
-        deployment, deadlines = self._deployment, self._deployment.deadlines
+    async def _stream(self, scanner: SseScanner) -> FrameStream:
+        deployment = self._deployment
         started_s = self._clock.monotonic()
-        limit_s = self._call.limit_s(deadlines) if left_s is None else left_s
-        first_token_s = min(deadlines.first_token_s, limit_s)
+        first_token_s = min(deployment.deadlines.first_token_s, self._ends_s - started_s)
         source = await self._within(first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token")
-        stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
+        stream = FrameStream(deployment, source, scanner, self._clock, self._ends_s, self._ended)
 
         def stop(reason: str) -> None:
             if self._elsewhere():
@@ -168,8 +173,14 @@ class Attempt:
                 finally:
                     self._deaf()
         except TimeoutError as error:
-            why = f"was ejected: {reasons[0]}" if reasons else f"{what} within {limit_s:g} s"
-            raise UpstreamTimeout(self._deployment.name, why) from error
+            if reasons:
+                raise UpstreamEjected(self._deployment.name, f"was ejected: {reasons[0]}") from error
+            raise UpstreamTimeout(self._deployment.name, f"{what} within {limit_s:g} s") from error
+
+    def _rest(self, seconds: float | None) -> None:
+        """Leave it alone for as long as it asked."""
+        if seconds is not None:
+            self._breaker.rest(min(seconds, _MOST_REST_S))
 
     def _ended(self, outcome: str, error: RouterError | None) -> None:
         """A stream is over; one that its client left is no fault of the deployment's."""

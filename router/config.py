@@ -51,6 +51,7 @@ class RouterConfig:
     Attributes:
         deployments: the enabled ones, local ones first; names are unique.
         fallbacks: group to the groups that stand in for it, in order; they may have no deployment enabled.
+        context_fallbacks: the same for prompts that do not fit into the group's window.
         num_retries: how many more deployments of one group are tried after the first.
         disabled: deployment name to the reason.
         unsupported: `FILE:LINE: key` of each key that has no effect.
@@ -59,6 +60,7 @@ class RouterConfig:
 
     deployments: Sequence[Deployment] = ()
     fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    context_fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     num_retries: int = 2
     disabled: Mapping[str, str] = field(default_factory=dict)
     unsupported: Sequence[str] = ()
@@ -86,6 +88,7 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
     return RouterConfig(
         deployments=reader.deployments,
         fallbacks=_fallbacks(form, document, reader.groups),
+        context_fallbacks=_named(form, document, reader.groups, "context_window_fallbacks"),
         num_retries=_first(form.router_settings.num_retries, form.litellm_settings.num_retries, default=2),
         disabled=reader.disabled,
         unsupported=unsupported,
@@ -207,22 +210,29 @@ def _validated(document: yamlfile.Document) -> Form:
 
 
 def _fallbacks(form: Form, document: yamlfile.Document, groups: list[str]) -> dict[str, list[str]]:
-    named: dict[str, list[str]] = {}
-    sections = (("litellm_settings", form.litellm_settings), ("router_settings", form.router_settings))
-    for section, settings in sections:
-        for at, row in enumerate(settings.fallbacks):
-            for group, others in row.items():
-                for name in (group, *others):
-                    if name not in groups:
-                        where = document.where((section, "fallbacks", at, group))
-                        raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
-                named[group] = others
+    named = _named(form, document, groups, "fallbacks")
     default = form.router_settings.default_fallbacks or form.litellm_settings.default_fallbacks
     for name in default:
         if name not in groups:
             where = document.where(("router_settings", "default_fallbacks"))
             raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
     return {group: [name for name in named.get(group, default) if name != group] for group in dict.fromkeys(groups)}
+
+
+def _named(form: Form, document: yamlfile.Document, groups: list[str], key: str) -> dict[str, list[str]]:
+    """What a key says in either section: group to groups, all of which there are."""
+    named: dict[str, list[str]] = {}
+    sections = (("litellm_settings", form.litellm_settings), ("router_settings", form.router_settings))
+    for section, settings in sections:
+        rows: list[dict[str, list[str]]] = getattr(settings, key)
+        for at, row in enumerate(rows):
+            for group, others in row.items():
+                for name in (group, *others):
+                    if name not in groups:
+                        where = document.where((section, key, at, group))
+                        raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
+                named[group] = others
+    return named
 
 
 def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:

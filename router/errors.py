@@ -10,6 +10,7 @@ RouterError
     ├── UpstreamFailed     it answered with an error or with nonsense, or refused our own key
     ├── UpstreamUnavailable  it is not there, or says that it can't take work now (surfaces as NoDeployment)
     ├── UpstreamTimeout    a deadline passed
+    │   └── UpstreamEjected  its engine was seen to stand still
     └── AnswerDiverged     asked to say an answer again, it said another one; it is healthy
 """
 
@@ -70,14 +71,21 @@ class UpstreamRefused(RouterError):
     Attributes:
         status: 4xx.
         error: OpenAI's error object: message, type, param, code.
-        retry_after_s: seconds to wait, where the upstream named them.
+        retry_after_s: seconds to wait, where the upstream named them; 1 after a bare 429.
+        rest_s: the same, but None where it named none.
     """
 
     def __init__(self, status: int, error: dict[str, Any], retry_after_s: float | None = None) -> None:
         super().__init__(str(error.get("message", "")))
         self.status = status
         self.error = error
-        self.retry_after_s = retry_after_s
+        self.rest_s = retry_after_s
+        self.retry_after_s = 1.0 if status == 429 and retry_after_s is None else retry_after_s
+
+    @property
+    def too_long(self) -> bool:
+        """The prompt does not fit into the model's window; it may fit into another's."""
+        return self.error.get("code") == "context_length_exceeded"
 
 
 class UpstreamError(RouterError):
@@ -106,6 +114,10 @@ class UpstreamUnavailable(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """A deadline passed."""
+
+
+class UpstreamEjected(UpstreamTimeout):
+    """Its engine was seen to stand still, so that nothing was waited for any longer."""
 
 
 class AnswerDiverged(UpstreamError):

@@ -39,6 +39,7 @@ class HealthPolicy:
         standstill_s: without any progress, after which an engine with work is ejected; twice its slowest recent step
             where that is longer.
         standstill_cpu_s: the same for an engine on a CPU, whose single steps take seconds under load.
+        cold_s: the least of both for an engine that has counted no token since it was started.
         deadline_s: for one look.
         away_s: without an answer to any look, after which an engine is ejected.
         probe_every_s: between two probes of an ejected engine.
@@ -50,6 +51,7 @@ class HealthPolicy:
     idle_poll_s: float = 2.0
     standstill_s: float = 3.0
     standstill_cpu_s: float = 10.0
+    cold_s: float = 60.0
     deadline_s: float = 2.0
     away_s: float = 2.5
     probe_every_s: float = 1.0

@@ -82,6 +82,7 @@ class RouterSettings(_Lenient):
 
     fallbacks: Fallbacks = []
     default_fallbacks: list[Name] = []
+    context_window_fallbacks: Fallbacks = []
     num_retries: Annotated[int, Field(ge=0, le=20)] | None = None
     allowed_fails: Annotated[int, Field(ge=1, le=1000)] | None = None
     cooldown_time: Seconds | None = None
@@ -95,6 +96,7 @@ class LitellmSettings(_Lenient):
 
     fallbacks: Fallbacks = []
     default_fallbacks: list[Name] = []
+    context_window_fallbacks: Fallbacks = []
     num_retries: Annotated[int, Field(ge=0, le=20)] | None = None
     allowed_fails: Annotated[int, Field(ge=1, le=1000)] | None = None
     cooldown_time: Seconds | None = None
@@ -133,6 +135,7 @@ class HealthSettings(_Strict):
     idle_poll_s: Seconds = 2.0
     standstill_s: Seconds = 3.0
     standstill_cpu_s: Seconds = 10.0
+    cold_s: Seconds = 60.0
     deadline_s: Seconds = 2.0
     away_s: Seconds = 2.5
     probe_every_s: Seconds = 1.0

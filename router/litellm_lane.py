@@ -183,7 +183,7 @@ def _busy(error: BaseException, deployment: Deployment) -> RouterError:
         "param": None,
         "code": "rate_limit_exceeded",
     }
-    return UpstreamRefused(429, body, _retry_after_s(error) or 1.0)
+    return UpstreamRefused(429, body, _retry_after_s(error))
 
 
 def _our_key(_error: BaseException, deployment: Deployment) -> RouterError:

@@ -141,7 +141,7 @@ def _refusal(deployment: Deployment, response: http1.Response, body: bytes) -> R
         return UpstreamUnavailable(deployment.name, f"answered {status}", retry_after_s)
     if status == 429:
         error = _openai_error(body, "The model is busy: try again later.", "rate_limit_error", "rate_limit_exceeded")
-        return UpstreamRefused(429, error, retry_after_s or 1.0)
+        return UpstreamRefused(429, error, retry_after_s)
     if status == 408:
         return UpstreamTimeout(deployment.name, "answered 408")
     if status in _NOT_THE_CALLERS:

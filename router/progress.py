@@ -183,10 +183,12 @@ class Progress:
         return self.patience_s() / (1 if self.doubtful else 2) - self._stood_s
 
     def patience_s(self) -> float:
-        """How long it may stand still."""
+        """How long it may stand still; the first step of an engine that has finished none takes long."""
         while self._steps and self._steps[0][0] < self._last_s - _RECENT_S:
             self._steps.popleft()
-        return max(self._policy.standstill_s, 2 * max((step_s for _, step_s in self._steps), default=0.0))
+        patience_s = max(self._policy.standstill_s, 2 * max((step_s for _, step_s in self._steps), default=0.0))
+        cold = self._last is not None and self._last.generated_tokens + self._last.prompt_tokens == 0
+        return max(patience_s, self._policy.cold_s) if cold else patience_s
 
     def _learn(self, step_s: float, now_s: float) -> None:
         """Remember a step. One far beyond the patience was none, but a standstill that is over."""

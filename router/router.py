@@ -7,7 +7,8 @@ once; with what breaks after it another deployment goes on (`router/rescue.py`),
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from router.errors import (
     NoDeployment,
     Overloaded,
     RouterError,
+    UpstreamEjected,
     UpstreamError,
     UpstreamRefused,
     UpstreamUnavailable,
@@ -34,6 +36,8 @@ from router.lane import Lane
 from router.native_lane import NativeLane
 from router.rescue import Rescuer
 from router.watch import watching
+
+AttemptOf = Callable[[Member, Permit, Call], Attempt]
 
 __all__ = ["Answer", "Bound", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
 
@@ -181,15 +185,25 @@ class Router:
         if asked.kind != call.needs:
             raise _wrong_kind(call, asked.kind)
         self._budget.earn()
+        attempt = partial(self._attempt, self._clock.monotonic())
         last: RouterError | None = None
-        for group in self._groups_for(call):
+        too_long: UpstreamRefused | None = None
+        groups = deque(self._groups_for(call))
+        while groups:
+            group = groups.popleft()
             try:
                 place = await group.gate.enter(call.priority)
             except Overloaded as error:
                 last = error
                 continue
             try:
-                answer = await self._open_in(group, call)
+                answer = await self._open_in(group, call, attempt)
+            except UpstreamRefused as error:
+                place.leave()
+                if too_long is not None or not error.too_long:
+                    raise
+                too_long, groups = error, deque(self._larger(call))
+                continue
             except BaseException:
                 place.leave()
                 raise
@@ -199,25 +213,27 @@ class Router:
                 else:
                     answer.on_close(place.leave)
                     if call.rescue:
-                        answer.rescue = Rescuer(call, partial(self._candidates, call), self._attempt)
+                        answer.rescue = Rescuer(call, partial(self._candidates, call), attempt)
                 return answer
             place.leave()
             last = answer or last
-        raise self._verdict(call, asked, last)
+        raise too_long or self._verdict(call, asked, last)
 
-    async def _open_in(self, group: Group, call: Call) -> Answer | UpstreamError | UpstreamRefused | None:
+    async def _open_in(
+        self, group: Group, call: Call, attempt: AttemptOf
+    ) -> Answer | UpstreamError | UpstreamRefused | None:
         """Try a group's deployments in turn. Returns: the answer, or why the last one that was asked gave none."""
         last: UpstreamError | UpstreamRefused | None = None
         candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
         for tries in range(self._config.num_retries + 1):
-            if tries and not self._budget.spend():
+            if tries and not _moves(last) and not self._budget.spend():
                 break
             chosen = next(candidates, None)
             if chosen is None:
                 break
             member, permit = chosen
             try:
-                return await self._attempt(member, permit, call).open()
+                return await attempt(member, permit, call).open()
             except UpstreamError as error:
                 last = error
             except UpstreamRefused as error:
@@ -226,9 +242,9 @@ class Router:
                 last = error
         return last
 
-    def _attempt(self, member: Member, permit: Permit, call: Call) -> Attempt:
-        elsewhere = partial(self._has_upright, call)
-        return Attempt(self._lanes[member.deployment.lane], member, permit, call, self._clock, elsewhere)
+    def _attempt(self, began_s: float, member: Member, permit: Permit, call: Call) -> Attempt:
+        lane, elsewhere = self._lanes[member.deployment.lane], partial(self._has_upright, call)
+        return Attempt(lane, member, permit, call, self._clock, began_s, elsewhere)
 
     def _has_upright(self, call: Call) -> bool:
         """Whether some deployment that might answer is not ejected."""
@@ -247,15 +263,21 @@ class Router:
 
         A fallback is left out where all its deployments are disabled, or none can answer such a call.
         """
-        names = (call.group, *self._config.fallbacks.get(call.group, ()))
-        groups = [self._groups[name] for name in names if name in self._groups]
-        fitting = [group for group in groups if group.kind == call.needs]
+        fitting = self._fitting(call, (call.group, *self._config.fallbacks.get(call.group, ())))
         if len(fitting) == 1:
             return fitting
         return sorted(
             fitting,
             key=lambda group: not group.has_upright(allow_hosted=call.allow_hosted, native_only=call.native_only),
         )
+
+    def _larger(self, call: Call) -> list[Group]:
+        """Where a prompt may go that does not fit into the window of the group that was asked for."""
+        return self._fitting(call, self._config.context_fallbacks.get(call.group, ()))
+
+    def _fitting(self, call: Call, names: Iterable[str]) -> list[Group]:
+        groups = [self._groups[name] for name in names if name in self._groups]
+        return [group for group in groups if group.kind == call.needs]
 
     def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
         """What to raise when nobody answered."""
@@ -269,6 +291,11 @@ class Router:
         if not call.allow_hosted and all(member.deployment.hosted for member in asked.members):
             return NoDeployment(call.group, "it has only hosted ones, and this request may not leave the house", wait_s)
         return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
+
+
+def _moves(error: UpstreamError | UpstreamRefused | None) -> bool:
+    """The call only moves away from a deployment that is gone: that is no load upon load, so no budget is spent."""
+    return isinstance(error, UpstreamUnavailable | UpstreamEjected)
 
 
 def _status(member: Member) -> DeploymentStatus:

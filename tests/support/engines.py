@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +68,23 @@ def start_embeddings(log_dir: Path, *flags: str, ready_s: float = 180) -> Iterat
 
 
 @contextmanager
-def start_vllm(log_dir: Path, *flags: str, ready_s: float = 240) -> Iterator[Engine]:
-    """vLLM's CPU build with its default model in float32, where an answer does not hang on who else is asked."""
+def start_vllm(log_dir: Path, core: int, port: int | None = None, ready_s: float = 240) -> Iterator[Engine]:
+    """vLLM's CPU build with its default model in float32, where an answer does not hang on who else is asked.
+
+    Args:
+        core: the one that it computes on; two engines that share their cores wait for each other in every step.
+    """
     models = prepare_models()
-    all_flags = ("--dtype", "float32", *flags)
     with _server(
-        "inference.vllm", models["llm"], models["llm_name"], log_dir, all_flags, _answers_health, ready_s
+        "inference.vllm",
+        models["llm"],
+        models["llm_name"],
+        log_dir,
+        ("--dtype", "float32"),
+        _answers_health,
+        ready_s,
+        port=port,
+        environment={"VLLM_CPU_OMP_THREADS_BIND": str(core)},
     ) as engine:
         yield engine
 
@@ -93,13 +104,22 @@ def _server(
     ready: Callable[[str, str], bool],
     ready_s: float,
     end_s: float = 30,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Engine]:
-    port = free_port()
+    port = port or free_port()
     log = log_dir / f"{module}.{port}.log"
     command = [str(INFERENCE_PYTHON), "-m", module, "--model", model, "--served-model-name", name]
     command += ["--host", "127.0.0.1", "--port", str(port), *flags]
     with log.open("wb") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     engine = Engine(f"http://127.0.0.1:{port}", name, process.pid, log)
     try:
         _await_ready(process, engine, ready, ready_s)

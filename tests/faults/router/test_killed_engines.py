@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import sqlite3
 import time
@@ -37,9 +38,9 @@ class Twins:
     stacks: list[ExitStack] = field(default_factory=list)
     engines: list[Engine] = field(default_factory=list)
 
-    def start(self, at: int, *flags: str) -> None:
+    def start(self, at: int, port: int | None = None) -> None:
         stack = ExitStack()
-        engine = stack.enter_context(start_vllm(self.folder, *flags))
+        engine = stack.enter_context(start_vllm(self.folder, at % (os.cpu_count() or 1), port))
         if at == len(self.engines):
             self.stacks.append(stack)
             self.engines.append(engine)
@@ -47,10 +48,10 @@ class Twins:
             self.stacks[at], self.engines[at] = stack, engine
 
     def start_again(self, at: int) -> None:
-        port = self.engines[at].url.rpartition(":")[2]
+        port = int(self.engines[at].url.rpartition(":")[2])
         with contextlib.suppress(ProcessLookupError):
             self.stacks[at].close()
-        self.start(at, "--port", port)
+        self.start(at, port)
 
     def close(self) -> None:
         for stack in self.stacks:

@@ -50,8 +50,8 @@ class FakeEngine:
             "vllm:num_requests_running": 0,
             "vllm:num_requests_waiting": 0,
             "vllm:kv_cache_usage_perc": 0,
-            "vllm:generation_tokens_total": 0,
-            "vllm:prompt_tokens_total": 0,
+            "vllm:generation_tokens_total": 7,
+            "vllm:prompt_tokens_total": 7,
         }
     )
     awake: bool = True

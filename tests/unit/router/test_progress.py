@@ -22,7 +22,7 @@ class Looker:
     def __init__(self, **figures: float) -> None:
         self.progress = Progress(POLICY)
         self.now_s = 1000.0
-        self.sample = Sample(**figures)
+        self.sample = Sample(**{"generated_tokens": 9.0, **figures})
         self.call_s: float | None = None
         self.look()
 
@@ -46,6 +46,14 @@ class Looker:
 def test_an_engine_that_stands_still_with_work_is_wedged_after_three_seconds() -> None:
     engine = Looker(running=1)
     assert engine.stand(10) == 3.0
+
+
+def test_the_first_step_of_an_engine_that_has_finished_none_may_take_a_minute() -> None:
+    engine = Looker(running=1, generated_tokens=0)
+    assert engine.stand(59) is None
+    engine.move()
+    engine.look(0.25)
+    assert engine.stand(200) == 3.0, "a step of a minute is none that teaches patience"
 
 
 @given(st.lists(st.tuples(polls_s, st.sampled_from(("", *WATCHED[2:]))), max_size=80))
