@@ -1,0 +1,100 @@
+"""Calls that move from one deployment to the next: for how long, how often, and whose time to wait is kept."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from core.clock import ManualClock
+from router.config import RouterConfig
+from router.errors import NoDeployment, UpstreamFailed, UpstreamRefused, UpstreamTimeout
+from router.router import open_router
+from tests.integration.router.calls import DEADLINES, chat, config, native
+from tests.support.openai_server import Fault, OpenAiServer, openai_server
+
+
+async def test_all_tries_of_a_call_share_one_time(server: OpenAiServer, other: OpenAiServer) -> None:
+    server.fault = other.fault = Fault.HANG
+    short = replace(DEADLINES, total_s=0.6)
+    members = [replace(native(each, name), deadlines=short) for each, name in ((server, "a"), (other, "b"))]
+    async with open_router(config(*members)) as router:
+        began_s = time.monotonic()
+        with pytest.raises(UpstreamTimeout):
+            await router.open(chat())
+        assert time.monotonic() - began_s < 1.1, "each try took the whole time anew"
+
+
+@pytest.mark.parametrize("fault", [Fault.BUSY_503, Fault.LIMIT_429])
+async def test_a_deployment_is_left_alone_for_as_long_as_it_asks(server: OpenAiServer, fault: Fault) -> None:
+    clock = ManualClock()
+    async with (
+        openai_server(server.model) as twin,
+        open_router(config(native(server, "a"), native(twin, "b")), clock) as router,
+    ):
+        server.fault = fault
+        for _ in range(4):
+            await router.open(chat())
+        assert server.requests == 1
+        server.fault = None
+        clock.advance(5)
+        for _ in range(4):
+            await router.open(chat())
+        assert server.requests == 1, "it asked for 7 or 9 seconds"
+        clock.advance(5)
+        for _ in range(4):
+            await router.open(chat())
+        assert server.requests > 1
+
+
+async def test_whoever_asks_meanwhile_is_told_when_to_come(server: OpenAiServer) -> None:
+    async with open_router(config(native(server)), ManualClock()) as router:
+        server.fault = Fault.LIMIT_429
+        with pytest.raises(UpstreamRefused) as refused:
+            await router.open(chat())
+        assert (refused.value.status, refused.value.retry_after_s) == (429, 9)
+        with pytest.raises(NoDeployment) as told:
+            await router.open(chat())
+        assert told.value.retry_after_s == 9
+
+
+async def test_a_call_moves_away_from_those_that_are_gone_without_any_budget(server: OpenAiServer) -> None:
+    """A dead engine's load is no load upon load; failures that were work are."""
+    patient = replace(native(server).breaker, failures_to_open=10**6)
+    gone = replace(native(server, "gone"), api_base="http://127.0.0.1:9/v1", breaker=patient)
+    async with open_router(config(gone, native(server, "there"))) as router:
+        for _ in range(60):
+            await router.open(chat())
+
+
+async def test_failures_beyond_the_budget_are_not_tried_again(server: OpenAiServer) -> None:
+    async with openai_server(server.model) as broken:
+        broken.fault = Fault.ERROR_500
+        patient = replace(native(server).breaker, failures_to_open=10**6)
+        members = [replace(native(broken, "broken"), breaker=patient), native(server, "there")]
+        failed = 0
+        async with open_router(config(*members)) as router:
+            for _ in range(100):
+                try:
+                    await router.open(chat())
+                except UpstreamFailed:
+                    failed += 1
+        assert failed > 10
+        assert 28 <= broken.requests - failed <= 30, "ten were saved up, and each of the hundred calls earned a fifth"
+
+
+async def test_a_prompt_that_does_not_fit_goes_to_a_larger_model_where_one_is_named(
+    server: OpenAiServer, other: OpenAiServer
+) -> None:
+    large = native(other, "large-1", group="large")
+    named = RouterConfig((native(server), large), {}, context_fallbacks={"g": ["large"]})
+    too_long = chat("word " * 5000)
+    async with open_router(named) as router:
+        with pytest.raises(UpstreamRefused) as refused:
+            await router.open(too_long)
+        assert refused.value.too_long
+        assert (server.requests, other.requests) == (1, 1), "the larger one was asked, and has the same window here"
+        assert [status.state for status in router.status()] == ["closed", "closed"]
+    async with open_router(RouterConfig((native(server), large), {"g": ["large"]})) as router:
+        with pytest.raises(UpstreamRefused):
+            await router.open(too_long)
+        assert other.requests == 1, "an ordinary fallback is no larger model"
