@@ -2,22 +2,21 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 
-from tests.support.engines import Engine, kill_engine, start_vllm
-from tests.support.gateway import Gateway, gateway
+from tests.faults.router.real_twins import Twins, gateway_before, real_twins
+from tests.support.engines import kill_engine
+from tests.support.gateway import Gateway
 
 pytestmark = [pytest.mark.vllm, pytest.mark.long]
 
@@ -30,55 +29,15 @@ PROMPTS = [
 KILLS = 10
 
 
-@dataclass
-class Twins:
-    """Two engines behind one gateway; a killed one is started again on the same port."""
-
-    folder: Path
-    stacks: list[ExitStack] = field(default_factory=list)
-    engines: list[Engine] = field(default_factory=list)
-
-    def start(self, at: int, port: int | None = None) -> None:
-        stack = ExitStack()
-        engine = stack.enter_context(start_vllm(self.folder, at % (os.cpu_count() or 1), port))
-        if at == len(self.engines):
-            self.stacks.append(stack)
-            self.engines.append(engine)
-        else:
-            self.stacks[at], self.engines[at] = stack, engine
-
-    def start_again(self, at: int) -> None:
-        port = int(self.engines[at].url.rpartition(":")[2])
-        with contextlib.suppress(ProcessLookupError):
-            self.stacks[at].close()
-        self.start(at, port)
-
-    def close(self) -> None:
-        for stack in self.stacks:
-            with contextlib.suppress(ProcessLookupError):
-                stack.close()
-
-
 @pytest.fixture
 def twins(tmp_path: Path) -> Iterator[Twins]:
-    found = Twins(tmp_path)
-    try:
-        found.start(0)
-        found.start(1)
+    with real_twins(tmp_path) as found:
         yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture
 def house(twins: Twins, tmp_path: Path) -> Iterator[Gateway]:
-    entries = "".join(
-        f"  - model_name: g\n    litellm_params: {{model: hosted_vllm/{engine.model}, api_base: '{engine.url}/v1',\n"
-        "                     input_cost_per_token: 0.00000015, output_cost_per_token: 0.0000006}\n"
-        "    model_info: {engine: vllm-cpu}\n"
-        for engine in twins.engines
-    )
-    with gateway(tmp_path / "gateway", 1, configuration=f"model_list:\n{entries}") as one:
+    with gateway_before(twins, tmp_path / "gateway") as one:
         yield one
 
 

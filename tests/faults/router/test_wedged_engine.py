@@ -4,13 +4,9 @@ vLLM computes in a process of its own, EngineCore; that one is stopped and let g
 """
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -19,7 +15,7 @@ from router.config import RouterConfig
 from router.deployment import Deadlines, Deployment, LaneName
 from router.health import Health
 from router.router import Call, Router, open_router
-from tests.support.engines import Engine
+from tests.support.engines import Engine, frozen
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.vllm
@@ -35,36 +31,6 @@ def engine(stack: Stack) -> Engine:
     process = stack.process("vllm")
     log = stack.data_dir / "logs" / "vllm.log"
     return Engine(f"http://127.0.0.1:{process['port']}", "smollm2-135m", process["pid"], log)
-
-
-def _below(pid: int) -> Iterator[int]:
-    """All processes that come from this one."""
-    with contextlib.suppress(FileNotFoundError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                yield int(child)
-                yield from _below(int(child))
-
-
-def _core(engine: Engine) -> int:
-    found = [pid for pid in _below(engine.pid) if b"EngineCor" in Path(f"/proc/{pid}/comm").read_bytes()]
-    assert len(found) == 1, f"processes that compute: {found}"
-    return found[0]
-
-
-@contextmanager
-def frozen(engine: Engine) -> Iterator[Callable[[], None]]:
-    """Stop what computes; gives what lets it go on, which the block's end does too."""
-    core = _core(engine)
-
-    def go_on() -> None:
-        os.kill(core, signal.SIGCONT)
-
-    os.kill(core, signal.SIGSTOP)
-    try:
-        yield go_on
-    finally:
-        go_on()
 
 
 @asynccontextmanager
