@@ -106,6 +106,18 @@ class Breaker:
         if permit.probe and permit.generation == self._generation:
             self._probe_started_s = None
 
+    def close(self) -> None:
+        """Let calls through again: somebody saw it work. What earlier calls report no longer counts."""
+        self._failures = 0
+        self._probe_started_s = None
+        if self._state is not BreakerState.CLOSED:
+            self._move(BreakerState.CLOSED)
+
+    @property
+    def probing(self) -> bool:
+        """Its one probe is out, so that a verdict will come."""
+        return self._state is BreakerState.HALF_OPEN and self._probe_started_s is not None
+
     def rest(self, seconds: float) -> None:
         """Refuse calls for so long, as the upstream asked; a longer rest that was asked for before stays."""
         self._rests_until_s = max(self._rests_until_s, self._clock.monotonic() + seconds)

@@ -43,7 +43,6 @@ class Attempt:
     """Made for one call and one deployment, used once.
 
     Args:
-        began_s: reading of `clock.monotonic` when the call came; its time for the whole answer counts from there.
         elsewhere: whether another deployment might answer, should the engine of this one be seen to stand still.
     """
 
@@ -54,7 +53,6 @@ class Attempt:
         permit: Permit,
         call: Call,
         clock: Clock,
-        began_s: float,
         elsewhere: Callable[[], bool],
     ) -> None:
         self._lane = lane
@@ -66,7 +64,6 @@ class Attempt:
         self._permit = permit
         self._call = call
         self._clock = clock
-        self._ends_s = began_s + call.limit_s(member.deployment.deadlines)
         self._elsewhere = elsewhere
 
     async def open(self) -> Answer:
@@ -82,9 +79,16 @@ class Attempt:
         whole, said = await self._reported(self._whole)
         return Answer(call.group, whole, deployment, said)
 
-    async def stream(self, scanner: SseScanner) -> FrameStream:
-        """Get a stream, which the scanner reads, with its first token at hand. Raises: as `open`."""
-        return await self._reported(lambda: self._stream(scanner))
+    async def stream(self, scanner: SseScanner, left_s: float | None = None) -> FrameStream:
+        """Get a stream, which the scanner reads, with its first token at hand.
+
+        Args:
+            left_s: seconds until the whole answer must be there; None: as long as such a call may take.
+
+        Raises: as `open`.
+        """
+        limit_s = self._call.limit_s(self._deployment.deadlines)
+        return await self._reported(lambda: self._stream(scanner, limit_s if left_s is None else min(left_s, limit_s)))
 
     async def _reported(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it, and tell breaker, health and metrics if it fails."""
@@ -119,7 +123,7 @@ class Attempt:
             raise
 
     async def _whole(self) -> tuple[Whole, tuple[Usage | None, str | None]]:
-        limit_s = self._ends_s - self._clock.monotonic()
+        limit_s = self._call.limit_s(self._deployment.deadlines)
         whole = await self._within(limit_s, lambda: self._lane.whole(self._deployment, self._call))
         try:
             said = read_whole(whole.body, self._call.kind)
@@ -131,12 +135,12 @@ class Attempt:
         self._count("ok")
         return whole, said
 
-    async def _stream(self, scanner: SseScanner) -> FrameStream:
+    async def _stream(self, scanner: SseScanner, limit_s: float) -> FrameStream:
         deployment = self._deployment
         started_s = self._clock.monotonic()
-        first_token_s = min(deployment.deadlines.first_token_s, self._ends_s - started_s)
+        first_token_s = min(deployment.deadlines.first_token_s, limit_s)
         source = await self._within(first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token")
-        stream = FrameStream(deployment, source, scanner, self._clock, self._ends_s, self._ended)
+        stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
 
         def stop(reason: str) -> None:
             if self._elsewhere():

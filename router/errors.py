@@ -8,6 +8,7 @@ RouterError
 ├── UpstreamRefused        the upstream says that the request is at fault, or that the caller must wait (429)
 └── UpstreamError          the upstream is at fault; another deployment may do better
     ├── UpstreamFailed     it answered with an error or with nonsense, or refused our own key
+    │   └── UpstreamCut    the connection was lost in the middle of its answer
     ├── UpstreamUnavailable  it is not there, or says that it can't take work now (surfaces as NoDeployment)
     ├── UpstreamTimeout    a deadline passed
     │   └── UpstreamEjected  its engine was seen to stand still
@@ -106,6 +107,10 @@ class UpstreamError(RouterError):
 
 class UpstreamFailed(UpstreamError):
     """It answered with an error, or with nonsense, or refused our own key."""
+
+
+class UpstreamCut(UpstreamFailed):
+    """The connection was lost in the middle of its answer."""
 
 
 class UpstreamUnavailable(UpstreamError):

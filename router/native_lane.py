@@ -9,6 +9,7 @@ from router.call import Call
 from router.deployment import Deployment
 from router.errors import (
     RouterError,
+    UpstreamCut,
     UpstreamError,
     UpstreamFailed,
     UpstreamRefused,
@@ -47,7 +48,7 @@ class NativeLane:
         try:
             return Whole(await response.body())
         except http1.Broken as error:
-            raise UpstreamFailed(deployment.name, "cut its answer") from error
+            raise UpstreamCut(deployment.name, "cut its answer") from error
         finally:
             response.close()
 
@@ -109,7 +110,7 @@ class NativeStream:
         try:
             return await self._response.read(limit_s)
         except http1.Broken as error:
-            raise UpstreamFailed(self._deployment.name, "cut its stream") from error
+            raise UpstreamCut(self._deployment.name, "cut its stream") from error
 
     def wake(self) -> None:
         self._response.wake()

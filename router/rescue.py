@@ -92,7 +92,7 @@ class Rescuer:
             attempt = self._attempt(member, permit, continued(self._call, said, how))
             permit = None
             try:
-                stream = await attempt.stream(self._scanner(said, how, rescued))
+                stream = await attempt.stream(self._scanner(said, how, rescued), broken.left_s)
             except UpstreamRefused as error:
                 if error.status == 429:
                     return None

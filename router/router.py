@@ -6,9 +6,10 @@ once; with what breaks after it another deployment goes on (`router/rescue.py`),
 """
 
 import asyncio
+import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from router.errors import (
     NoDeployment,
     Overloaded,
     RouterError,
+    UpstreamCut,
     UpstreamEjected,
     UpstreamError,
     UpstreamRefused,
@@ -37,7 +39,8 @@ from router.native_lane import NativeLane
 from router.rescue import Rescuer
 from router.watch import watching
 
-AttemptOf = Callable[[Member, Permit, Call], Attempt]
+_HOLD_S = 5.0  # for which a call waits while somebody else's probe is out
+_LOOK_S = 0.1
 
 __all__ = ["Answer", "Bound", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
 
@@ -185,7 +188,17 @@ class Router:
         if asked.kind != call.needs:
             raise _wrong_kind(call, asked.kind)
         self._budget.earn()
-        attempt = partial(self._attempt, self._clock.monotonic())
+        began_s = self._clock.monotonic()
+        while True:
+            found = await self._ask_all(call)
+            if isinstance(found, Answer):
+                return found
+            if not self._has_probe(call) or self._clock.monotonic() >= began_s + _HOLD_S:
+                raise self._verdict(call, asked, found)
+            await asyncio.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - so that those who wait don't come at once
+
+    async def _ask_all(self, call: Call) -> Answer | RouterError | None:
+        """Ask every group that may answer. Returns: the answer, or why the last one that was asked gave none."""
         last: RouterError | None = None
         too_long: UpstreamRefused | None = None
         groups = deque(self._groups_for(call))
@@ -197,7 +210,7 @@ class Router:
                 last = error
                 continue
             try:
-                answer = await self._open_in(group, call, attempt)
+                answer = await self._open_in(group, call)
             except UpstreamRefused as error:
                 place.leave()
                 if too_long is not None or not error.too_long:
@@ -213,15 +226,19 @@ class Router:
                 else:
                     answer.on_close(place.leave)
                     if call.rescue:
-                        answer.rescue = Rescuer(call, partial(self._candidates, call), attempt)
+                        answer.rescue = Rescuer(call, partial(self._candidates, call), self._attempt)
                 return answer
             place.leave()
             last = answer or last
-        raise too_long or self._verdict(call, asked, last)
+        if too_long is not None:
+            raise too_long
+        return last
 
-    async def _open_in(
-        self, group: Group, call: Call, attempt: AttemptOf
-    ) -> Answer | UpstreamError | UpstreamRefused | None:
+    def _has_probe(self, call: Call) -> bool:
+        """Whether a deployment is being probed this moment: its verdict is worth waiting for."""
+        return any(member.breaker.probing for group in self._groups_for(call) for member in group.members)
+
+    async def _open_in(self, group: Group, call: Call) -> Answer | UpstreamError | UpstreamRefused | None:
         """Try a group's deployments in turn. Returns: the answer, or why the last one that was asked gave none."""
         last: UpstreamError | UpstreamRefused | None = None
         candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
@@ -233,7 +250,7 @@ class Router:
                 break
             member, permit = chosen
             try:
-                return await attempt(member, permit, call).open()
+                return await self._attempt(member, permit, call).open()
             except UpstreamError as error:
                 last = error
             except UpstreamRefused as error:
@@ -242,9 +259,9 @@ class Router:
                 last = error
         return last
 
-    def _attempt(self, began_s: float, member: Member, permit: Permit, call: Call) -> Attempt:
+    def _attempt(self, member: Member, permit: Permit, call: Call) -> Attempt:
         lane, elsewhere = self._lanes[member.deployment.lane], partial(self._has_upright, call)
-        return Attempt(lane, member, permit, call, self._clock, began_s, elsewhere)
+        return Attempt(lane, member, permit, call, self._clock, elsewhere)
 
     def _has_upright(self, call: Call) -> bool:
         """Whether some deployment that might answer is not ejected."""
@@ -295,7 +312,7 @@ class Router:
 
 def _moves(error: UpstreamError | UpstreamRefused | None) -> bool:
     """The call only moves away from a deployment that is gone: that is no load upon load, so no budget is spent."""
-    return isinstance(error, UpstreamUnavailable | UpstreamEjected)
+    return isinstance(error, UpstreamUnavailable | UpstreamEjected | UpstreamCut)
 
 
 def _status(member: Member) -> DeploymentStatus:

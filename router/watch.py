@@ -63,6 +63,7 @@ class EngineWatch:
         assert deployment.api_base is not None  # the configuration asks for one on this lane
         self._deployment = deployment
         self._health = member.health
+        self._breaker = member.breaker
         if deployment.on_cpu:
             policy = replace(policy, standstill_s=policy.standstill_cpu_s)
         self._policy = policy
@@ -212,6 +213,7 @@ class EngineWatch:
         _log.info("deployment readmitted", deployment=self._deployment.name, after=self._health.stopped, reason=why)
         self._progress.restart()
         self._health.readmit()
+        self._breaker.close()
 
 
 def _head(deployment: Deployment) -> bytes:

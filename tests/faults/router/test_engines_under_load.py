@@ -97,7 +97,7 @@ async def test_one_that_freezes_under_load_costs_no_request(
     late = [end_s - began_s for began_s, end_s, _ in seen.ended if began_s > after_s]
     figure(
         f"ejected {ejected_s:.1f} s after it stopped, back {back_s:.1f} s after it went on; of {len(seen.ended)} "
-        f"requests {seen.failed.total()} failed; {len(late)} began after the ejection, the slowest took {max(late):.1f} s"
+        f"requests {seen.failed.total()} failed; {len(late)} began after the ejection, at most {max(late):.1f} s each"
     )
     assert not seen.failed
 
@@ -122,8 +122,8 @@ async def test_one_that_reads_a_long_prompt_under_load_is_not_ejected(
                 answers = [task.result() for task in asking]
                 took_s = time.monotonic() - began_s
     figure(
-        f"two prompts of {answers[0].json()['usage']['prompt_tokens']} tokens took {took_s:.1f} s; of {len(seen.ended)} "
-        f"other requests {seen.failed.total()} failed; ejected: {sorted(seen_ejected)}"
+        f"two prompts of {answers[0].json()['usage']['prompt_tokens']} tokens took {took_s:.1f} s; of "
+        f"{len(seen.ended)} other requests {seen.failed.total()} failed; ejected: {sorted(seen_ejected)}"
     )
     assert [answer.status_code for answer in answers] == [200, 200]
     assert not seen_ejected
@@ -144,8 +144,8 @@ async def test_both_are_restarted_under_load_and_no_request_fails(
             await until(lambda: seen.begun >= REQUESTS, 400)
     slowest_s = max(end_s - began_s for began_s, end_s, _ in seen.ended)
     figure(
-        f"two restarts took {restarts[0]:.0f} and {restarts[1]:.0f} s; of {len(seen.ended)} requests {seen.failed.total()} "
-        f"failed, the slowest took {slowest_s:.1f} s"
+        f"two restarts took {restarts[0]:.0f} and {restarts[1]:.0f} s; of {len(seen.ended)} requests "
+        f"{seen.failed.total()} failed, the slowest took {slowest_s:.1f} s"
     )
     assert len(seen.ended) >= REQUESTS
     assert not seen.failed

@@ -108,7 +108,7 @@ async def test_alone_a_fault_has_its_own_error_within_its_deadline(twins: Twins,
             with pytest.raises(RouterError) as caught:
                 await router.open(call)
             error = caught.value
-            assert type(error) is kind
+            assert isinstance(error, kind)
             assert "secret" not in str(error)
             meaning = meaning_of(error)
             assert (error.status if isinstance(error, UpstreamRefused) else meaning and meaning.status) == status
