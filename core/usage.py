@@ -29,12 +29,10 @@ class Usage:
         )
 
     def less(self, other: "Usage") -> "Usage":
-        """What is left of this beyond the other; nothing is less than 0."""
-        return Usage(
-            max(0, self.prompt_tokens - other.prompt_tokens),
-            max(0, self.completion_tokens - other.completion_tokens),
-            max(0, self.cached_tokens - other.cached_tokens),
-        )
+        """What is left of this beyond the other; nothing is less than 0, and no more is cached than was read."""
+        prompt = max(0, self.prompt_tokens - other.prompt_tokens)
+        completion = max(0, self.completion_tokens - other.completion_tokens)
+        return Usage(prompt, completion, min(prompt, max(0, self.cached_tokens - other.cached_tokens)))
 
     def as_openai(self) -> dict[str, int]:
         """The `usage` object of OpenAI's chat and completion answers."""

@@ -1,5 +1,6 @@
 """Calls that move from one deployment to the next: how often, where to, and whose time to wait is kept."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from core.clock import ManualClock
 from router.config import RouterConfig
 from router.errors import NoDeployment, UpstreamFailed, UpstreamRefused
 from router.router import open_router
-from tests.integration.router.calls import chat, config, native
+from tests.integration.router.calls import chat, config, native, read
 from tests.support.openai_server import Fault, OpenAiServer, openai_server
 
 
@@ -86,3 +87,23 @@ async def test_a_prompt_that_does_not_fit_goes_to_a_larger_model_where_one_is_na
         with pytest.raises(UpstreamRefused):
             await router.open(too_long)
         assert other.requests == 1, "an ordinary fallback is no larger model"
+
+
+async def test_calls_wait_for_a_probe_that_is_out_and_go_on_when_it_is_answered(server: OpenAiServer) -> None:
+    """While one asks whether the only deployment is back, the others need not be refused."""
+    patient = replace(native(server).deadlines, first_token_s=3)
+    async with open_router(config(replace(native(server), deadlines=patient))) as router:
+        server.fault = Fault.ERROR_500
+        for _ in range(2):
+            with pytest.raises(UpstreamFailed):
+                await router.open(chat())
+        assert router.status()[0].state == "open"
+        server.fault, server.pause_s = None, 0.3
+        await asyncio.sleep(0.25)
+        asked = server.requests
+        answers = await asyncio.gather(*(router.open(chat(stream=True)) for _ in range(20)))
+        told = [await read(answer) for answer in answers]
+        assert all(one.endswith(b"data: [DONE]\n\n") for one in told)
+        assert server.requests == asked + 20
+        for answer in answers:
+            await answer.aclose()

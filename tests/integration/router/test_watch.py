@@ -331,6 +331,7 @@ async def test_calls_go_to_its_sibling_while_it_is_ejected(engine: FakeEngine) -
         await until(lambda: health.ejected)
         answers = [await router.open(chat()) for _ in range(4)]
         assert [answer.deployment.name for answer in answers] == ["b"] * 4
+        assert all(body.get("max_tokens") == 1 for body in engine.bodies), "only probes"
         assert [status.ejected for status in router.status()] == ["wedged", None]
 
 
