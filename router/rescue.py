@@ -1,6 +1,6 @@
 """Who goes on with a stream that broke: the same search as for a first answer, with what was said so far in hand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from copy import deepcopy
 
 import orjson
@@ -28,6 +28,7 @@ class Rescuer:
     Args:
         candidates: deployments to try, each with a permit of its breaker.
         attempt: makes one try.
+        patience: made for each rescue; waits a moment where that is worth it, and says whether to try again.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Rescuer:
         call: Call,
         candidates: Callable[[], Iterator[tuple[Member, Permit]]],
         attempt: Callable[[Member, Permit, Call], Attempt],
+        patience: Callable[[], Callable[[], Awaitable[bool]]],
     ) -> None:
         self._call = call
         self._candidates = candidates
         self._attempt = attempt
+        self._patience = patience
         self._rescued: list[Rescued] = []
         self._broken: set[str] = set()
 
@@ -53,7 +56,11 @@ class Rescuer:
         if said.finish_reason is not None or exhausted(call, said):
             return _ending(call, said, broken.usage)
         self._broken.add(name)
-        found = await self._search(broken, said) if len(self._rescued) < _MOST and broken.left_s > 0 else None
+        found, patience = None, self._patience()
+        while len(self._rescued) < _MOST and broken.left_s > 0:
+            found = await self._search(broken, said)
+            if found is not None or not await patience():
+                break
         outcome = "none" if found is None else self._rescued[-1].how.value
         RESCUES.labels(call.group, name, outcome).inc()
         _log.warning(

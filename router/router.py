@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +39,6 @@ from router.native_lane import NativeLane
 from router.rescue import Rescuer
 from router.watch import watching
 
-_HOLD_S = 5.0  # for which a call waits while somebody else's probe is out
 _LOOK_S = 0.1
 
 __all__ = ["Answer", "Bound", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
@@ -188,14 +187,13 @@ class Router:
         if asked.kind != call.needs:
             raise _wrong_kind(call, asked.kind)
         self._budget.earn()
-        began_s = self._clock.monotonic()
+        patience = self._patience(call)
         while True:
             found = await self._ask_all(call)
             if isinstance(found, Answer):
                 return found
-            if not self._has_probe(call) or self._clock.monotonic() >= began_s + _HOLD_S:
+            if not await patience():
                 raise self._verdict(call, asked, found)
-            await asyncio.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - so that those who wait don't come at once
 
     async def _ask_all(self, call: Call) -> Answer | RouterError | None:
         """Ask every group that may answer. Returns: the answer, or why the last one that was asked gave none."""
@@ -226,7 +224,8 @@ class Router:
                 else:
                     answer.on_close(place.leave)
                     if call.rescue:
-                        answer.rescue = Rescuer(call, partial(self._candidates, call), self._attempt)
+                        candidates = partial(self._candidates, call)
+                        answer.rescue = Rescuer(call, candidates, self._attempt, lambda: self._patience(call))
                 return answer
             place.leave()
             last = answer or last
@@ -234,9 +233,26 @@ class Router:
             raise too_long
         return last
 
-    def _has_probe(self, call: Call) -> bool:
-        """Whether a deployment is being probed this moment: its verdict is worth waiting for."""
-        return any(member.breaker.probing for group in self._groups_for(call) for member in group.members)
+    def _patience(self, call: Call) -> Callable[[], Awaitable[bool]]:
+        """What waits a moment while a deployment is being probed, and says whether to ask again.
+
+        It does so for as long as the probe may take to its first token: a verdict is on its way, and an engine that is
+        back can take all who wait.
+        """
+        until_s: float | None = None
+
+        async def wait() -> bool:
+            nonlocal until_s
+            probed = [member for group in self._groups_for(call) for member in group.members if member.breaker.probing]
+            now_s = self._clock.monotonic()
+            if until_s is None and probed:
+                until_s = now_s + max(member.deployment.deadlines.first_token_s for member in probed)
+            if until_s is None or not probed or now_s >= until_s:
+                return False
+            await asyncio.sleep(random.uniform(0, _LOOK_S))  # noqa: S311 - so that they don't all come at once
+            return True
+
+        return wait
 
     async def _open_in(self, group: Group, call: Call) -> Answer | UpstreamError | UpstreamRefused | None:
         """Try a group's deployments in turn. Returns: the answer, or why the last one that was asked gave none."""
