@@ -46,22 +46,19 @@ class Group:
         """Deployments to try, each at most once; report to its breaker or withdraw from it.
 
         One whose rest is over comes first, as its single probe: a group in which it only came after the healthy ones
-        would never have it back. Then the healthy ones, round robin. Ejected ones are left out, but where nobody else
-        may be tried, they are: one that is wedged by our judgement may still be better than none.
+        would never have it back. Then the healthy ones, round robin. Ejected ones come last, where nobody else could
+        answer: one that is wedged by our judgement may be back already, or still be better than none.
         """
         self._rest_outliers()
         members = self._eligible(allow_hosted, native_only)
         self._turn += 1
-        ejected = [member for member in members if member.health.ejected]
-        offered = False
-        for chosen in ([member for member in members if member not in ejected], ejected):
-            for member in self._rotated(chosen):
-                permit = member.breaker.acquire()
+        offered: set[str] = set()
+        for wanted in ([member for member in members if not member.health.ejected], members):
+            for member in self._rotated(wanted):
+                permit = None if member.deployment.name in offered else member.breaker.acquire()
                 if permit is not None:
-                    offered = True
+                    offered.add(member.deployment.name)
                     yield member, permit
-            if offered:
-                return
 
     def _eligible(self, allow_hosted: bool, native_only: bool) -> list[Member]:
         return [
