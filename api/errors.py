@@ -183,6 +183,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     router.NoDeployment: Meaning(503, _UNAVAILABLE, "no_deployment", logging.WARNING),
     router.Overloaded: Meaning(503, _UNAVAILABLE, "overloaded", logging.WARNING),
     router.UpstreamFailed: Meaning(502, "upstream_error", "upstream_failed", logging.WARNING),
+    router.AnswerDiverged: Meaning(502, "upstream_error", "answer_diverged", logging.WARNING),
     router.UpstreamUnavailable: Meaning(503, _UNAVAILABLE, "upstream_unavailable", logging.WARNING),
     router.UpstreamTimeout: Meaning(504, "upstream_error", "upstream_timeout", logging.WARNING),
 }

@@ -2,7 +2,7 @@
 
 closed --(`failures_to_open` in a row)--> open --(`probe_after_s`)--> half-open: ONE call is let through,
 the probe; every other is refused until it has reported. `successes_to_close` probes in a row close it,
-a failed probe opens it again. Whatever its state, it refuses while it rests: its upstream named a time to wait.
+a failed probe opens it again.
 """
 
 import enum
@@ -54,7 +54,6 @@ class Breaker:
         self._opened_s = 0.0
         self._probe_started_s: float | None = None
         self._generation = 0
-        self._rests_until_s = 0.0
 
     @property
     def state(self) -> BreakerState:
@@ -62,20 +61,19 @@ class Breaker:
 
     def retry_after_s(self) -> float:
         """Seconds until a call may be let through; 0 when one may be now."""
-        until_s = self._rests_until_s
+        now = self._clock.monotonic()
         if self._state is BreakerState.OPEN:
-            until_s = max(until_s, self._opened_s + self._policy.probe_after_s)
-        elif self._state is BreakerState.HALF_OPEN and self._probe_started_s is not None:
-            until_s = max(until_s, self._probe_started_s + self._policy.probe_lease_s)
-        return max(0.0, until_s - self._clock.monotonic())
+            return max(0.0, self._opened_s + self._policy.probe_after_s - now)
+        if self._state is BreakerState.HALF_OPEN and self._probe_started_s is not None:
+            return max(0.0, self._probe_started_s + self._policy.probe_lease_s - now)
+        return 0.0
 
     def acquire(self) -> Permit | None:
         """Ask to make one call; None means: refuse it."""
-        closed = self._state is BreakerState.CLOSED
-        if not (closed and self._rests_until_s == 0.0) and self.retry_after_s() > 0:
-            return None
-        if closed:
+        if self._state is BreakerState.CLOSED:
             return Permit(self._generation, probe=False)
+        if self.retry_after_s() > 0:
+            return None
         if self._state is BreakerState.OPEN:
             self._move(BreakerState.HALF_OPEN)
             self._successes = 0
@@ -117,10 +115,6 @@ class Breaker:
     def probing(self) -> bool:
         """Its one probe is out, so that a verdict will come."""
         return self._state is BreakerState.HALF_OPEN and self._probe_started_s is not None
-
-    def rest(self, seconds: float) -> None:
-        """Refuse calls for so long, as the upstream asked; a longer rest that was asked for before stays."""
-        self._rests_until_s = max(self._rests_until_s, self._clock.monotonic() + seconds)
 
     def _open(self) -> None:
         self._opened_s = self._clock.monotonic()

@@ -184,7 +184,7 @@ class Attempt:
     def _rest(self, seconds: float | None) -> None:
         """Leave it alone for as long as it asked."""
         if seconds is not None:
-            self._breaker.rest(min(seconds, _MOST_REST_S))
+            self._health.leave_alone(min(seconds, _MOST_REST_S))
 
     def _ended(self, outcome: str, error: RouterError | None) -> None:
         """A stream is over; one that its client left is no fault of the deployment's."""

@@ -18,6 +18,7 @@ _log = logger(__name__)
 
 Reason = Literal["wedged", "away", "asleep"]
 OUTLIER = "outlier"
+BUSY = "busy"
 
 _WINDOW_S = 60.0
 _SLOT_S = 5.0
@@ -74,6 +75,7 @@ class Health:
         self._stopped: Reason | None = None
         self._rests_until_s: float | None = None
         self._rests = 0
+        self._alone_until_s = 0.0
         self._callbacks: dict[object, Callable[[str], None]] = {}
         self._unanswered: dict[Flight, float] = {}
         self.in_flight = 0
@@ -83,9 +85,11 @@ class Health:
 
     @property
     def ejected(self) -> str | None:
-        """Why it gets no calls while another member of its group can take them: wedged, away, asleep or outlier."""
+        """Why it gets no calls while another can take them: wedged, away, asleep, busy or outlier."""
         if self._stopped is not None:
             return self._stopped
+        if self._clock.monotonic() < self._alone_until_s:
+            return BUSY
         if self._rests_until_s is not None and self._clock.monotonic() < self._rests_until_s:
             return OUTLIER
         return None
@@ -139,6 +143,10 @@ class Health:
     def readmit(self) -> None:
         """The watch saw it work again."""
         self._stopped = None
+
+    def leave_alone(self, seconds: float) -> None:
+        """It asked for so much time; a longer one that it asked for before stays."""
+        self._alone_until_s = max(self._alone_until_s, self._clock.monotonic() + seconds)
 
     def rest(self) -> None:
         """Eject it as an outlier: for 30 s, and 30 s longer each time that it comes back no better."""

@@ -163,7 +163,7 @@ class Book:
         known = reservation_id in self.holds
         if not known:
             asked = [_asked(meter, tokens, nano_usd) for meter in metered.meters]
-            if missing := self._missing(now_ms, metered, nano_usd):
+            if missing := self._missing(now_ms, metered, nano_usd, loads):
                 return Missing(missing)
             waits = [self._wait(now_ms, meter, ask) for meter, ask in zip(metered.meters, asked, strict=True)]
             longest = max(waits)
@@ -252,14 +252,18 @@ class Book:
             if purse.spent is None or purse.doubt:
                 purse.spent = load.nano_usd + max(0, purse.late - load.late)
                 purse.loaded_ms = now_ms
-                purse.doubt = False
+                purse.doubt = purse.late > load.late
 
-    def _missing(self, now_ms: int, metered: Metered, nano_usd: int) -> tuple[Counter, ...]:
+    def _missing(self, now_ms: int, metered: Metered, nano_usd: int, loads: Sequence[Load]) -> tuple[Counter, ...]:
+        """What has to be asked of the ledger; what a call brought is not asked again, even if it is in doubt."""
+        told = {(load.meter.key, load.meter.dimension, load.period) for load in loads}
         found = []
         for meter in metered.meters:
             if meter.dimension.money:
                 purse = self._current(now_ms, meter)
-                if purse.spent is None or (purse.doubt and self._left(now_ms, meter) < nano_usd):
+                asked = (meter.key, meter.dimension, period_of(meter.dimension, now_ms)) in told
+                short = self._left(now_ms, meter) < nano_usd
+                if purse.spent is None or (purse.doubt and short and not asked):
                     found.append(Counter(meter, purse.late))
         return tuple(found)
 

@@ -24,10 +24,12 @@ local first = 10 + math.max(0, tonumber(ARGV[9])) * 5
 if first > #ARGV then return {OK, now} end -- nobody has limits: only the key was to be checked
 return_overdue(now, 16)
 
+local told = {} -- what this call brought: it asks for no more, even of what is in doubt
 for i = 10, first - 1, 5 do
   local key, letter = PREFIX .. ARGV[i], ARGV[i + 1]
   local current = letter == 'd' and day or month
   if tonumber(ARGV[i + 2]) == current then
+    told[ARGV[i] .. letter] = true
     local state = redis.call('HMGET', key, letter, letter .. 's', letter .. 'l', letter .. 'q')
     if tonumber(state[1]) ~= current then
       redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 's', ARGV[i + 4], letter .. 'w', now)
@@ -35,9 +37,12 @@ for i = 10, first - 1, 5 do
     elseif not state[2] or state[4] then
       redis.call('HSET', key, letter .. 's', ARGV[i + 4], letter .. 'w', now)
       redis.call('HDEL', key, letter .. 'q')
-      -- What was settled while the ledger was asked may not have been in its answer.
+      -- What was settled while the ledger was asked may not have been in its answer, or may.
       local since = tonumber(state[3] or 0) - tonumber(ARGV[i + 3])
-      if since > 0 then redis.call('HINCRBY', key, letter .. 's', since) end
+      if since > 0 then
+        redis.call('HINCRBY', key, letter .. 's', since)
+        redis.call('HSET', key, letter .. 'q', 1)
+      end
     end
     redis.call('PEXPIRE', key, KEEP_MS)
   end
@@ -113,7 +118,7 @@ local function places(which, taken, limit)
   set(which, 'p', limit - free + 1)
 end
 
-local function money(which, what, letter, current, kept, held, spent, late, doubt, limit)
+local function money(which, what, letter, current, kept, held, spent, late, doubt, limit, asked)
   if tonumber(kept) ~= current then
     held, spent, late, doubt = 0, false, 0, false
     set(which, letter, current)
@@ -126,7 +131,7 @@ local function money(which, what, letter, current, kept, held, spent, late, doub
   held = tonumber(held or 0)
   -- In this order nothing is rounded where it decides.
   local remaining = limit - tonumber(spent or 0) - held
-  if not spent or (doubt and remaining < asked_nano) then
+  if not spent or (doubt and not asked and remaining < asked_nano) then
     missing[#missing + 1], missing[#missing + 2], missing[#missing + 3] = which, what, tonumber(late or 0)
   elseif remaining < asked_nano then
     local reopens = day + 1
@@ -170,8 +175,8 @@ for i = first, #ARGV, 9 do
     bucket(which, TOKENS, 't', read(), read(), tokens, tonumber(ARGV[i + 5]), asked_tokens)
   end
   if parallel then places(which, read(), parallel) end
-  if a_day then money(which, USD_DAY, 'd', day, read(), read(), read(), read(), read(), a_day) end
-  if a_month then money(which, USD_MONTH, 'm', month, read(), read(), read(), read(), read(), a_month) end
+  if a_day then money(which, USD_DAY, 'd', day, read(), read(), read(), read(), read(), a_day, told[ARGV[i] .. 'd']) end
+  if a_month then money(which, USD_MONTH, 'm', month, read(), read(), read(), read(), read(), a_month, told[ARGV[i] .. 'm']) end
 end
 
 if not (known or adopted) then

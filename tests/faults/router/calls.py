@@ -30,8 +30,11 @@ def deployment(
         LaneName.NATIVE,
         False,
         api_base=server.tls_base_url if fault is Fault.TLS_CLOSE else server.base_url,
-        deadlines=DEADLINES if stream else WHOLE,
-        **{"breaker": BreakerPolicy(failures_to_open=2, probe_after_s=0.2, successes_to_close=1), **more},
+        **{
+            "deadlines": DEADLINES if stream else WHOLE,
+            "breaker": BreakerPolicy(failures_to_open=2, probe_after_s=0.2, successes_to_close=1),
+            **more,
+        },
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from router.call import Call
+from router.deployment import Deadlines
 from router.router import Router, open_router
 from tests.faults.router.calls import PATIENT, TOOLS, chat, completion, deployment
 from tests.integration.router.calls import config
@@ -84,7 +85,7 @@ async def test_cuts(count: int, figure: Callable[[str], None]) -> None:
         for server in servers[3:]:
             server.gives_ids = False
         deployments = [
-            deployment(server, f"d{at}", group="ids" if at < 3 else "texts", breaker=PATIENT)
+            deployment(server, f"d{at}", group="ids" if at < 3 else "texts", breaker=PATIENT, deadlines=Deadlines())
             for at, server in enumerate(servers)
         ]
         router = await stack.enter_async_context(open_router(config(*deployments)))

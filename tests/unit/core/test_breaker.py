@@ -17,27 +17,18 @@ class BreakerMachine(RuleBasedStateMachine):
         self.breaker = Breaker(POLICY, self.clock)
         self.out: list[Permit] = []
         self.live_probes: list[tuple[Permit, float]] = []
-        self.rests_until_s = 0.0
 
     @rule()
     def acquire(self) -> None:
         before = self.breaker.state
         permit = self.breaker.acquire()
-        if self.clock.monotonic() < self.rests_until_s:
-            assert permit is None
-            assert self.breaker.retry_after_s() >= self.rests_until_s - self.clock.monotonic()
-        elif before is BreakerState.CLOSED:
+        if before is BreakerState.CLOSED:
             assert permit is not None
             assert not permit.probe
         if permit is not None:
             self.out.append(permit)
             if permit.probe:
                 self.live_probes.append((permit, self.clock.monotonic()))
-
-    @rule(seconds=st.sampled_from([0.5, 7.0, 30.0]))
-    def rest(self, seconds: float) -> None:
-        self.breaker.rest(seconds)
-        self.rests_until_s = max(self.rests_until_s, self.clock.monotonic() + seconds)
 
     @precondition(lambda self: self.out)
     @rule(data=st.data(), ok=st.booleans())
