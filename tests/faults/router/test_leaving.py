@@ -36,7 +36,7 @@ def _call(kind: str) -> Call:
     return chat(stream=kind != "whole", max_tokens=2000)
 
 
-async def _leave(router: Router, kind: str) -> float:
+async def _leave(router: Router, server: ExactServer, kind: str) -> float:
     """Ask, and leave in the middle. Returns: the reading of the monotonic clock when the client left."""
     if kind == "stream":
         answer = await router.open(_call(kind))
@@ -45,8 +45,11 @@ async def _leave(router: Router, kind: str) -> float:
         left_s = time.monotonic()
         await answer.aclose()
         return left_s
+    before = len(server.log)
     opening = asyncio.create_task(router.open(_call(kind)))
-    await asyncio.sleep(0.04)
+    while len(server.log) == before and not opening.done():  # noqa: ASYNC110  # a log sets no event
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)
     left_s = time.monotonic()
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
@@ -64,7 +67,7 @@ async def test_an_upstream_is_cut_off_when_its_client_leaves(
         if kind in ("stream before its first token", "embedding"):
             server.failure = Failure(Fault.LATE, late_s=10)
         for _ in range(_TIMES):
-            left_s = await _leave(router, kind)
+            left_s = await _leave(router, server, kind)
             ends_s = left_s + _LIMIT_S
             while server.log[-1].left_s is None and time.monotonic() < ends_s:  # noqa: ASYNC110  # a log sets no event
                 await asyncio.sleep(0.001)
