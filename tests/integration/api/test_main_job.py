@@ -108,17 +108,19 @@ def test_an_over_long_prompt_is_400_with_the_limit_named(stack: Stack) -> None:
 
 
 def test_a_client_that_leaves_cancels_the_generation(stack: Stack) -> None:
-    port = stack.process("vllm")["port"]
+    metrics = f"http://127.0.0.1:{stack.process('vllm')['port']}/metrics"
 
-    def running() -> float:
-        lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running"))
-
-    def until(count: int) -> None:
+    def runs(count: int) -> bool:
+        """Within 15 s: the engine brings its gauges up to date now and then."""
         limit = time.monotonic() + 15
-        while running() != count and time.monotonic() < limit:
-            time.sleep(0.1)  # the engine brings its gauges up to date now and then
-        assert running() == count
+        while time.monotonic() < limit:
+            lines = httpx.get(metrics).raise_for_status().text.splitlines()
+            found = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running")]
+            assert found, lines
+            if sum(found) == count:
+                return True
+            time.sleep(0.1)
+        return False
 
     body = {
         "model": MODEL,
@@ -129,9 +131,10 @@ def test_a_client_that_leaves_cancels_the_generation(stack: Stack) -> None:
     }
     with stack.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         pieces = answer.iter_bytes()  # kept: httpx closes the answer when its iterator is dropped
-        next(pieces)
-        until(1)
-    until(0)
+        first = next(pieces)
+        assert answer.status_code == 200, first
+        assert runs(1), (first + b"".join(pieces))[-2000:]
+    assert runs(0)
 
 
 def test_metrics_know_the_first_token_and_the_tokens(stack: Stack) -> None:
