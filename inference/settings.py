@@ -54,6 +54,12 @@ class VllmSettings(BaseSettings):
         description="Tokens of prompt and answer; on a CPU 4096, or the model's own limit if less.",
     )
     max_num_seqs: int | None = Field(None, ge=1, le=4096, description="Sequences computed at once; on a CPU 32.")
+    max_num_batched_tokens: int | None = Field(
+        None,
+        ge=16,
+        le=1_000_000,
+        description="Tokens of all sequences in one step, longer prompts being read in parts; on a CPU 256.",
+    )
     enforce_eager: bool | None = Field(
         None, description="Skip compilation: ready in a third of the time, a little slower after; on a CPU yes."
     )

@@ -17,6 +17,8 @@ from inference.settings import VllmSettings
 CPU_MAX_MODEL_LEN = 4096
 """Tokens of prompt and answer on a CPU: a longer prompt would be read for longer than anybody waits."""
 CPU_MAX_NUM_SEQS = 32
+CPU_MAX_NUM_BATCHED_TOKENS = 256
+"""Tokens in one step on a CPU: with vLLM's 2,048 all others wait for half a minute while one long prompt is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def _flags(
 ) -> dict[str, str | int | float | bool | None]:
     on_cpu = settings.engine == "vllm-cpu"
     cpu_window = min(CPU_MAX_MODEL_LEN, own_window or CPU_MAX_MODEL_LEN)
+    cpu_batch = max(CPU_MAX_NUM_BATCHED_TOKENS, settings.max_num_seqs or 0)  # vLLM wants a token for each sequence
     eager = on_cpu if settings.enforce_eager is None else settings.enforce_eager
     return {
         "--model": settings.model,
@@ -93,6 +96,7 @@ def _flags(
         "--dtype": _cpu_dtype(cpu) if on_cpu and settings.dtype == "auto" else settings.dtype,
         "--max-model-len": settings.max_model_len or (cpu_window if on_cpu else None),
         "--max-num-seqs": settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else None),
+        "--max-num-batched-tokens": settings.max_num_batched_tokens or (cpu_batch if on_cpu else None),
         "--enforce-eager": eager,
         "--gpu-memory-utilization": None if on_cpu else settings.gpu_memory_utilization,
         "--max-num-queued-reqs": settings.max_num_queued_reqs,

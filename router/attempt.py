@@ -1,7 +1,7 @@
 """One try at one deployment: opened under its deadlines, with the outcome told to its breaker and counted once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from typing import TypeVar
 
@@ -43,7 +43,9 @@ class Attempt:
     """Made for one call and one deployment, used once.
 
     Args:
-        elsewhere: whether another deployment might answer, should the engine of this one be seen to stand still.
+        asked: names of the deployments that this search has asked so far, this one among them.
+        elsewhere: whether nothing is known against some deployment besides those named: only then is one left whose
+            engine is seen to stand still, since it may go on any moment.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class Attempt:
         permit: Permit,
         call: Call,
         clock: Clock,
-        elsewhere: Callable[[], bool],
+        asked: Collection[str],
+        elsewhere: Callable[[Collection[str]], bool],
     ) -> None:
         self._lane = lane
         self._deployment = member.deployment
@@ -64,6 +67,7 @@ class Attempt:
         self._permit = permit
         self._call = call
         self._clock = clock
+        self._asked = asked
         self._elsewhere = elsewhere
 
     async def open(self) -> Answer:
@@ -136,14 +140,16 @@ class Attempt:
         return whole, said
 
     async def _stream(self, scanner: SseScanner, limit_s: float) -> FrameStream:
-        deployment = self._deployment
+        deployment, call = self._deployment, self._call
         started_s = self._clock.monotonic()
         first_token_s = min(deployment.deadlines.first_token_s, limit_s)
-        source = await self._within(first_token_s, lambda: self._lane.stream(deployment, self._call), "sent no token")
+        source = await self._within(first_token_s, lambda: self._lane.stream(deployment, call), "sent no token")
         stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
 
         def stop(reason: str) -> None:
-            if self._elsewhere():
+            asked = {deployment.name} if scanner.started else self._asked
+            rescuable = call.rescue and deployment.rescue
+            if (rescuable or not scanner.started) and self._elsewhere(asked):
                 stream.abandon(reason)
 
         self._deaf = self._health.on_eject(stop)
@@ -167,7 +173,7 @@ class Attempt:
             async with asyncio.timeout(limit_s) as timer:
 
                 def stop(reason: str) -> None:
-                    if self._elsewhere():
+                    if self._elsewhere(self._asked):
                         reasons.append(reason)
                         timer.reschedule(0)
 

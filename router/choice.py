@@ -1,6 +1,6 @@
 """Which deployment comes next: a group's deployments with their breakers, in turn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from core.breaker import Breaker, BreakerState, Permit
@@ -83,6 +83,15 @@ class Group:
     def has_upright(self, *, allow_hosted: bool, native_only: bool = False) -> bool:
         """Whether one that might be tried is not ejected."""
         return any(not member.health.ejected for member in self._eligible(allow_hosted, native_only))
+
+    def could_answer(self, asked: Collection[str], *, allow_hosted: bool, native_only: bool = False) -> bool:
+        """Whether nothing is known against one that might be tried, besides those that were `asked`."""
+        return any(
+            member.deployment.name not in asked
+            and not member.health.ejected
+            and member.breaker.state is BreakerState.CLOSED
+            for member in self._eligible(allow_hosted, native_only)
+        )
 
     @property
     def kind(self) -> Kind:

@@ -27,7 +27,7 @@ class Rescuer:
 
     Args:
         candidates: deployments to try, each with a permit of its breaker.
-        attempt: makes one try.
+        attempt: makes one try, and adds its deployment to the names of those that were asked.
         patience: made for each rescue; waits a moment where that is worth it, and says whether to try again.
     """
 
@@ -35,7 +35,7 @@ class Rescuer:
         self,
         call: Call,
         candidates: Callable[[], Iterator[tuple[Member, Permit]]],
-        attempt: Callable[[Member, Permit, Call], Attempt],
+        attempt: Callable[[Member, Permit, Call, set[str]], Attempt],
         patience: Callable[[], Callable[[], Awaitable[bool]]],
     ) -> None:
         self._call = call
@@ -71,21 +71,22 @@ class Rescuer:
     async def _search(self, broken: FrameStream, said: Said) -> FrameStream | None:
         """Ask those that have not broken yet, then those that have, but not the one that just did."""
         again = []
+        asked = {broken.deployment.name}
         for member, permit in self._candidates():
             if member.deployment.name in self._broken:
                 member.breaker.withdraw(permit)
                 again.append(member)
-            elif (found := await self._go_on(broken, said, member, permit)) is not None:
+            elif (found := await self._go_on(broken, said, member, permit, asked)) is not None:
                 return found
         for member in again:
             if member.deployment.name != broken.deployment.name:
-                found = await self._go_on(broken, said, member, None)
+                found = await self._go_on(broken, said, member, None, asked)
                 if found is not None:
                     return found
         return None
 
     async def _go_on(
-        self, broken: FrameStream, said: Said, member: Member, permit: Permit | None
+        self, broken: FrameStream, said: Said, member: Member, permit: Permit | None, asked: set[str]
     ) -> FrameStream | None:
         """Have one deployment go on, in the best way that it takes."""
         for how in ways(self._call, said, broken.deployment, member.deployment):
@@ -96,7 +97,7 @@ class Rescuer:
                 *self._rescued,
                 Rescued(broken.deployment.name, member.deployment.name, said.tokens, how),
             ]
-            attempt = self._attempt(member, permit, continued(self._call, said, how))
+            attempt = self._attempt(member, permit, continued(self._call, said, how), asked)
             permit = None
             try:
                 stream = await attempt.stream(self._scanner(said, how, rescued), broken.left_s)

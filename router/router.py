@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -199,6 +199,7 @@ class Router:
         """Ask every group that may answer. Returns: the answer, or why the last one that was asked gave none."""
         last: RouterError | None = None
         too_long: UpstreamRefused | None = None
+        asked: set[str] = set()
         groups = deque(self._groups_for(call))
         while groups:
             group = groups.popleft()
@@ -208,7 +209,7 @@ class Router:
                 last = error
                 continue
             try:
-                answer = await self._open_in(group, call)
+                answer = await self._open_in(group, call, asked)
             except UpstreamRefused as error:
                 place.leave()
                 if too_long is not None or not error.too_long:
@@ -254,8 +255,13 @@ class Router:
 
         return wait
 
-    async def _open_in(self, group: Group, call: Call) -> Answer | UpstreamError | UpstreamRefused | None:
-        """Try a group's deployments in turn. Returns: the answer, or why the last one that was asked gave none."""
+    async def _open_in(
+        self, group: Group, call: Call, asked: set[str]
+    ) -> Answer | UpstreamError | UpstreamRefused | None:
+        """Try a group's deployments in turn, and add their names to `asked`.
+
+        Returns: the answer, or why the last one that was asked gave none.
+        """
         last: UpstreamError | UpstreamRefused | None = None
         candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
         for tries in range(self._config.num_retries + 1):
@@ -266,7 +272,7 @@ class Router:
                 break
             member, permit = chosen
             try:
-                return await self._attempt(member, permit, call).open()
+                return await self._attempt(member, permit, call, asked).open()
             except UpstreamError as error:
                 last = error
             except UpstreamRefused as error:
@@ -275,14 +281,15 @@ class Router:
                 last = error
         return last
 
-    def _attempt(self, member: Member, permit: Permit, call: Call) -> Attempt:
-        lane, elsewhere = self._lanes[member.deployment.lane], partial(self._has_upright, call)
-        return Attempt(lane, member, permit, call, self._clock, elsewhere)
+    def _attempt(self, member: Member, permit: Permit, call: Call, asked: set[str]) -> Attempt:
+        asked.add(member.deployment.name)
+        lane, elsewhere = self._lanes[member.deployment.lane], partial(self._could_answer, call)
+        return Attempt(lane, member, permit, call, self._clock, asked, elsewhere)
 
-    def _has_upright(self, call: Call) -> bool:
-        """Whether some deployment that might answer is not ejected."""
+    def _could_answer(self, call: Call, asked: Collection[str]) -> bool:
+        """Whether nothing is known against some deployment besides those that were `asked`."""
         return any(
-            group.has_upright(allow_hosted=call.allow_hosted, native_only=call.native_only)
+            group.could_answer(asked, allow_hosted=call.allow_hosted, native_only=call.native_only)
             for group in self._groups_for(call)
         )
 

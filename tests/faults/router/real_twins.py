@@ -11,6 +11,9 @@ from tests.support.engines import Engine, start_vllm
 from tests.support.gateway import Gateway, gateway
 
 
+READY_S = 600.0  # a start takes 50 s, and minutes beside another engine under load
+
+
 @dataclass
 class Twins:
     """Two engines behind one gateway; a killed one is started again on the same port."""
@@ -21,7 +24,7 @@ class Twins:
 
     def start(self, at: int, port: int | None = None) -> None:
         stack = ExitStack()
-        engine = stack.enter_context(start_vllm(self.folder, at % (os.cpu_count() or 1), port))
+        engine = stack.enter_context(start_vllm(self.folder, at % (os.cpu_count() or 1), port, READY_S))
         if at == len(self.engines):
             self.stacks.append(stack)
             self.engines.append(engine)

@@ -127,21 +127,21 @@ async def test_one_that_reads_a_long_prompt_under_load_is_not_ejected(
     )
     assert [answer.status_code for answer in answers] == [200, 200]
     assert not seen_ejected
-    assert not seen.failed
+    assert not seen.failed, seen.failed
 
 
 async def test_both_are_restarted_under_load_and_no_request_fails(
     twins: Twins, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
     with gateway_before(twins, tmp_path / "gateway") as house:
-        async with load(house, clients=8, most=REQUESTS) as seen:
+        async with load(house, clients=5, most=REQUESTS) as seen:
             restarts = []
             for at in (0, 1):
                 await asyncio.sleep(5)
                 began_s = time.monotonic()
                 await asyncio.to_thread(twins.start_again, at)
                 restarts.append(time.monotonic() - began_s)
-            await until(lambda: seen.begun >= REQUESTS, 400)
+            await until(lambda: seen.begun >= REQUESTS, 900)
     slowest_s = max(end_s - began_s for began_s, end_s, _ in seen.ended)
     figure(
         f"two restarts took {restarts[0]:.0f} and {restarts[1]:.0f} s; of {len(seen.ended)} requests "

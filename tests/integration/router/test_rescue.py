@@ -263,3 +263,40 @@ async def test_a_stream_whose_engine_is_seen_to_stand_still_goes_on_elsewhere_if
         is_whole(told, right)
         assert len(told.rescued) == (0 if alone else 1)
         await asyncio.sleep(0.05)  # the server closes what was given up
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_call_stays_where_it_is_once_it_has_asked_all_others(stream: bool) -> None:
+    """Engines that are seen to stand still in turn must not make it run out of engines: each may go on any moment."""
+    async with two() as (first, second, router):
+        first.pause_s = second.pause_s = 0.5
+        call = replace(story(), body=story().body | {"stream": stream, "max_tokens": 2}, stream=stream)
+        opening = asyncio.create_task(router.open(call))
+        had = None
+        for _ in range(2):
+            await asyncio.sleep(0.1)
+            (has,) = (member for member in router.members() if member.health.in_flight)
+            assert has is not had
+            if had is not None:
+                had.health.readmit()
+            has.health.eject("wedged")
+            had = has
+        answer = await opening
+        assert had is not None
+        assert answer.deployment == had.deployment
+        await answer.aclose()
+
+
+async def test_a_stream_that_nobody_may_go_on_with_stays_with_its_engine() -> None:
+    async with two() as (first, second, router):
+        first.pause_s = second.pause_s = 0.01
+        answer = await router.open(story(rescue=False))
+        assert answer.frames is not None
+        pieces = []
+        async for piece in answer.frames:
+            pieces.append(piece)
+            if len(pieces) == 5:
+                for member in router.members():
+                    if member.deployment == answer.deployment:
+                        member.health.eject("wedged")
+        assert Told(b"".join(pieces), answer).done

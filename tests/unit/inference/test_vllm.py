@@ -33,6 +33,7 @@ def test_the_cpu_build_gets_what_it_needs(tmp_path: Path) -> None:
         "--dtype": "bfloat16",
         "--max-model-len": "4096",
         "--max-num-seqs": "32",
+        "--max-num-batched-tokens": "256",
         "--enforce-eager": "",
         "--max-num-queued-reqs": "256",
         "--shutdown-timeout": "45",
@@ -62,8 +63,16 @@ def test_a_gpu_keeps_vllms_own_defaults() -> None:
     flags = _flags(made.arguments)
     assert flags["--gpu-memory-utilization"] == "0.8"
     assert flags["--dtype"] == "auto"
-    assert not {"--max-model-len", "--max-num-seqs", "--enforce-eager"} & flags.keys()
+    assert not {"--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--enforce-eager"} & flags.keys()
     assert made.environment == {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def test_a_step_on_a_cpu_has_room_for_every_sequence() -> None:
+    """vLLM refuses to start otherwise."""
+    settings = VllmSettings(model="m", served_model_name="m", max_num_seqs=300)
+    assert _flags(command(settings, None, {}).arguments)["--max-num-batched-tokens"] == "300"
+    wished = settings.model_copy(update={"max_num_batched_tokens": 1000})
+    assert _flags(command(wished, None, {}).arguments)["--max-num-batched-tokens"] == "1000"
 
 
 def test_a_window_smaller_than_the_default_is_kept_and_a_wish_wins() -> None:
