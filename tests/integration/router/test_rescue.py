@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from core.usage import Usage
+from router.deployment import Deadlines
 from router.router import Answer, Call, Router, open_router
 from tests.integration.router.calls import config, native
 from tests.support.exact.faults import Failure, Fault
@@ -268,8 +269,8 @@ async def test_a_stream_whose_engine_is_seen_to_stand_still_goes_on_elsewhere_if
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_call_stays_where_it_is_once_it_has_asked_all_others(stream: bool) -> None:
     """Engines that are seen to stand still in turn must not make it run out of engines: each may go on any moment."""
-    async with two() as (first, second, router):
-        first.pause_s = second.pause_s = 0.5
+    async with two(deadlines=Deadlines()) as (first, second, router):
+        first.pause_s = second.pause_s = 0.3
         call = replace(story(), body=story().body | {"stream": stream, "max_tokens": 2}, stream=stream)
         opening = asyncio.create_task(router.open(call))
         had = None
