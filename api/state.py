@@ -59,7 +59,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         retrieval = await stack.enter_async_context(open_retrieval(settings, database, redis, objects))
         deployments = load(settings.config, settings.local_deployments)
         router = await stack.enter_async_context(
-            open_router(deployments, workers=settings.workers, patience_s=settings.queue_s)
+            open_router(deployments, workers=settings.workers, patience_s=settings.queue_s, redis=redis)
         )
         ledger = Ledger(settings.ledger_folder(), clock)
         stack.callback(ledger.close)

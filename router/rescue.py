@@ -27,6 +27,7 @@ class Rescuer:
 
     Args:
         candidates: deployments to try, each with a permit of its breaker.
+        clear: asks whether to make the probe that a permit is for; as `Probes.clear`.
         attempt: makes one try, and adds its deployment to the names of those that were asked.
         patience: made for each rescue; waits a moment where that is worth it, and says whether to try again.
     """
@@ -35,11 +36,13 @@ class Rescuer:
         self,
         call: Call,
         candidates: Callable[[], Iterator[tuple[Member, Permit]]],
+        clear: Callable[[Member, Permit], Awaitable[Permit | None]],
         attempt: Callable[[Member, Permit, Call, set[str]], Attempt],
         patience: Callable[[], Callable[[], Awaitable[bool]]],
     ) -> None:
         self._call = call
         self._candidates = candidates
+        self._clear = clear
         self._attempt = attempt
         self._patience = patience
         self._rescued: list[Rescued] = []
@@ -91,6 +94,8 @@ class Rescuer:
         """Have one deployment go on, in the best way that it takes."""
         for how in ways(self._call, said, broken.deployment, member.deployment):
             permit = permit or member.breaker.acquire()
+            if permit is not None and permit.probe:
+                permit = await self._clear(member, permit)
             if permit is None:
                 return None
             rescued = [

@@ -36,8 +36,10 @@ from router.errors import (
 )
 from router.lane import Lane
 from router.native_lane import NativeLane
+from router.probes import Probes
 from router.rescue import Rescuer
 from router.watch import watching
+from storage.redis import RedisClient
 
 _LOOK_S = 0.1
 
@@ -86,13 +88,19 @@ class Bound:
 
 @asynccontextmanager
 async def open_router(
-    config: RouterConfig, clock: Clock | None = None, *, workers: int = 1, patience_s: float = 20.0
+    config: RouterConfig,
+    clock: Clock | None = None,
+    *,
+    workers: int = 1,
+    patience_s: float = 20.0,
+    redis: RedisClient | None = None,
 ) -> AsyncIterator["Router"]:
     """Open the lanes that the configuration needs: LiteLLM's, whose import takes seconds, only for a hosted one.
 
     Args:
         workers: processes that route to these deployments, this one among them.
         patience_s: how long a call may wait while its group has more to do than it can.
+        redis: where workers agree on who probes a deployment; None: each does so by itself.
     """
     async with AsyncExitStack() as stack:
         lanes: dict[LaneName, Lane] = {LaneName.NATIVE: NativeLane()}
@@ -101,7 +109,9 @@ async def open_router(
             lanes[LaneName.LITELLM] = await asyncio.to_thread(_litellm_lane)
             stack.push_async_callback(lanes[LaneName.LITELLM].aclose)
         clock = clock or SystemClock()
-        router = Router(config, lanes, clock, workers, patience_s)
+        probes = Probes(redis)
+        stack.push_async_callback(probes.close)
+        router = Router(config, lanes, clock, workers, patience_s, probes)
         await stack.enter_async_context(watching(router.members(), config.health, clock))
         yield router
 
@@ -122,8 +132,10 @@ class Router:
         clock: Clock,
         workers: int = 1,
         patience_s: float = 20.0,
+        probes: Probes | None = None,
     ) -> None:
         self._config = config
+        self._probes = probes or Probes(None)
         self._lanes = lanes
         self._clock = clock
         self._budget = RetryBudget()
@@ -133,6 +145,7 @@ class Router:
             by_group.setdefault(deployment.group, []).append(deployment)
         self._bounds: dict[str, Bound] = {}
         self._groups = {name: Group(name, members, clock, workers, patience_s) for name, members in by_group.items()}
+        self._probes.listen(self.members())
 
     def models(self) -> list[ModelInfo]:
         """The groups with at least one deployment enabled."""
@@ -226,7 +239,9 @@ class Router:
                     answer.on_close(place.leave)
                     if call.rescue:
                         candidates = partial(self._candidates, call)
-                        answer.rescue = Rescuer(call, candidates, self._attempt, lambda: self._patience(call))
+                        answer.rescue = Rescuer(
+                            call, candidates, self._probes.clear, self._attempt, lambda: self._patience(call)
+                        )
                 return answer
             place.leave()
             last = answer or last
@@ -264,13 +279,15 @@ class Router:
         """
         last: UpstreamError | UpstreamRefused | None = None
         candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
-        for tries in range(self._config.num_retries + 1):
-            if tries and not _moves(last) and not self._budget.spend():
+        tries = 0
+        for member, offered in candidates:
+            permit = await self._probes.clear(member, offered) if offered.probe else offered
+            if permit is None:
+                continue
+            if tries and (tries > self._config.num_retries or not (_moves(last) or self._budget.spend())):
+                member.breaker.withdraw(permit)
                 break
-            chosen = next(candidates, None)
-            if chosen is None:
-                break
-            member, permit = chosen
+            tries += 1
             try:
                 return await self._attempt(member, permit, call, asked).open()
             except UpstreamError as error:

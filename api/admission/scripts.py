@@ -25,7 +25,7 @@ class Scripts:
     generation: Script
 
     @classmethod
-    def load(cls, clock: str = "admission/clock") -> "Scripts":
+    def load(cls, clock: str = "clock") -> "Scripts":
         """Read the files. `clock`: the one that says what `clock_ms()` is."""
         shared = (clock, "admission/reservations")
         return cls(

@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.support.engines import Engine, start_vllm
 from tests.support.gateway import Gateway, gateway
 
-
 READY_S = 600.0  # a start takes 50 s, and minutes beside another engine under load
 
 

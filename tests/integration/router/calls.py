@@ -13,10 +13,9 @@ DEADLINES = Deadlines(connect_s=1, first_token_s=0.5, between_tokens_s=0.5, tota
 
 def native(server: OpenAiServer, name: str = "native-1", group: str = "g", **more: Any) -> Deployment:
     """A deployment on the native lane."""
-    return Deployment(
-        name, group, server.model, LaneName.NATIVE, False, api_base=server.base_url, deadlines=more.pop("deadlines", DEADLINES),
-        breaker=BreakerPolicy(failures_to_open=2, probe_after_s=0.2, successes_to_close=1), **more,
-    )  # fmt: skip
+    more.setdefault("deadlines", DEADLINES)
+    more.setdefault("breaker", BreakerPolicy(failures_to_open=2, probe_after_s=0.2, successes_to_close=1))
+    return Deployment(name, group, server.model, LaneName.NATIVE, False, api_base=server.base_url, **more)
 
 
 def hosted(
