@@ -79,13 +79,21 @@ class FrameStream:
         """What the frames said that were passed on; None: nobody kept them."""
         return self._scanner.said()
 
-    async def start(self, first_token_by_s: float) -> None:
+    async def start(self, due_s: Callable[[], float]) -> None:
         """Read until the first token is here; what was read is held back until then.
+
+        Args:
+            due_s: reading of the monotonic clock at which it is overdue; may grow while it is waited for.
 
         Raises: UpstreamError: the stream broke, ended or reported an error, so another deployment can still take over.
         """
         while not self._scanner.started:
-            self._held += await self._next(first_token_by_s, "sent no token in time")
+            by_s = due_s()
+            try:
+                self._held += await self._next(by_s, "sent no token in time")
+            except UpstreamTimeout:
+                if self._failure is not None or due_s() <= by_s:
+                    raise
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Whole frames, one or many at a time, up to `[DONE]`.

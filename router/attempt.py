@@ -128,7 +128,8 @@ class Attempt:
 
     async def _whole(self) -> tuple[Whole, tuple[Usage | None, str | None]]:
         limit_s = self._call.limit_s(self._deployment.deadlines)
-        whole = await self._within(limit_s, lambda: self._lane.whole(self._deployment, self._call))
+        due_s = self._clock.monotonic() + limit_s
+        whole = await self._within(lambda: due_s, lambda: self._lane.whole(self._deployment, self._call))
         try:
             said = read_whole(whole.body, self._call.kind)
         except ValueError as error:
@@ -142,8 +143,14 @@ class Attempt:
     async def _stream(self, scanner: SseScanner, limit_s: float) -> FrameStream:
         deployment, call = self._deployment, self._call
         started_s = self._clock.monotonic()
-        first_token_s = min(deployment.deadlines.first_token_s, limit_s)
-        source = await self._within(first_token_s, lambda: self._lane.stream(deployment, call), "sent no token")
+
+        def due_s() -> float:
+            """The first token's clock stands still while the engine moves, as in a long prompt or a queue."""
+            moved_s = self._health.moved_s
+            since_s = started_s if moved_s is None else max(started_s, moved_s)
+            return min(since_s + deployment.deadlines.first_token_s, started_s + limit_s)
+
+        source = await self._within(due_s, lambda: self._lane.stream(deployment, call), "sent no token")
         stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
 
         def stop(reason: str) -> None:
@@ -154,7 +161,7 @@ class Attempt:
 
         self._deaf = self._health.on_eject(stop)
         try:
-            await stream.start(started_s + first_token_s)
+            await stream.start(due_s)
         except BaseException:
             self._deaf()
             stream.forget()  # the failure is reported by `_reported`, not as the end of a stream
@@ -166,11 +173,28 @@ class Attempt:
             self._breaker.report(self._permit, ok=True)
         return stream
 
-    async def _within(self, limit_s: float, work: Callable[[], Awaitable[T]], what: str = "did not answer") -> T:
-        """Do it in time, and only while nobody sees its engine stand still."""
+    async def _within(
+        self, due_s: Callable[[], float], work: Callable[[], Awaitable[T]], what: str = "did not answer"
+    ) -> T:
+        """Do it in time, and only while nobody sees its engine stand still.
+
+        Args:
+            due_s: reading of the monotonic clock at which it is overdue; may grow meanwhile.
+        """
         reasons: list[str] = []
+        loop, began_s, by_s = asyncio.get_running_loop(), self._clock.monotonic(), due_s()
         try:
-            async with asyncio.timeout(limit_s) as timer:
+            async with asyncio.timeout(None) as timer:
+
+                def overdue() -> None:
+                    nonlocal alarm, by_s
+                    before_s, by_s = by_s, due_s()
+                    if by_s > before_s:
+                        alarm = loop.call_later(by_s - self._clock.monotonic(), overdue)
+                    else:
+                        timer.reschedule(0)
+
+                alarm = loop.call_later(by_s - began_s, overdue)
 
                 def stop(reason: str) -> None:
                     if self._elsewhere(self._asked):
@@ -182,10 +206,12 @@ class Attempt:
                     return await work()
                 finally:
                     self._deaf()
+                    alarm.cancel()
         except TimeoutError as error:
             if reasons:
                 raise UpstreamEjected(self._deployment.name, f"was ejected: {reasons[0]}") from error
-            raise UpstreamTimeout(self._deployment.name, f"{what} within {limit_s:g} s") from error
+            waited_s = round(by_s - began_s, 3)
+            raise UpstreamTimeout(self._deployment.name, f"{what} within {waited_s:g} s") from error
 
     def _rest(self, seconds: float | None) -> None:
         """Leave it alone for as long as it asked."""

@@ -67,6 +67,7 @@ class Health:
         begun: calls that it was ever given.
         outcomes: of the calls that ended in the last minute.
         on_work: called when it is given a call and had none unanswered.
+        moved_s: reading of the monotonic clock when its engine's figures were last seen to move; None: nobody looks.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -82,6 +83,7 @@ class Health:
         self.begun = 0
         self.outcomes = Outcomes(clock)
         self.on_work: Callable[[], None] | None = None
+        self.moved_s: float | None = None
 
     @property
     def ejected(self) -> str | None:

@@ -120,7 +120,10 @@ class EngineWatch:
         if sample is None:
             self._progress.forget()
         else:
-            self._progress.saw(sample, self._clock.monotonic(), self._health.waiting_since_s)
+            changes, now_s = self._progress.changes, self._clock.monotonic()
+            self._progress.saw(sample, now_s, self._health.waiting_since_s)
+            if self._progress.changes > changes:
+                self._health.moved_s = now_s
 
     async def _sample(self) -> Sample | None:
         """Read the metrics; None: it serves none. Raises: ConnectFailed, Broken: it is away."""

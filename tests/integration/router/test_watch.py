@@ -13,6 +13,7 @@ from aiohttp import web
 
 from router.config import RouterConfig
 from router.deployment import Deployment, LaneName
+from router.errors import UpstreamTimeout
 from router.health import Health, HealthPolicy
 from router.router import Router, open_router
 from tests.integration.router.calls import DEADLINES, chat
@@ -41,6 +42,7 @@ class FakeEngine:
         names: its metrics can be asked for by name, as vLLM's can where one process serves them.
         serves_metrics: else it is a foreign server.
         moves: an answer moves the figures, as in any real engine.
+        begins_streams: the head of an answer comes at once, as vLLM's does.
         asked: looks, each with its path. `bodies`: requests for tokens. `cancelled`: those whose client left.
     """
 
@@ -58,6 +60,7 @@ class FakeEngine:
     names: bool = True
     serves_metrics: bool = True
     moves: bool = True
+    begins_streams: bool = False
     computes: asyncio.Event = field(default_factory=asyncio.Event)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
@@ -87,8 +90,11 @@ class FakeEngine:
 
     async def completions(self, request: web.Request) -> web.Response:
         self.bodies.append(orjson.loads(await request.read()))
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         try:
             await self.answers.wait()
+            if self.begins_streams:
+                await response.prepare(request)
             await self.computes.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -353,3 +359,22 @@ async def test_nothing_is_watched_where_that_is_off_and_nothing_is_after_the_end
         await seen(engine)
     looks = len(engine.asked)
     await never(lambda: len(engine.asked) > looks, 0.2)
+
+
+@pytest.mark.parametrize("headers", [True, False])
+async def test_the_first_tokens_clock_stands_still_while_the_engine_moves(engine: FakeEngine, headers: bool) -> None:
+    """As in a long prompt, or in a queue: who left it would have to begin again elsewhere."""
+    engine.begins_streams = headers
+    deployment = replace(engine.deployment(), deadlines=replace(DEADLINES, first_token_s=0.4))
+    async with watched(deployment) as (router, _):
+        await seen(engine)
+        engine.computes.clear()
+        opening = asyncio.create_task(router.open(chat(stream=True)))
+        for _ in range(20):
+            await asyncio.sleep(0.06)
+            engine.step("vllm:kv_cache_usage_perc", 0.01)
+        assert not opening.done(), opening
+        began_s = time.monotonic()
+        (ended,) = await asyncio.gather(opening, return_exceptions=True)
+        assert isinstance(ended, UpstreamTimeout), ended
+        assert 0.2 < time.monotonic() - began_s < 3
