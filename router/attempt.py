@@ -116,6 +116,8 @@ class Attempt:
         except UpstreamError as error:
             self._flight.end(ok=False)
             self._breaker.report(self._permit, ok=False)
+            if isinstance(error, UpstreamUnavailable):
+                self._health.gone()
             self._rest(error.retry_after_s)
             self._count(_outcome(error))
             self._warn("deployment failed", error)
@@ -185,6 +187,7 @@ class Attempt:
         loop, began_s, by_s = asyncio.get_running_loop(), self._clock.monotonic(), due_s()
         try:
             async with asyncio.timeout(None) as timer:
+                alarm: asyncio.TimerHandle
 
                 def overdue() -> None:
                     nonlocal alarm, by_s

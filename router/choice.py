@@ -47,20 +47,23 @@ class Group:
 
         One whose rest is over comes first, as its single probe: a group in which it only came after the healthy ones
         would never have it back. Then the healthy ones, round robin. Ejected ones come last, where nobody else could
-        answer: one that is wedged by our judgement may be back already, or still be better than none.
+        answer: one that is wedged by our judgement may be back already, or still be better than none. Only those that
+        sleep are left out.
         """
         self._rest_outliers()
-        members = self._eligible(allow_hosted, native_only)
+        members = self.eligible(allow_hosted=allow_hosted, native_only=native_only)
         self._turn += 1
         offered: set[str] = set()
-        for wanted in ([member for member in members if not member.health.ejected], members):
+        awake = [member for member in members if member.health.stopped != "asleep"]
+        for wanted in ([member for member in awake if not member.health.ejected], awake):
             for member in self._rotated(wanted):
                 permit = None if member.deployment.name in offered else member.breaker.acquire()
                 if permit is not None:
                     offered.add(member.deployment.name)
                     yield member, permit
 
-    def _eligible(self, allow_hosted: bool, native_only: bool) -> list[Member]:
+    def eligible(self, *, allow_hosted: bool, native_only: bool = False) -> list[Member]:
+        """Those that such a call may go to, whatever their health."""
         return [
             member
             for member in self.members
@@ -82,7 +85,9 @@ class Group:
 
     def has_upright(self, *, allow_hosted: bool, native_only: bool = False) -> bool:
         """Whether one that might be tried is not ejected."""
-        return any(not member.health.ejected for member in self._eligible(allow_hosted, native_only))
+        return any(
+            not member.health.ejected for member in self.eligible(allow_hosted=allow_hosted, native_only=native_only)
+        )
 
     def could_answer(self, asked: Collection[str], *, allow_hosted: bool, native_only: bool = False) -> bool:
         """Whether nothing is known against one that might be tried, besides those that were `asked`."""
@@ -90,7 +95,7 @@ class Group:
             member.deployment.name not in asked
             and not member.health.ejected
             and member.breaker.state is BreakerState.CLOSED
-            for member in self._eligible(allow_hosted, native_only)
+            for member in self.eligible(allow_hosted=allow_hosted, native_only=native_only)
         )
 
     @property

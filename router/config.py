@@ -56,6 +56,7 @@ class RouterConfig:
         disabled: deployment name to the reason.
         unsupported: `FILE:LINE: key` of each key that has no effect.
         health: how the native deployments' engines are watched.
+        hold_s: how long a call is held for an engine that is asleep or scaled to zero.
     """
 
     deployments: Sequence[Deployment] = ()
@@ -65,6 +66,7 @@ class RouterConfig:
     disabled: Mapping[str, str] = field(default_factory=dict)
     unsupported: Sequence[str] = ()
     health: HealthPolicy = field(default_factory=HealthPolicy)
+    hold_s: float = 60.0
 
 
 def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ()) -> RouterConfig:
@@ -93,6 +95,7 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
         disabled=reader.disabled,
         unsupported=unsupported,
         health=HealthPolicy(**form.stoker.health.model_dump()),
+        hold_s=form.stoker.waking.hold_s,
     )
 
 
@@ -151,6 +154,7 @@ class _Reader:
             max_parallel=entry.litellm_params.max_parallel_requests,
             on_cpu=on_cpu,
             rescue=entry.model_info.rescue,
+            wakes_in_s=entry.model_info.wakes_in_s,
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),
         )

@@ -54,6 +54,7 @@ class Deployment:
         max_parallel: calls at once; None: as many as come.
         on_cpu: it computes on a CPU, where single steps may take seconds.
         rescue: another deployment may go on with a stream that breaks here.
+        wakes_in_s: it may be asleep or scaled to zero, and takes so many seconds to come back; None: it never is.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Deployment:
     max_parallel: int | None = None
     on_cpu: bool = False
     rescue: bool = True
+    wakes_in_s: float | None = None
     deadlines: Deadlines = Deadlines()
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 

@@ -68,6 +68,8 @@ class Health:
         outcomes: of the calls that ended in the last minute.
         on_work: called when it is given a call and had none unanswered.
         moved_s: reading of the monotonic clock when its engine's figures were last seen to move; None: nobody looks.
+        gone_since_s: the same when it was found to be away or asleep; None: it answers.
+        wake_wanted: a call waits for it; if it sleeps, the watch wakes it.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -84,6 +86,8 @@ class Health:
         self.outcomes = Outcomes(clock)
         self.on_work: Callable[[], None] | None = None
         self.moved_s: float | None = None
+        self.gone_since_s: float | None = None
+        self.wake_wanted = False
 
     @property
     def ejected(self) -> str | None:
@@ -133,6 +137,8 @@ class Health:
     def eject(self, reason: Reason) -> None:
         """The watch saw it stop; a second time only the reason changes."""
         before, self._stopped = self._stopped, reason
+        if reason != "wedged":
+            self.gone()
         if before is not None:
             return
         self._count(reason)
@@ -145,6 +151,18 @@ class Health:
     def readmit(self) -> None:
         """The watch saw it work again."""
         self._stopped = None
+        self.gone_since_s = None
+
+    def gone(self) -> None:
+        """It was found to be away, or asleep."""
+        if self.gone_since_s is None:
+            self.gone_since_s = self._clock.monotonic()
+
+    def wake(self) -> None:
+        """Have the watch wake it, should it be asleep."""
+        self.wake_wanted = True
+        if self.on_work is not None:
+            self.on_work()
 
     def leave_alone(self, seconds: float) -> None:
         """It asked for so much time; a longer one that it asked for before stays."""
@@ -169,6 +187,8 @@ class Health:
 
     def _ended(self, ok: bool | None) -> None:
         self.in_flight -= 1
+        if ok:
+            self.gone_since_s = None
         if ok is not None:
             self.outcomes.add(ok)
 
@@ -188,6 +208,7 @@ class Flight:
         """
         if self._health is not None:
             self._health._answered(self)
+            self._health.gone_since_s = None
 
     def end(self, ok: bool | None = None) -> None:
         """It is over; a second time does nothing. `ok` is None where nothing was learnt of the deployment."""

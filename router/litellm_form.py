@@ -63,6 +63,7 @@ class LitellmModelInfo(_Lenient):
     cache_read_input_token_cost: Cost | None = None
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024  # Stoker's own
     rescue: bool = True  # Stoker's own: another deployment may go on with a stream that breaks here
+    wakes_in_s: Seconds | None = None  # Stoker's own: it may be asleep or scaled to zero; seconds until it is back
     engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
 
 
@@ -142,12 +143,19 @@ class HealthSettings(_Strict):
     probe_s: Seconds = 2.0
 
 
+class WakingSettings(_Strict):
+    """How long a call is held for an engine that is asleep or scaled to zero, in seconds."""
+
+    hold_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+
+
 class StokerSection(_Strict):
     """What LiteLLM's form has no word for."""
 
     deadlines: DeadlineSettings = DeadlineSettings()
     breaker: BreakerSettings = BreakerSettings()
     health: HealthSettings = HealthSettings()
+    waking: WakingSettings = WakingSettings()
 
 
 class Form(_Lenient):

@@ -38,6 +38,7 @@ from router.lane import Lane
 from router.native_lane import NativeLane
 from router.probes import Probes
 from router.rescue import Rescuer
+from router.waking import Hold, back_in_s
 from router.watch import watching
 from storage.redis import RedisClient
 
@@ -200,12 +201,12 @@ class Router:
         if asked.kind != call.needs:
             raise _wrong_kind(call, asked.kind)
         self._budget.earn()
-        patience = self._patience(call)
+        patience, hold = self._patience(call), Hold(lambda: self._members_for(call), self._config.hold_s, self._clock)
         while True:
             found = await self._ask_all(call)
             if isinstance(found, Answer):
                 return found
-            if not await patience():
+            if not (await patience() or (_is_gone(found) and await hold.wait())):
                 raise self._verdict(call, asked, found)
 
     async def _ask_all(self, call: Call) -> Answer | RouterError | None:
@@ -315,6 +316,13 @@ class Router:
         for group in self._groups_for(call):
             yield from group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
 
+    def _members_for(self, call: Call) -> list[Member]:
+        return [
+            member
+            for group in self._groups_for(call)
+            for member in group.eligible(allow_hosted=call.allow_hosted, native_only=call.native_only)
+        ]
+
     def _groups_for(self, call: Call) -> list[Group]:
         """The group that was asked for and its fallbacks; those whose engines all stand still come last.
 
@@ -338,6 +346,10 @@ class Router:
 
     def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
         """What to raise when nobody answered."""
+        back_s = back_in_s(self._members_for(call), self._clock.monotonic()) if _is_gone(last) else None
+        if back_s is not None:
+            why = f"it is asleep or scaled to zero, and back in about {back_s:.0f} s"
+            return NoDeployment(call.group, why, back_s)
         if last is not None and not isinstance(last, UpstreamUnavailable):
             return last
         wait_s = asked.retry_after_s(allow_hosted=call.allow_hosted)
@@ -347,7 +359,14 @@ class Router:
             return _wrong_kind(call, "hosted")
         if not call.allow_hosted and all(member.deployment.hosted for member in asked.members):
             return NoDeployment(call.group, "it has only hosted ones, and this request may not leave the house", wait_s)
+        if {member.health.ejected for member in self._members_for(call)} == {"asleep"}:
+            return NoDeployment(call.group, "it is asleep", wait_s)
         return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
+
+
+def _is_gone(found: Answer | RouterError | None) -> bool:
+    """Nobody was there, so that one may have to be waited for."""
+    return found is None or isinstance(found, UpstreamUnavailable | UpstreamEjected)
 
 
 def _moves(error: UpstreamError | UpstreamRefused | None) -> bool:

@@ -80,6 +80,7 @@ class EngineWatch:
         self._active_until_s = 0.0
         self._changes = 0
         self._probe: asyncio.Task[None] | None = None
+        self._waking: asyncio.Task[None] | None = None
         self._probed_s = 0.0
         self._work = asyncio.Event()
 
@@ -99,9 +100,10 @@ class EngineWatch:
         finally:
             self._health.on_work = None
             self._health.readmit()
-            if self._probe is not None:
-                self._probe.cancel()
-                await asyncio.gather(self._probe, return_exceptions=True)
+            asking = [task for task in (self._probe, self._waking) if task is not None]
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _look(self, began_s: float) -> None:
         """Take a sample, or count that there is none."""
@@ -158,8 +160,10 @@ class EngineWatch:
             self._nudged = progress.doubtful
         elif not progress.judged:
             self._readmit("it serves no metrics any more")
-        elif verdict == "asleep" or self._failed:
-            pass  # a probe would wait, or be refused
+        elif verdict == "asleep":
+            self._wake()  # a probe would wait
+        elif self._failed:
+            pass  # it would be refused
         elif verdict is None and progress.queueing and progress.changes >= self._changes + _MOVES:
             self._readmit("it makes progress")  # a probe would only wait in its queue
         elif self._clock.monotonic() >= self._probed_s + self._policy.probe_every_s:
@@ -186,6 +190,29 @@ class EngineWatch:
         with suppress(TimeoutError):
             async with asyncio.timeout(jitter * policy.idle_poll_s):
                 await self._work.wait()
+
+    def _wake(self) -> None:
+        """Wake it if a call waits for it, and it may be woken."""
+        if not self._health.wake_wanted or self._deployment.wakes_in_s is None:
+            return
+        if self._waking is None or self._waking.done():
+            self._health.wake_wanted = False
+            self._waking = asyncio.create_task(self._ask_to_wake(self._deployment.wakes_in_s))
+
+    async def _ask_to_wake(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await self._client.post(self._root, "/wake_up", self._head, b"", self._policy.deadline_s)
+                try:
+                    await response.body(_MAX_BYTES)
+                finally:
+                    response.close()
+        except (TimeoutError, http1.ConnectFailed, http1.Broken) as error:
+            _log.warning("deployment not woken", deployment=self._deployment.name, reason=str(error) or "no answer")
+            return
+        if response.status != 200:
+            why = f"/wake_up answered {response.status}; vLLM serves it where VLLM_SERVER_DEV_MODE is 1"
+            _log.warning("deployment not woken", deployment=self._deployment.name, reason=why)
 
     def _start_probe(self) -> None:
         if self._probe is None or self._probe.done():

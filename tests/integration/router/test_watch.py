@@ -43,6 +43,7 @@ class FakeEngine:
         serves_metrics: else it is a foreign server.
         moves: an answer moves the figures, as in any real engine.
         begins_streams: the head of an answer comes at once, as vLLM's does.
+        can_be_woken: it has the route for it. `woken`: how often it was asked to.
         asked: looks, each with its path. `bodies`: requests for tokens. `cancelled`: those whose client left.
     """
 
@@ -61,6 +62,8 @@ class FakeEngine:
     serves_metrics: bool = True
     moves: bool = True
     begins_streams: bool = False
+    can_be_woken: bool = True
+    woken: int = 0
     computes: asyncio.Event = field(default_factory=asyncio.Event)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
@@ -103,12 +106,21 @@ class FakeEngine:
             self.step()
         return web.json_response({"choices": [{"index": 0, "text": "b", "finish_reason": "length"}]})
 
+    async def wake_up(self, request: web.Request) -> web.Response:
+        self.woken += 1
+        if not self.can_be_woken:
+            raise web.HTTPNotFound
+        await asyncio.sleep(0.5)
+        self.awake = True
+        return web.json_response({"status": "awake", "tags": None})
+
 
 @asynccontextmanager
 async def running(engine: FakeEngine) -> AsyncIterator[None]:
     app = web.Application()
     app.router.add_get("/metrics", engine.metrics)
     app.router.add_get("/metrics/", engine.metrics)
+    app.router.add_post("/wake_up", engine.wake_up)
     for route in ("completions", "chat/completions", "embeddings"):
         app.router.add_post(f"/v1/{route}", engine.completions)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05)

@@ -64,11 +64,12 @@ def test_settings_reach_the_deployment(tmp_path: Path) -> None:
 model_list:
   - model_name: a
     litellm_params: {model: hosted_vllm/x, api_base: "http://h:1/v1/", timeout: 7, stream_timeout: 3}
+    model_info: {wakes_in_s: 90}
   - model_name: a
     litellm_params: {model: azure/y, api_base: "https://h", api_version: "v1", api_key: k}
 router_settings: {allowed_fails: 2, cooldown_time: 9}
 litellm_settings: {num_retries: 4}
-stoker: {deadlines: {first_token_s: 2, between_tokens_s: 1.5}}
+stoker: {deadlines: {first_token_s: 2, between_tokens_s: 1.5}, waking: {hold_s: 12}}
 """,
     )
     config = load(path)
@@ -77,6 +78,7 @@ stoker: {deadlines: {first_token_s: 2, between_tokens_s: 1.5}}
     assert (azure.model, azure.provider, dict(azure.parameters)) == ("azure/y", "azure", {"api_version": "v1"})
     assert (azure.deadlines.first_token_s, azure.deadlines.between_tokens_s) == (2, 1.5)
     assert (azure.breaker.failures_to_open, azure.breaker.probe_after_s) == (2, 9)
+    assert (native.wakes_in_s, azure.wakes_in_s, config.hold_s) == (90, None, 12)
     assert (native.name, azure.name, config.num_retries) == ("a-1", "a-2", 4)
 
 
