@@ -200,13 +200,14 @@ class ContinuedScanner(SseScanner):
         reason = choice.get("finish_reason")
         if delta or reason:
             self.started = True
+        skipping = self._skip is not None and self._skip.left
         if self._skip is not None:
             delta = self._skip.rest_of(delta)
             if reason and self._skip.left:
                 raise Diverged("the answer that was asked for again ends earlier")
         ids = choice.get("token_ids") if self._skip is None else None
         if not delta and not reason and not (ids and self._show_ids):
-            if not is_role_frame(choice):
+            if not (skipping or is_role_frame(choice)):
                 self._said.add({"choices": [{"delta": {"content": ""}, "token_ids": ids}]})  # its text is held back
             return []
         shown = {name: value for name, value in choice.items() if name not in _NOT_SHOWN}

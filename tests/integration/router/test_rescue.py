@@ -152,6 +152,15 @@ async def test_tool_calls_and_json_are_asked_for_again(shape: dict[str, Any], at
         assert told.raw_arguments == right.raw_arguments
 
 
+async def test_what_is_passed_over_when_it_is_said_anew_is_not_counted_again() -> None:
+    async with two() as (first, second, router):
+        right = await uninterrupted(router, story(tools=TOOLS))
+        fails(first, second, Failure(Fault.CUT, 5), Failure(Fault.CUT, 9))
+        told = await tell(router, story(tools=TOOLS))
+        is_whole(told, right)
+        assert how(told) == [(5, "replay"), (9, "replay")]
+
+
 async def test_what_is_said_anew_and_differently_is_an_error_and_no_mixture() -> None:
     """The other deployment is another model, whose answer differs from the first token on."""
     async with two(other="n") as (first, second, router):
