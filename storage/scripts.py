@@ -123,12 +123,16 @@ class ScriptLine:
 
 
 async def _exchange(wire: "_Wire", calls: Sequence[Call], deadline_s: float) -> list[Any]:
-    """Send calls; scripts that the server does not know are loaded, and sent again.
+    """Send calls, each script's text ahead of its first on this connection: a call that had to be sent again would
+    come after those behind it. Only where somebody has flushed the scripts since is one sent again.
 
     Raises: TimeoutError, RedisError.
     """
+    new = {script.sha: script.text for script, _, _ in calls if script.sha not in wire.loaded}
+    wire.loaded |= new.keys()
     commands = [_command("EVALSHA", script.sha, 1, key, *args) for script, key, args in calls]
-    replies = await wire.send(commands, deadline_s)
+    loads = [_command("SCRIPT", "LOAD", text) for text in new.values()]
+    replies = (await wire.send(loads + commands, deadline_s))[len(loads) :]
     unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
         texts = {calls[at][0].text for at in unknown}
@@ -159,6 +163,9 @@ class _Wire(asyncio.Protocol):
 
     redis-py opens it, with everything that its URL asks for; then this takes the stream out of its hands, whose own
     reading and writing takes more processor time than all the rest of a call.
+
+    Attributes:
+        loaded: hashes of the scripts that were loaded over it, and that the server so knows.
     """
 
     def __init__(self, connection: AbstractConnection, lost: asyncio.Event) -> None:
@@ -174,6 +181,7 @@ class _Wire(asyncio.Protocol):
         self._heard_s = self._loop.time()
         self._replies = Reader(protocolError=InvalidResponse, replyError=_error, encoding="utf-8")
         self.closed = False
+        self.loaded: set[str] = set()
         self._transport.set_protocol(self)
 
     async def send(self, commands: Sequence[bytes], deadline_s: float) -> list[Any]:

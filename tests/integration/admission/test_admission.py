@@ -10,10 +10,13 @@ from redis import Redis
 
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import BudgetReached, Dimension, KeyStale, LimitReached
+from api.admission.meters import metered
 from api.admission.scripts import LATE, Scripts
+from api.admission.settlements import Adopted, Ended, calls_of
 from core.dependency import DependencyError
 from core.limits import Limits, Subject, SubjectKind
 from storage.redis import RedisClient
+from storage.scripts import ScriptLine
 from tests.integration.admission.conftest import VIRTUAL, LedgerBook, Opener, Timeline
 from tests.integration.admission.servers import dump, flushed
 
@@ -377,6 +380,22 @@ async def test_scripts_are_loaded_again_when_the_server_lost_them(opened: Opener
             redis.script_flush()
             admission.release(held)
             await flushed(admission)
+
+
+async def test_what_travels_together_keeps_its_order_where_the_server_knows_some_of_the_scripts(
+    url: str, redis: "Redis"
+) -> None:
+    """As after a restart: another worker was the first to end something."""
+    scripts, wanted = Scripts.load(), metered("acme", key(Limits(parallel=1)))
+    now_ms, client = int(time.time() * 1000), RedisClient(url, 1.0)
+    line = ScriptLine(client)
+    adopted, ended = Adopted("one", wanted, 1, 1, now_ms), Ended("one", wanted, 1, 1, released=False)
+    redis.script_flush()
+    redis.script_load(scripts.settle.text)
+    await line.run_all(calls_of([adopted, ended], {}, scripts, now_ms + 60_000, 60_000), 1.0)
+    await line.close()
+    await client.close()
+    assert redis.hget("stoker:{acme}:key:k", "p") == "0"
 
 
 async def test_a_cancelled_request_leaves_nothing_behind(opened: Opener, redis: "Redis") -> None:
