@@ -26,6 +26,7 @@ __all__ = ["Admission", "Ask", "Rate", "Reservation", "Spent"]
 _ROUNDS = 4  # a call may be answered "too late by my clock" once, and "money missing" once for each turn of a period
 _SWEEP_AT_ONCE = 100
 _AGAIN_S = 0.2
+_LATEST_S = 0.05  # by so much a call may come after its time and still be taken
 _KNOWN = 10_000
 
 
@@ -231,10 +232,10 @@ class Admission:
             except NotSent:
                 return None
             except DependencyError:
-                self._give_up(reservation)
+                self._give_up(reservation, not_after_s - self._clock.time() + _LATEST_S)
                 return None
             except asyncio.CancelledError:
-                self._give_up(reservation)
+                self._give_up(reservation, 0.0)
                 raise
             outcome = outcome_of(reply, wanted)
             self._heard(reply[1])
@@ -300,10 +301,16 @@ class Admission:
         asked = (reservation.id, reservation.metered, reservation.tokens, reservation.nano_usd)
         self._settlements.put(Adopted(*asked, at_ms))
 
-    def _give_up(self, reservation: Reservation) -> None:
-        """Whether Redis took it is not known; if so, it goes back."""
+    def _give_up(self, reservation: Reservation, wait_s: float) -> None:
+        """Whether Redis took it is not known; if so, it goes back.
+
+        Args:
+            wait_s: until Redis can't take it any more: what was sent on a connection that broke may still be read, and
+                after what travels on the next one.
+        """
         if reservation.metered.meters:
-            self._settlements.put(Ended(reservation.id, reservation.metered, 0, 0, released=True))
+            ended = Ended(reservation.id, reservation.metered, 0, 0, released=True)
+            asyncio.get_running_loop().call_later(max(0.0, wait_s), self._settlements.put, ended)
 
     def _end(self, reservation: Reservation, tokens: int, nano_usd: int, *, released: bool) -> None:
         if reservation.ended:
