@@ -22,7 +22,7 @@ class CollectionRequest(BaseModel):
     name: str
     description: str = Field("", max_length=10_000)
     metadata: dict[str, Any] = Field(default_factory=dict)
-    chunking: dict[str, int] | None = None
+    chunking: dict[str, Any] | None = None
     embedding_model: str | None = None
     local_only: bool | None = None
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.identity import Caller
 from api.paging import After, Limit, page
@@ -25,6 +26,24 @@ async def list_documents(
 async def get_document(name: str, document_id: str, state: State, principal: Caller) -> dict[str, Any]:
     """One document."""
     return _shown(await state.retrieval.documents.get(principal, name, document_id))
+
+
+class DocumentChange(BaseModel):
+    """What to change; a field that is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Takes the place of what there was.")
+    acl: dict[str, list[str]] | None = Field(None, description="null opens it to everyone in the tenant.")
+
+
+@routes.patch("/{document_id}")
+async def change_document(
+    name: str, document_id: str, asked: DocumentChange, state: State, principal: Caller
+) -> dict[str, Any]:
+    """Change a document's metadata, or who may read it; the next request goes by it."""
+    changes = {field: getattr(asked, field) for field in asked.model_fields_set}
+    return _shown(await state.retrieval.documents.change(principal, name, document_id, **changes))
 
 
 @routes.delete("/{document_id}")
@@ -60,6 +79,8 @@ def _shown(document: Document) -> dict[str, Any]:
         "pages": document.pages,
         "characters": document.characters,
         "metadata": document.metadata,
+        "acl": document.acl,
         "error": document.error,
         "created_at": int(document.created_at),
+        "expires_at": None if document.expires_at is None else int(document.expires_at),
     }

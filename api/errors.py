@@ -171,6 +171,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
     retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists", retryable=False),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
+    retrieval.DocumentTaken: Meaning(409, _INVALID, "document_taken", retryable=False),
     retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),
     retrieval.InputInvalid: Meaning(400, _INVALID, "invalid_request"),
     retrieval.FilterInvalid: Meaning(400, _INVALID, "filter_invalid"),

@@ -28,6 +28,8 @@ _BODY: dict[str, Any] = {
                         "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         "collection": {"type": "string"},
                         "metadata": {"type": "string", "description": "A JSON object, for every file of the request."},
+                        "acl": {"type": "string", "description": 'JSON: {"users": [...], "groups": [...]}.'},
+                        "expires_after": {"type": "string", "description": 'JSON: {"seconds": 3600}.'},
                     },
                 }
             },
@@ -47,6 +49,20 @@ _BODY: dict[str, Any] = {
                                     "title": {"type": "string"},
                                     "content": {"type": "string"},
                                     "metadata": {"type": "object"},
+                                    "acl": {
+                                        "type": "object",
+                                        "properties": {
+                                            "users": {"type": "array", "items": {"type": "string"}},
+                                            "groups": {"type": "array", "items": {"type": "string"}},
+                                        },
+                                    },
+                                    "expires_after": {
+                                        "type": "object",
+                                        "properties": {
+                                            "anchor": {"type": "string", "enum": ["created_at"]},
+                                            "seconds": {"type": "integer", "minimum": 1},
+                                        },
+                                    },
                                 },
                             },
                         },
@@ -96,16 +112,17 @@ async def _from_form(request: Request) -> tuple[str, list[NewFile]]:
         if len(form.getlist("collection")) > 1:
             raise RequestInvalid("the form field collection stands there twice", "collection")
         collection = form.get("collection")
-        if form.get("acl"):
-            raise _acl_refused()
         if not isinstance(collection, str) or not collection:
             raise RequestInvalid("the form field collection is missing", "collection")
         metadata = _metadata(form.get("metadata"))
+        acl = _from_text(form.get("acl"), "acl")
+        expires = _expires_after(_from_text(form.get("expires_after"), "expires_after"), "expires_after")
         uploads = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
         if not uploads:
             raise RequestInvalid("the form holds no file: send each in a field named file", "file")
         return collection, [
-            NewFile(part.filename or "unnamed", part.content_type, await part.read(), metadata) for part in uploads
+            NewFile(part.filename or "unnamed", part.content_type, await part.read(), metadata, acl, expires)
+            for part in uploads
         ]
 
 
@@ -123,22 +140,18 @@ def _from_json(body: dict[str, Any]) -> tuple[str, list[NewFile]]:
 def _text_file(document: object, param: str) -> NewFile:
     if not isinstance(document, dict) or not isinstance(document.get("content"), str):
         raise RequestInvalid(f"{param} must be an object with a text named content", param)
-    if document.get("acl"):
-        raise _acl_refused()
     title = document.get("title") or "untitled"
     if not isinstance(title, str):
         raise RequestInvalid(f"{param}.title must be a text", f"{param}.title")
     name = title if title.endswith((".md", ".txt")) else f"{title}.txt"
-    return NewFile(name, "text/plain", document["content"].encode(), _metadata(document.get("metadata"), param))
+    metadata, acl = _metadata(document.get("metadata"), param), document.get("acl")
+    expires = _expires_after(document.get("expires_after"), f"{param}.expires_after")
+    return NewFile(name, "text/plain", document["content"].encode(), metadata, acl, expires)
 
 
 def _metadata(value: object, where: str = "") -> dict[str, Any]:
     param = f"{where}.metadata" if where else "metadata"
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise RequestInvalid(f"{param} is no JSON: {error}", param) from None
+    value = _from_text(value, param)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -146,7 +159,22 @@ def _metadata(value: object, where: str = "") -> dict[str, Any]:
     return value
 
 
-def _acl_refused() -> NotSupportedYet:
-    return NotSupportedYet(
-        "acl is not enforced yet, so it is refused: every document is open to its whole tenant", "acl"
-    )
+def _from_text(value: object, param: str) -> object:
+    """A form's field, which is JSON as text. Raises: RequestInvalid."""
+    if not isinstance(value, str) or not value:
+        return None if value == "" else value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise RequestInvalid(f"{param} is no JSON: {error}", param) from None
+
+
+def _expires_after(value: object, param: str) -> int | None:
+    """Seconds, from the form that OpenAI has for files. Raises: RequestInvalid."""
+    if value is None:
+        return None
+    if isinstance(value, dict) and value.keys() <= {"anchor", "seconds"}:
+        seconds = value.get("seconds")
+        if type(seconds) is int and value.get("anchor", "created_at") == "created_at":
+            return seconds
+    raise RequestInvalid(f'{param} is an object such as {{"anchor": "created_at", "seconds": 3600}}', param)

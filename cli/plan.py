@@ -181,6 +181,9 @@ def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> None:
         )
     )
     draft.shared["STOKER_EMBEDDING_URL"] = f"http://{_HOST}:{port}"
+    tokenizer = Path(model) / "tokenizer.json"
+    if tokenizer.is_file():  # chunks are then counted in the embedder's own tokens
+        draft.shared.setdefault("STOKER_CHUNK_TOKENIZER", str(tokenizer))
     draft.deployments.append(_deployment(name, port, "embedding"))
 
 

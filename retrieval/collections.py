@@ -19,7 +19,8 @@ from storage.schema import collections, documents
 from storage.sql import Database
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_CHUNKING = {"characters": (100, 8000), "tokens": (32, 8000)}
+_CHUNKING = {"characters": (100, 8000), "tokens": (32, 8000), "overlap": (0, 4000)}
+_STRATEGIES = ("structure", "fixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Collection:
     """A collection as a caller sees it.
 
     Attributes:
-        chunking: limits that differ from the settings: "characters", "tokens".
+        chunking: what differs from the settings: "characters", "tokens", "overlap", "strategy".
         version: rises whenever what a search can find changes.
         documents: how many there are, in any status.
         chunks: how many are visible.
@@ -38,7 +39,7 @@ class Collection:
     name: str
     description: str
     metadata: dict[str, Any]
-    chunking: dict[str, int]
+    chunking: dict[str, Any]
     embedding_space: str
     dimensions: int
     version: int
@@ -62,7 +63,7 @@ class Collections:
         name: str,
         description: str = "",
         metadata: dict[str, Any] | None = None,
-        chunking: dict[str, int] | None = None,
+        chunking: dict[str, Any] | None = None,
     ) -> Collection:
         """Make an empty collection in the space that the embedding server serves.
 
@@ -162,10 +163,14 @@ def _as_collection(row: Any) -> Collection:
     )
 
 
-def _check_chunking(chunking: dict[str, int]) -> dict[str, int]:
+def _check_chunking(chunking: dict[str, Any]) -> dict[str, Any]:
     for key, value in chunking.items():
+        if key == "strategy":
+            if value not in _STRATEGIES:
+                raise InputInvalid("chunking", f"chunking.strategy is one of {', '.join(_STRATEGIES)}.")
+            continue
         if key not in _CHUNKING:
-            raise InputInvalid("chunking", f"chunking takes {', '.join(_CHUNKING)}, not {key[:100]!r}.")
+            raise InputInvalid("chunking", f"chunking takes {', '.join(_CHUNKING)} and strategy, not {key[:100]!r}.")
         low, high = _CHUNKING[key]
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InputInvalid("chunking", f"chunking.{key} must be a whole number from {low} to {high}.")

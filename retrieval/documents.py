@@ -1,5 +1,6 @@
 """Documents: what is in a collection, and its text."""
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.clock import Clock
 from core.principal import Principal
 from retrieval import lifecycle
+from retrieval.access import check_acl, live, may_read, reads_as, set_readers
 from retrieval.errors import CollectionNotFound, DocumentNotFound
-from retrieval.status import Status
+from retrieval.status import UNFINISHED, Status
+from retrieval.values import check_metadata
 from storage.objects import ObjectNotFound, ObjectStore
-from storage.schema import collections, documents, revisions
+from storage.redis import RedisClient
+from storage.schema import collections, documents, revisions, tasks
 from storage.sql import Database
 
 
@@ -27,7 +31,9 @@ class Document:
         sha256: of the bytes sent last.
         pages: how many the visible version has; 0 where the format has none.
         characters: of the visible version's normalised text.
+        acl: who may read it; None: everyone in the tenant.
         error: why the latest ingestion failed.
+        expires_at: seconds since 1970, from when on nobody sees it; None: it stays.
     """
 
     id: str
@@ -39,15 +45,27 @@ class Document:
     pages: int
     characters: int
     metadata: dict[str, Any]
+    acl: dict[str, list[str]] | None
     error: str | None
     created_at: float
+    expires_at: float | None
+
+
+class Unset(enum.Enum):
+    """Marks what a change leaves as it is."""
+
+    UNSET = enum.auto()
+
+
+UNSET = Unset.UNSET
 
 
 class Documents:
-    """Finds, reads and deletes a tenant's documents."""
+    """Finds, reads, changes and deletes a tenant's documents: those that the caller may read."""
 
-    def __init__(self, database: Database, objects: ObjectStore, clock: Clock) -> None:
+    def __init__(self, database: Database, redis: RedisClient, objects: ObjectStore, clock: Clock) -> None:
         self._database = database
+        self._redis = redis
         self._objects = objects
         self._clock = clock
 
@@ -61,7 +79,7 @@ class Documents:
 
         async def find(connection: AsyncConnection) -> Sequence[Any]:
             collection_id = await _collection_id(connection, principal, collection_name)
-            statement = _select(collection_id).order_by(documents.c.id).limit(limit)
+            statement = self._select(principal, collection_id).order_by(documents.c.id).limit(limit)
             if after is not None:
                 statement = statement.where(documents.c.id > after)
             return (await connection.execute(statement)).all()
@@ -71,15 +89,9 @@ class Documents:
     async def get(self, principal: Principal, collection_name: str, document_id: str) -> Document:
         """Raises: CollectionNotFound, DocumentNotFound."""
 
-        async def find(connection: AsyncConnection) -> Any:
-            collection_id = await _collection_id(connection, principal, collection_name)
-            statement = _select(collection_id).where(documents.c.id == document_id)
-            return (await connection.execute(statement)).one_or_none()
-
-        row = await self._database.read(find)
-        if row is None:
-            raise DocumentNotFound(document_id)
-        return _as_document(row)
+        return await self._database.read(
+            lambda connection: self._find(connection, principal, collection_name, document_id)
+        )
 
     async def content(
         self, principal: Principal, collection_name: str, document_id: str, version: int | None = None
@@ -102,7 +114,8 @@ class Documents:
                 .where(
                     documents.c.id == document_id,
                     documents.c.collection_id == collection_id,
-                    documents.c.deleted_at.is_(None),
+                    live(self._clock.time()),
+                    may_read(reads_as(principal)),
                     wanted,
                 )
             )
@@ -116,6 +129,60 @@ class Documents:
         except ObjectNotFound as error:  # deleted and swept between the two reads
             raise DocumentNotFound(document_id, version) from error
 
+    async def change(
+        self,
+        principal: Principal,
+        collection_name: str,
+        document_id: str,
+        *,
+        metadata: object = UNSET,
+        acl: object = UNSET,
+    ) -> Document:
+        """Change what is said of a document, or who may read it; every request that begins later goes by it.
+
+        The index's rows follow when a worker comes to it; until then the catalog answers for them.
+
+        Args:
+            metadata: takes the place of what there was; as `retrieval.values` takes it.
+            acl: as `retrieval.access` takes it; None opens it to everyone in the tenant.
+
+        Raises: CollectionNotFound, DocumentNotFound; InputInvalid: a value that can't be taken.
+        """
+        values: dict[str, Any] = {"updated_at": self._clock.time()}
+        if metadata is not UNSET:
+            values["metadata"] = check_metadata(metadata)
+        if acl is not UNSET:
+            values["acl"] = check_acl(acl)
+
+        async def write(connection: AsyncConnection) -> Document:
+            collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name)
+            before = await self._find(connection, principal, collection_name, document_id)
+            await connection.execute(documents.update().where(documents.c.id == document_id).values(values))
+            if "acl" in values:
+                await set_readers(connection, document_id, values["acl"])
+            if "metadata" in values:  # an upload that is on its way in came before
+                uploads = sa.and_(tasks.c.document_id == document_id, tasks.c.status.in_(UNFINISHED), ~tasks.c.refresh)
+                await connection.execute(tasks.update().where(uploads).values(metadata=values["metadata"]))
+            if before.version:
+                await lifecycle.make_stale(connection, collection, document_id)
+            return before
+
+        await self._database.write(write)
+        await self._redis.nudge_ingestion()
+        return await self._changed(principal, collection_name, document_id)
+
+    async def _changed(self, principal: Principal, collection_name: str, document_id: str) -> Document:
+        """The document as it is now, even if its caller has just taken it away from himself."""
+
+        async def find(connection: AsyncConnection) -> Any:
+            statement = self._any(await _collection_id(connection, principal, collection_name))
+            return (await connection.execute(statement.where(documents.c.id == document_id))).one_or_none()
+
+        row = await self._database.read(find)
+        if row is None:
+            raise DocumentNotFound(document_id)
+        return _as_document(row)
+
     async def delete(self, principal: Principal, collection_name: str, document_id: str) -> None:
         """Hide a document, in whatever state it is; its rows and files are removed by the sweep.
 
@@ -128,12 +195,33 @@ class Documents:
                 documents.c.id == document_id,
                 documents.c.collection_id == collection.id,
                 documents.c.deleted_at.is_(None),
+                may_read(reads_as(principal)),
             )
             if (await connection.execute(statement)).one_or_none() is None:
                 raise DocumentNotFound(document_id)
             await lifecycle.hide_document(self._database, connection, document_id, self._clock.time())
 
         await self._database.write(hide)
+
+    async def _find(
+        self, connection: AsyncConnection, principal: Principal, collection_name: str, document_id: str
+    ) -> Document:
+        collection_id = await _collection_id(connection, principal, collection_name)
+        statement = self._select(principal, collection_id).where(documents.c.id == document_id)
+        row = (await connection.execute(statement)).one_or_none()
+        if row is None:
+            raise DocumentNotFound(document_id)
+        return _as_document(row)
+
+    def _select(self, principal: Principal, collection_id: str) -> sa.Select[*tuple[Any, ...]]:
+        return self._any(collection_id).where(may_read(reads_as(principal)))
+
+    def _any(self, collection_id: str) -> sa.Select[*tuple[Any, ...]]:
+        return (
+            sa.select(documents, revisions.c.pages, revisions.c.characters)
+            .outerjoin(revisions, revisions.c.id == documents.c.revision_id)
+            .where(documents.c.collection_id == collection_id, live(self._clock.time()))
+        )
 
 
 async def _collection_id(connection: AsyncConnection, principal: Principal, name: str) -> str:
@@ -144,14 +232,6 @@ async def _collection_id(connection: AsyncConnection, principal: Principal, name
     if found is None:
         raise CollectionNotFound(name)
     return found
-
-
-def _select(collection_id: str) -> sa.Select[*tuple[Any, ...]]:
-    return (
-        sa.select(documents, revisions.c.pages, revisions.c.characters)
-        .outerjoin(revisions, revisions.c.id == documents.c.revision_id)
-        .where(documents.c.collection_id == collection_id, documents.c.deleted_at.is_(None))
-    )
 
 
 def _as_document(row: Any) -> Document:
@@ -165,6 +245,8 @@ def _as_document(row: Any) -> Document:
         pages=len(row.pages or ()),
         characters=row.characters or 0,
         metadata=row.metadata,
+        acl=row.acl,
         error=row.error,
         created_at=row.created_at,
+        expires_at=row.expires_at,
     )

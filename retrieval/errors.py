@@ -4,6 +4,7 @@ RetrievalError
 ├── CollectionNotFound
 ├── CollectionExists
 ├── DocumentNotFound        no such document, or not this version of it
+├── DocumentTaken           the name belongs to a document that the caller may not read
 ├── JobNotFound
 ├── InputInvalid            a name, metadata or query that can't be taken; `param` names the field
 │   └── FilterInvalid       a filter that doesn't compile
@@ -37,6 +38,11 @@ class DocumentNotFound(RetrievalError):
         which = f"version {version} of document" if version is not None else "document"
         super().__init__(f"There is no {which} {document_id!r}.")
         self.document_id = document_id
+
+
+class DocumentTaken(RetrievalError):
+    def __init__(self, filename: str) -> None:
+        super().__init__(f"The name {filename!r} belongs to a document that you may not read: choose another one.")
 
 
 class JobNotFound(RetrievalError):

@@ -7,16 +7,22 @@ FilterInvalid and never widens a search. A comparison with a key that a document
 """
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from retrieval.errors import FilterInvalid
 
-EVERYONE = "*"
 METADATA_FIELD = "metadata"
 
 _COMPARISONS = {"eq": "==", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
 _LISTS = ("in", "nin")
 _COMPOUNDS = ("and", "or")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -48,25 +54,60 @@ class Compound:
 Filter = Comparison | Compound
 
 
-def build(tenant_id: str, collection_id: str, readers: Sequence[str], user_filter: Filter | None) -> str:
+def build(
+    tenant_id: str,
+    collection_id: str,
+    readers: Sequence[str] | None,
+    user_filter: Filter | None,
+    stale: Collection[str] = (),
+    chosen: Collection[str] = (),
+) -> str:
     """Build the expression of one search.
 
     Args:
-        readers: entries of the ACL field that the caller may read by; `EVERYONE` is one of them.
+        readers: entries of the ACL field that the caller may read by; None: the caller reads everything in the tenant.
+        stale: documents whose rows hold an older list of readers, or older metadata: their rows decide nothing.
+        chosen: those of them that the caller may read and the filter holds for.
     """
-    mandatory = (
-        f"tenant_id == {_literal(tenant_id)} and collection_id == {_literal(collection_id)}"
-        f" and array_contains_any(acl, [{', '.join(_literal(reader) for reader in readers)}])"
-    )
+    mandatory = f"tenant_id == {_literal(tenant_id)} and collection_id == {_literal(collection_id)}"
+    clauses = []
+    if readers is not None:
+        clauses.append(f"array_contains_any(acl, [{_list(readers)}])")
+    if user_filter is not None:
+        clauses.append(f"({_compile(user_filter)})")
+    if not clauses:
+        return mandatory
+    if stale:
+        clauses.append(f"document_id not in [{_list(stale)}]")
+    theirs = " and ".join(clauses)
+    if chosen:
+        theirs = f"({theirs}) or document_id in [{_list(chosen)}]"
     # `and` binds tighter than `or`: without these parentheses a user's `or` would open other tenants' rows.
-    return f"({mandatory}) and ({_compile(user_filter)})" if user_filter is not None else mandatory
+    return f"({mandatory}) and ({theirs})"
+
+
+def holds(node: Filter, metadata: Mapping[str, Any]) -> bool:
+    """Whether a document's metadata fulfils a filter, as the expression says it of a row."""
+    if isinstance(node, Compound):
+        return (all if node.type == "and" else any)(holds(part, metadata) for part in node.filters)
+    if node.key not in metadata:
+        return False
+    found = metadata[node.key]
+    values = node.value if isinstance(node.value, tuple) else (node.value,)
+    equal = any(isinstance(found, str) == isinstance(value, str) and found == value for value in values)
+    match node.type:
+        case "eq" | "in":
+            return equal
+        case "ne" | "nin":
+            return not equal
+    return isinstance(found, str) == isinstance(values[0], str) and _ORDERS[node.type](found, values[0])
 
 
 def of_revisions(revision_ids: Sequence[str]) -> str:
     """The expression for all rows of these revisions; at least one."""
     if not revision_ids:
         raise ValueError("an expression over no revisions would be empty, and an empty one means all rows")
-    return f"revision_id in [{', '.join(_literal(revision_id) for revision_id in revision_ids)}]"
+    return f"revision_id in [{_list(revision_ids)}]"
 
 
 def parse_filter(raw: object) -> Filter:
@@ -166,6 +207,10 @@ def _compile(node: Filter) -> str:
         comparison, joint = ("==", " or ") if node.type == "in" else ("!=", " and ")
         return joint.join(f"({field} {comparison} {_literal(value)})" for value in node.value)
     return f"{field} {_COMPARISONS[node.type]} {_literal(node.value)}"
+
+
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(map(_literal, values))
 
 
 def _literal(value: Scalar) -> str:

@@ -8,9 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.clock import Clock
 from core.principal import Principal
 from retrieval import lifecycle
+from retrieval.access import live, may_read, reads_as
 from retrieval.errors import JobNotFound
 from retrieval.rows import fetch
 from retrieval.status import UNFINISHED, JobStatus, Status, of_job
+from storage.redis import RedisClient
 from storage.schema import documents, jobs, tasks
 from storage.sql import Database
 
@@ -42,10 +44,11 @@ class Job:
 
 
 class Jobs:
-    """Finds and cancels a tenant's jobs."""
+    """Finds, cancels and retries a tenant's jobs."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, redis: RedisClient, clock: Clock) -> None:
         self._database = database
+        self._redis = redis
         self._clock = clock
 
     async def get(self, principal: Principal, job_id: str) -> Job:
@@ -57,7 +60,7 @@ class Jobs:
             .select_from(jobs)
             .join(tasks, tasks.c.job_id == jobs.c.id)
             .join(documents, documents.c.id == tasks.c.document_id)
-            .where(jobs.c.id == job_id, jobs.c.tenant_id == principal.tenant_id)
+            .where(jobs.c.id == job_id, jobs.c.tenant_id == principal.tenant_id, _may_follow(principal))
             .order_by(documents.c.id)
         )
 
@@ -78,9 +81,15 @@ class Jobs:
             owned = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.tenant_id == principal.tenant_id)
             if (await connection.execute(owned)).one_or_none() is None:
                 raise JobNotFound(job_id)
-            unfinished = sa.select(tasks.c.document_id).where(tasks.c.job_id == job_id, tasks.c.status.in_(UNFINISHED))
+            unfinished = (
+                sa.select(tasks.c.document_id)
+                .join(jobs, jobs.c.id == tasks.c.job_id)
+                .join(documents, documents.c.id == tasks.c.document_id)
+                .where(tasks.c.job_id == job_id, tasks.c.status.in_(UNFINISHED), _may_follow(principal))
+            )
             ids = (await connection.execute(unfinished)).scalars().all()
-            await lifecycle.cancel_tasks(connection, tasks.c.job_id == job_id, now_s, None)
+            theirs = sa.and_(tasks.c.job_id == job_id, tasks.c.document_id.in_(ids))
+            await lifecycle.cancel_tasks(connection, theirs, now_s, None)
             for document_id in ids:
                 await lifecycle.give_up(connection, document_id, now_s)
                 await connection.execute(
@@ -94,3 +103,52 @@ class Jobs:
 
         await self._database.write(end)
         return await self.get(principal, job_id)
+
+    async def retry(self, principal: Principal, job_id: str) -> Job:
+        """Queue anew what failed or was cancelled, unless the document was deleted or has a newer upload.
+
+        Returns: the job as it is then.
+
+        Raises: JobNotFound.
+        """
+
+        async def queue(connection: AsyncConnection) -> None:
+            now_s = self._clock.time()
+            newer = tasks.alias()
+            later = sa.exists().where(
+                newer.c.document_id == tasks.c.document_id, newer.c.created_at > tasks.c.created_at, ~newer.c.refresh
+            )
+            ended = (
+                sa.select(tasks.c.document_id)
+                .join(jobs, jobs.c.id == tasks.c.job_id)
+                .join(documents, documents.c.id == tasks.c.document_id)
+                .where(
+                    tasks.c.job_id == job_id,
+                    jobs.c.tenant_id == principal.tenant_id,
+                    tasks.c.status.in_((Status.FAILED, Status.CANCELLED)),
+                    live(now_s),
+                    _may_follow(principal),
+                    ~later,
+                )
+            )
+            ids = (await connection.execute(ended)).scalars().all()
+            await connection.execute(
+                tasks.update()
+                .where(tasks.c.job_id == job_id, tasks.c.document_id.in_(ids))
+                .values(
+                    status=Status.QUEUED, progress=0.0, error=None, attempts=0, fence=tasks.c.fence + 1, due=now_s,
+                    finished_at=None,
+                )
+            )  # fmt: skip
+            about = {"status": Status.QUEUED, "error": None, "updated_at": now_s}
+            await connection.execute(documents.update().where(documents.c.id.in_(ids)).values(about))
+
+        await self.get(principal, job_id)
+        await self._database.write(queue)
+        await self._redis.nudge_ingestion()
+        return await self.get(principal, job_id)
+
+
+def _may_follow(principal: Principal) -> sa.ColumnElement[bool]:
+    """Of a job's documents, those that the caller may read, or all if it is the caller's own job."""
+    return sa.or_(may_read(reads_as(principal)), jobs.c.creator == (principal.user_id or principal.key_id or ""))

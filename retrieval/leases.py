@@ -16,12 +16,16 @@ from core.clock import Clock
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval import lifecycle
+from retrieval.access import readers_of
 from retrieval.errors import LeaseLost
+from retrieval.rows import fetch
 from retrieval.status import STAGES, Status
-from storage.schema import collections, documents, tasks
+from storage.schema import collections, documents, revision_terms, revisions, tasks
 from storage.sql import Database
 
 _log = logger(__name__)
+
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,9 @@ class Lease:
 
     Attributes:
         attempt: counted from 1.
+        metadata, readers: what the rows will say of the document.
+        revision_id: the visible one, whose vectors may be used again; None: there is none.
+        refresh: the document itself has not changed, and shows nothing of this work.
     """
 
     job_id: str
@@ -40,12 +47,16 @@ class Lease:
     filename: str
     media_type: str
     source_key: str
+    sha256: str
+    revision_id: str | None
+    refresh: bool
     metadata: dict[str, Any]
+    readers: list[str]
     collection_id: str
     embedding_space: str
     dimensions: int
     average_terms: float
-    chunking: dict[str, int]
+    chunking: dict[str, Any]
 
 
 class Leases:
@@ -85,6 +96,32 @@ class Leases:
 
         await self._fenced(lease, {"lease_until": self._clock.time() + self._lease_s}, also=add)
 
+    async def visible(self, lease: Lease) -> lifecycle.NewRevision:
+        """The document's visible revision. Raises: LeaseLost: it has none any more; DependencyError: SQL is away."""
+        statement = (
+            sa.select(revisions, revision_terms.c.terms.label("frequencies"))
+            .join(documents, documents.c.revision_id == revisions.c.id)
+            .join(revision_terms, revision_terms.c.revision_id == revisions.c.id)
+            .where(documents.c.id == lease.document_id, documents.c.deleted_at.is_(None))
+        )
+        rows = await fetch(self._database, statement)
+        if not rows:
+            raise LeaseLost("the document was deleted")
+        (row,) = rows
+        return lifecycle.NewRevision(
+            id=row.id,
+            document_id=row.document_id,
+            collection_id=row.collection_id,
+            text_key=row.text_key,
+            pages=tuple((page, start, end) for page, start, end in row.pages),
+            characters=row.characters,
+            chunks=row.chunks,
+            terms=row.terms,
+            frequencies=row.frequencies,
+            fingerprint=row.fingerprint or "",
+            said=row.said or "",
+        )
+
     async def publish(self, lease: Lease, revision_id: str) -> None:
         """Finish: make the revision visible, in one transaction with the task's end.
 
@@ -92,7 +129,7 @@ class Leases:
         """
 
         async def show(connection: AsyncConnection) -> None:
-            await lifecycle.publish(self._database, connection, revision_id, self._clock.time())
+            await lifecycle.publish(self._database, connection, lease.job_id, revision_id, self._clock.time())
 
         await self._fenced(lease, self._ended(Status.READY) | {"progress": 1.0, "error": None}, also=show)
 
@@ -126,9 +163,11 @@ class Leases:
 
     async def _acquire(self, connection: AsyncConnection) -> Lease | None:
         waiting = (
-            sa.select(tasks.c.job_id, tasks.c.document_id, tasks.c.fence, tasks.c.attempts)
+            sa.select(
+                tasks.c.job_id, tasks.c.document_id, tasks.c.fence, tasks.c.attempts, tasks.c.metadata, tasks.c.refresh
+            )
             .where(tasks.c.status == Status.QUEUED)
-            .order_by(tasks.c.created_at, tasks.c.job_id, tasks.c.document_id)
+            .order_by(tasks.c.due, tasks.c.job_id, tasks.c.document_id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -147,16 +186,20 @@ class Leases:
                 lease_until=self._clock.time() + self._lease_s,
             )
         )
-        await connection.execute(
-            documents.update().where(documents.c.id == task.document_id).values(status=Status.PARSING, error=None)
-        )
+        if not task.refresh:
+            await connection.execute(
+                documents.update().where(documents.c.id == task.document_id).values(status=Status.PARSING, error=None)
+            )
         about = (
             sa.select(
                 documents.c.tenant_id,
                 documents.c.filename,
                 documents.c.media_type,
                 documents.c.source_key,
+                documents.c.sha256,
+                documents.c.revision_id,
                 documents.c.metadata,
+                documents.c.acl,
                 documents.c.collection_id,
                 collections.c.embedding_space,
                 collections.c.dimensions,
@@ -167,7 +210,11 @@ class Leases:
             .where(documents.c.id == task.document_id)
         )
         row = (await connection.execute(about)).one()
-        return Lease(task.job_id, task.document_id, task.fence + 1, task.attempts + 1, **row._mapping)
+        known = dict(row._mapping)
+        known["readers"] = readers_of(known.pop("acl"))
+        if task.metadata is not None:
+            known["metadata"] = task.metadata
+        return Lease(task.job_id, task.document_id, task.fence + 1, task.attempts + 1, refresh=task.refresh, **known)
 
     async def _fenced(
         self,
@@ -188,7 +235,7 @@ class Leases:
             )
             if (await connection.execute(tasks.update().where(held).values(values))).rowcount != 1:
                 raise LeaseLost(f"the lease on {lease.document_id} was taken back")
-            if document is not None:
+            if document is not None and not lease.refresh:
                 about = {"status": document, "error": error, "updated_at": self._clock.time()}
                 await connection.execute(documents.update().where(documents.c.id == lease.document_id).values(about))
             if also is not None:
@@ -247,9 +294,10 @@ async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int
                     finished_at=now_s if hopeless else None,
                 )
             )
-            await connection.execute(
-                documents.update().where(documents.c.id == task.document_id).values(status=status, error=error)
-            )
+            if not task.refresh:
+                await connection.execute(
+                    documents.update().where(documents.c.id == task.document_id).values(status=status, error=error)
+                )
             await lifecycle.give_up(connection, task.document_id, now_s)
         return len(found)
 
@@ -260,3 +308,33 @@ async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int
     if taken:
         _log.warning("took documents back from silent workers", leases=taken)
     return taken
+
+
+async def end_expired(database: Database, clock: Clock) -> int:
+    """Hide documents whose time is up; nobody sees them any more as it is. Returns: how many.
+
+    Raises: DependencyError: SQL is away.
+    """
+    now_s = clock.time()
+    over = sa.select(documents.c.id).where(documents.c.expires_at <= now_s, documents.c.deleted_at.is_(None))
+    found = [row.id for row in await fetch(database, over.limit(_AT_ONCE))]
+
+    for document_id in found:
+
+        async def hide(connection: AsyncConnection) -> None:
+            still = over.where(documents.c.id == document_id).with_for_update()  # noqa: B023
+            if (await connection.execute(still)).one_or_none() is not None:
+                await lifecycle.hide_document(database, connection, document_id, now_s)  # noqa: B023
+
+        await database.write(hide)
+    return len(found)
+
+
+async def refresh_stale(database: Database, clock: Clock) -> int:
+    """Queue new rows for documents whose metadata or readers have changed. Returns: how many.
+
+    Raises: DependencyError: SQL is away.
+    """
+    if not await fetch(database, sa.select(documents.c.id).where(documents.c.stale).limit(1)):
+        return 0  # the usual case takes no write lock
+    return await database.write(lambda connection: lifecycle.queue_refreshes(connection, clock.time(), _AT_ONCE))

@@ -13,9 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.ids import new_id
+from retrieval import fingerprint
+from retrieval.access import readers_of
 from retrieval.errors import CollectionNotFound, LeaseLost
 from retrieval.status import UNFINISHED, Status
-from storage.schema import collections, documents, revision_terms, revisions, tasks, term_frequencies
+from storage.schema import collections, documents, jobs, revision_terms, revisions, tasks, term_frequencies
 from storage.sql import Database
 
 
@@ -26,6 +29,7 @@ class NewRevision:
     Attributes:
         pages: (page, start, end) in characters.
         frequencies: for each term, how many of the chunks hold it.
+        fingerprint, said: see `retrieval.fingerprint`.
         terms: lexical length of all chunks together.
     """
 
@@ -38,6 +42,8 @@ class NewRevision:
     chunks: int
     terms: int
     frequencies: Mapping[str, int]
+    fingerprint: str
+    said: str
 
 
 async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str) -> Any:
@@ -62,6 +68,8 @@ async def start(connection: AsyncConnection, revision: NewRevision, now_s: float
             document_id=revision.document_id,
             collection_id=revision.collection_id,
             number=0,
+            fingerprint=revision.fingerprint,
+            said=revision.said,
             text_key=revision.text_key,
             pages=[list(page) for page in revision.pages],
             characters=revision.characters,
@@ -81,8 +89,11 @@ async def give_up(connection: AsyncConnection, document_id: str, now_s: float) -
     await connection.execute(revisions.update().where(unpublished).values(retired_at=now_s))
 
 
-async def publish(database: Database, connection: AsyncConnection, revision_id: str, now_s: float) -> None:
+async def publish(database: Database, connection: AsyncConnection, job_id: str, revision_id: str, now_s: float) -> None:
     """Make a revision the one that readers see, in place of the document's last.
+
+    Args:
+        job_id: of the task that made it.
 
     Raises: LeaseLost: the revision was given up, or its document or collection deleted, in the meantime.
     """
@@ -96,6 +107,20 @@ async def publish(database: Database, connection: AsyncConnection, revision_id: 
     document = (await connection.execute(sa.select(documents).where(documents.c.id == revision.document_id))).one()
     if collection.deleted_at is not None or document.deleted_at is not None:
         raise LeaseLost("the document was deleted")
+    made_by = sa.select(tasks.c.metadata, tasks.c.refresh).where(
+        tasks.c.job_id == job_id, tasks.c.document_id == document.id
+    )
+    task = (await connection.execute(made_by)).one()
+    metadata = document.metadata if task.metadata is None else task.metadata
+    about: dict[str, Any] = {
+        "version": document.version + 1,
+        "revision_id": revision_id,
+        "metadata": metadata,
+        # Both may have been changed since the rows were written.
+        "stale": revision.said != fingerprint.of_said(metadata, readers_of(document.acl)),
+    }
+    if not task.refresh:
+        about |= {"status": Status.READY, "error": None, "updated_at": now_s}
     version = collection.version + 1
     await _change_collection(database, connection, collection, version, gained=revision.id, lost=document.revision_id)
     if document.revision_id is not None:
@@ -105,17 +130,41 @@ async def publish(database: Database, connection: AsyncConnection, revision_id: 
         .where(revisions.c.id == revision_id)
         .values(visible_from=version, number=document.version + 1)
     )
+    await connection.execute(documents.update().where(documents.c.id == document.id).values(about))
+
+
+async def make_stale(connection: AsyncConnection, collection: Any, document_id: str) -> None:
+    """Say that the index's rows of a visible document hold older metadata or readers; `queue_refreshes` mends it.
+
+    Args:
+        collection: its row, locked.
+    """
     await connection.execute(
-        documents.update()
-        .where(documents.c.id == document.id)
-        .values(
-            status=Status.READY,
-            error=None,
-            version=document.version + 1,
-            revision_id=revision_id,
-            updated_at=now_s,
-        )
+        collections.update().where(collections.c.id == collection.id).values(version=collection.version + 1)
     )
+    await connection.execute(documents.update().where(documents.c.id == document_id).values(stale=True))
+
+
+async def queue_refreshes(connection: AsyncConnection, now_s: float, most: int = 100) -> int:
+    """Queue the writing of new rows for stale documents that nobody works at or failed at. Returns: how many."""
+    theirs = sa.select(tasks.c.job_id).where(tasks.c.document_id == documents.c.id)
+    unfinished = theirs.where(tasks.c.status.in_(UNFINISHED))
+    failed = theirs.where(
+        tasks.c.refresh, tasks.c.status == Status.FAILED, tasks.c.created_at >= documents.c.updated_at
+    )
+    stale = (
+        sa.select(documents.c.id, documents.c.tenant_id, documents.c.collection_id)
+        .where(documents.c.stale, documents.c.deleted_at.is_(None), ~unfinished.exists(), ~failed.exists())
+        .limit(most)
+    )
+    found = (await connection.execute(stale)).all()
+    for document in found:
+        job_id = new_id("job")
+        owner = {"tenant_id": document.tenant_id, "collection_id": document.collection_id}
+        await connection.execute(jobs.insert().values(id=job_id, created_at=now_s, **owner))
+        task = {"status": Status.QUEUED, "refresh": True, "created_at": now_s, "due": now_s}
+        await connection.execute(tasks.insert().values(job_id=job_id, document_id=document.id, **task))
+    return len(found)
 
 
 async def hide_document(database: Database, connection: AsyncConnection, document_id: str, now_s: float) -> None:

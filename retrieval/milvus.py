@@ -32,6 +32,7 @@ _AWAY = {
     2,  # pymilvus: "Fail connecting to server"
 }
 _SHOWN = ["id", "revision_id", "document_id", "filename", "start", "end", "page", "text", METADATA_FIELD]
+_WHOLE = [*_SHOWN, "tenant_id", "collection_id", "acl", "dense", "sparse"]
 _DELETED_AT_ONCE = 100  # revisions in one expression
 
 
@@ -139,6 +140,17 @@ class VectorIndex:
         if not vector:
             return []
         return await self._search(collection_id, "sparse", vector, expression, limit, {"metric_type": "IP"})
+
+    async def rows(self, collection_id: str, ids: Sequence[str], deadline_s: float) -> list[Row]:
+        """The rows of these ids, whole, in any order; those that are not there are missing."""
+
+        async def read() -> Any:
+            await self._client.load_collection(collection_id, retry_times=0)
+            return await self._client.query(
+                collection_id, ids=list(ids), output_fields=_WHOLE, consistency_level="Strong", retry_times=0
+            )
+
+        return [_as_row(entity) for entity in await self._call(read, deadline_s)]
 
     async def delete_revisions(self, collection_id: str, revision_ids: Sequence[str]) -> None:
         """Delete all rows of these revisions; what is gone already is no error."""
@@ -300,6 +312,29 @@ def _as_entity(row: Row) -> dict[str, Any]:
     }
 
 
+def _as_row(entity: Any) -> Row:
+    return Row(
+        id=entity["id"],
+        revision_id=entity["revision_id"],
+        document_id=entity["document_id"],
+        tenant_id=entity["tenant_id"],
+        collection_id=entity["collection_id"],
+        acl=list(entity["acl"]),
+        filename=entity["filename"],
+        start=entity["start"],
+        end=entity["end"],
+        page=_page(entity),
+        text=entity["text"],
+        metadata=dict(entity[METADATA_FIELD] or {}),
+        dense=np.asarray(entity["dense"], np.float32),
+        sparse=dict(entity["sparse"]),
+    )
+
+
+def _page(entity: Any) -> int | None:
+    return None if entity["page"] == _NO_PAGE else entity["page"]
+
+
 def _as_hit(item: Any) -> Hit:
     entity = item["entity"]
     return Hit(
@@ -309,7 +344,7 @@ def _as_hit(item: Any) -> Hit:
         filename=entity["filename"],
         start=entity["start"],
         end=entity["end"],
-        page=None if entity["page"] == _NO_PAGE else entity["page"],
+        page=_page(entity),
         text=entity["text"],
         metadata=dict(entity[METADATA_FIELD] or {}),
         score=float(item["distance"]),

@@ -57,10 +57,10 @@ async def open_retrieval(
         embedder = Embedder(session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch)
         yield Retrieval(
             collections=Collections(database, embedder, clock, settings.average_terms),
-            documents=Documents(database, objects, clock),
-            intake=Intake(database, redis, objects, clock, settings.max_file_bytes, settings.max_batch_files),
-            jobs=Jobs(database, clock),
-            searcher=Searcher(database, index, embedder),
+            documents=Documents(database, redis, objects, clock),
+            intake=Intake(database, redis, objects, clock, settings),
+            jobs=Jobs(database, redis, clock),
+            searcher=Searcher(database, index, embedder, clock),
             index=index,
             embedder=embedder,
         )

@@ -1,27 +1,58 @@
-"""Parsing in a process of its own: a parser that crashes or hangs takes down nothing else."""
+"""Parsing and chunking in a process of their own: a file that crashes or hangs them takes down nothing else."""
 
 import asyncio
 import contextlib
 import json
 import os
 import sys
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from retrieval.chunking import Chunk, Limits
 from retrieval.errors import DocumentRejected
-from retrieval.parsers.parsed import Parsed
+from retrieval.parsers.bounds import Bounds
 
 _ROOT = Path(__file__).parent.parent
-_LINE_LIMIT = 256 * 2**20  # bytes of one answer; the text in it is bounded far below
+_ANSWER_BYTES = 256 * 2**20  # of one answer; what is in it is bounded far below
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one file is read and cut.
+
+    Attributes:
+        tokenizer: path of the embedder's tokenizer.json; None where tokens are estimated.
+    """
+
+    bounds: Bounds = field(default_factory=Bounds)
+    limits: Limits = field(default_factory=Limits)
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A file's normalised text and what it is cut into.
+
+    Attributes:
+        pages: (page counted from 1, start, end) in characters, in order; empty where the format has no pages.
+    """
+
+    text: str
+    pages: tuple[tuple[int, int, int], ...]
+    title: str | None
+    chunks: list[Chunk]
 
 
 class Parser:
-    """Parses one file at a time in a warm child, which is killed at its deadline and started again for the next file.
+    """Takes one file at a time in a warm child, which is killed at its deadline and started again for the next file.
 
     Args:
         deadline_s: for one file.
         memory_bytes: address space of the child.
-        max_characters: longest normalised text.
+        max_characters: longest normalised text; comes before what a plan says.
     """
 
     def __init__(self, deadline_s: float, memory_bytes: int, max_characters: int) -> None:
@@ -31,32 +62,39 @@ class Parser:
         self._child: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
-    async def parse(self, data: bytes, media_type: str) -> Parsed:
-        """Raises: DocumentRejected: no text can be had from this file, in time and memory."""
+    async def parse(self, data: bytes, media_type: str, filename: str = "", plan: Plan | None = None) -> Digest:
+        """Read a file and cut it.
+
+        Raises: DocumentRejected: no text can be had from this file, in time and memory.
+        """
+        plan = plan or Plan()
         header = {
             "media_type": media_type,
+            "filename": filename,
             "bytes": len(data),
-            "max_characters": self._max_characters,
             "deadline_s": self._deadline_s,
+            "bounds": asdict(replace(plan.bounds, characters=self._max_characters)),
+            "limits": asdict(plan.limits),
+            "tokenizer": plan.tokenizer,
         }
+        frame = json.dumps(header).encode() + b"\n" + data
         async with self._turn:
             try:
                 async with asyncio.timeout(self._deadline_s):
-                    answer = await self._ask(json.dumps(header).encode() + b"\n" + data)
+                    warm = self._child is not None
+                    answer = await self._ask(frame)
+                    if answer is None and warm:  # it may have ended before this file came: that is not the file's fault
+                        answer = await self._ask(frame)
             except TimeoutError as error:
                 raise DocumentRejected(
                     f"Parsing took longer than {self._deadline_s:g} s and was stopped: split or re-export the file."
                 ) from error
         if answer is None:
-            raise DocumentRejected("The parser crashed on this file: repair or re-export it.")
-        if "rejected" in answer:
-            raise DocumentRejected(answer["rejected"])
-        return Parsed(
-            text=answer["text"],
-            pages=tuple((page, start, end) for page, start, end in answer["pages"]),
-            structured=answer["structured"],
-            title=answer["title"],
-        )
+            raise DocumentRejected(
+                f"The parser crashed on this file, perhaps for want of memory ({self._memory_bytes >> 20} MiB for one "
+                "file): repair, re-export or split it."
+            )
+        return _digest(answer)
 
     async def close(self) -> None:
         """End the child."""
@@ -72,16 +110,18 @@ class Parser:
         self._child = child
         if child.stdin is None or child.stdout is None:
             raise RuntimeError("the parser was started without pipes")
-        line = b""
+        payload = None
         try:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError):
                 child.stdin.write(frame)
                 await child.stdin.drain()
-                line = await child.stdout.readline()
+                size = int(await child.stdout.readuntil(b"\n"))
+                if size <= _ANSWER_BYTES:
+                    payload = await child.stdout.readexactly(size)
         finally:
-            if not line.endswith(b"\n"):
+            if payload is None:
                 await asyncio.shield(self.close())
-        answer: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        answer: dict[str, Any] | None = orjson.loads(payload) if payload is not None else None
         return answer
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -95,5 +135,20 @@ class Parser:
             env={name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            limit=_LINE_LIMIT,
         )
+
+
+def _digest(answer: dict[str, Any]) -> Digest:
+    if "rejected" in answer:
+        raise DocumentRejected(answer["rejected"])
+    if "broken" in answer:  # the setting's fault, not the file's
+        raise RuntimeError(answer["broken"])
+    text, contexts = answer["text"], answer["contexts"]
+    return Digest(
+        text=text,
+        pages=tuple((page, start, end) for page, start, end in answer["pages"]),
+        title=answer["title"],
+        chunks=[
+            Chunk(text[start:end], start, end, page, contexts[about]) for start, end, page, about in answer["chunks"]
+        ],
+    )

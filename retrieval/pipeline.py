@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import TypeVar
 
@@ -15,17 +16,16 @@ from core.dependency import DependencyError
 from core.ids import new_id
 from monitoring import metrics
 from monitoring.logs import logger
-from retrieval import bm25
+from retrieval import bm25, fingerprint
 from retrieval.analyzer import analyze
-from retrieval.chunking import Chunk, Limits, chunk
+from retrieval.chunking import Chunk, Limits, Strategy
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import DocumentRejected
-from retrieval.expression import EVERYONE
 from retrieval.leases import Lease, Leases
 from retrieval.lifecycle import NewRevision
 from retrieval.milvus import Row, VectorIndex
-from retrieval.parsers.parsed import Parsed
-from retrieval.parsing import Parser
+from retrieval.parsers.bounds import Bounds
+from retrieval.parsing import Digest, Parser, Plan
 from retrieval.settings import RetrievalSettings
 from retrieval.status import Status
 from storage.objects import ObjectNotFound, ObjectStore
@@ -35,7 +35,7 @@ _log = logger(__name__)
 T = TypeVar("T")
 
 # Progress at the end of each stage; embedding takes nearly all of the time.
-_PARSED, _CHUNKED, _EMBEDDED, _INDEXED = 0.05, 0.1, 0.85, 0.99
+_PARSED, _EMBEDDED, _INDEXED = 0.1, 0.85, 0.99
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
 
@@ -69,16 +69,17 @@ class Pipeline:
             LeaseLost: stop; nothing more may be written.
             DependencyError: a part has been away longer than patience lasts.
         """
-        parsed = await self._stage(lease, Status.PARSING, lambda: self._parse(lease))
-        await self._report(lease, Status.CHUNKING, _PARSED)
-        chunks = await self._stage(lease, Status.CHUNKING, lambda: self._chunk(lease, parsed))
-        await self._report(lease, Status.EMBEDDING, _CHUNKED)
-        vectors = await self._stage(lease, Status.EMBEDDING, lambda: self._embed(lease, chunks))
+        if lease.refresh:
+            await self._stage(lease, Status.INDEXING, lambda: self._patiently(lambda: self._write_anew(lease)))
+            return
+        digest = await self._stage(lease, Status.PARSING, lambda: self._parse(lease))
+        await self._report(lease, Status.EMBEDDING, _PARSED)
+        vectors = await self._stage(lease, Status.EMBEDDING, lambda: self._embed(lease, digest.chunks))
         await self._report(lease, Status.INDEXING, _EMBEDDED)
         await self._stage(
             lease,
             Status.INDEXING,
-            lambda: self._patiently(lambda: self._index_and_publish(lease, parsed, chunks, vectors)),
+            lambda: self._patiently(lambda: self._index_and_publish(lease, digest, vectors)),
         )
         await self._flush(lease)
 
@@ -94,19 +95,27 @@ class Pipeline:
     async def _report(self, lease: Lease, stage: Status, share: float) -> None:
         await self._patiently(lambda: self._leases.progress(lease, stage, share))
 
-    async def _parse(self, lease: Lease) -> Parsed:
+    async def _parse(self, lease: Lease) -> Digest:
         try:
             data = await self._patiently(lambda: self._objects.get(lease.source_key))
         except ObjectNotFound as error:
             raise DocumentRejected("The file is gone from the object store: send it again.") from error
-        return await self._parser.parse(data, lease.media_type)
+        return await self._parser.parse(data, lease.media_type, lease.filename, self._plan(lease))
 
-    async def _chunk(self, lease: Lease, parsed: Parsed) -> list[Chunk]:
-        limits = Limits(
-            lease.chunking.get("characters", self._settings.chunk_characters),
-            lease.chunking.get("tokens", self._settings.chunk_tokens),
+    def _plan(self, lease: Lease) -> Plan:
+        """What the settings say, and before it the collection."""
+        settings, own = self._settings, lease.chunking
+        characters = int(own.get("characters", settings.chunk_characters))
+        return Plan(
+            Bounds(settings.max_characters, settings.max_pages, settings.max_depth, settings.max_unpacked_bytes),
+            Limits(
+                characters=characters,
+                tokens=int(own.get("tokens", settings.chunk_tokens)),
+                overlap=min(int(own.get("overlap", settings.chunk_overlap)), characters // 2),
+                strategy=Strategy(str(own.get("strategy", settings.chunk_strategy))),
+            ),
+            settings.chunk_tokenizer,
         )
-        return await asyncio.to_thread(chunk, parsed, limits, title(lease.filename, parsed))
 
     async def _embed(self, lease: Lease, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         space = Space(lease.embedding_space, lease.dimensions)
@@ -117,13 +126,12 @@ class Pipeline:
                 await self._patiently(lambda: self._embedder.embed(texts, space, self._settings.ingest_deadline_s))  # noqa: B023
             )
             done = (first + len(texts)) / len(chunks)
-            await self._report(lease, Status.EMBEDDING, _CHUNKED + (_EMBEDDED - _CHUNKED) * done)
+            await self._report(lease, Status.EMBEDDING, _PARSED + (_EMBEDDED - _PARSED) * done)
         return np.concatenate(parts)
 
-    async def _index_and_publish(
-        self, lease: Lease, parsed: Parsed, chunks: Sequence[Chunk], vectors: NDArray[np.float32]
-    ) -> None:
+    async def _index_and_publish(self, lease: Lease, digest: Digest, vectors: NDArray[np.float32]) -> None:
         """Write everything under a fresh revision id, then publish it; run again, it begins with another id."""
+        chunks = digest.chunks
         revision_id = new_id("rev")
         terms = await asyncio.to_thread(lambda: [analyze(chunk.indexed_text()) for chunk in chunks])
         revision = NewRevision(
@@ -131,15 +139,24 @@ class Pipeline:
             document_id=lease.document_id,
             collection_id=lease.collection_id,
             text_key=f"texts/{revision_id}",
-            pages=parsed.pages,
-            characters=len(parsed.text),
+            pages=digest.pages,
+            characters=len(digest.text),
             chunks=len(chunks),
             terms=sum(map(len, terms)),
             frequencies=Counter(term for chunk_terms in terms for term in set(chunk_terms)),
+            fingerprint=fingerprint.of_content(
+                self._settings,
+                sha256=lease.sha256,
+                media_type=lease.media_type,
+                filename=lease.filename,
+                chunking=lease.chunking,
+                embedding_space=lease.embedding_space,
+            ),
+            said=fingerprint.of_said(lease.metadata, lease.readers),
         )
         deadline_s = self._settings.ingest_deadline_s
         await self._leases.start(lease, revision)
-        await self._objects.put(revision.text_key, parsed.text.encode())
+        await self._objects.put(revision.text_key, digest.text.encode())
         await self._index.ensure(lease.collection_id, lease.dimensions, deadline_s)
         for first in range(0, len(chunks), self._settings.ingest_batch):
             last = min(first + self._settings.ingest_batch, len(chunks))
@@ -150,6 +167,33 @@ class Pipeline:
             await self._index.insert(lease.collection_id, rows, deadline_s)
             share = _EMBEDDED + (_INDEXED - _EMBEDDED) * last / len(chunks)
             await self._leases.progress(lease, Status.INDEXING, share)
+        await self._leases.publish(lease, revision_id)
+
+    async def _write_anew(self, lease: Lease) -> None:
+        """Write the visible revision's rows again, with the metadata and readers of today, and publish them."""
+        visible = await self._leases.visible(lease)
+        revision_id = new_id("rev")
+        said = fingerprint.of_said(lease.metadata, lease.readers)
+        revision = replace(visible, id=revision_id, text_key=f"texts/{revision_id}", said=said)
+        deadline_s = self._settings.ingest_deadline_s
+        await self._leases.start(lease, revision)
+        await self._objects.put(revision.text_key, await self._objects.get(visible.text_key))
+        for first in range(0, revision.chunks, self._settings.ingest_batch):
+            last = min(first + self._settings.ingest_batch, revision.chunks)
+            ids = [_row_id(visible.id, number) for number in range(first, last)]
+            found = {row.id: row for row in await self._index.rows(lease.collection_id, ids, deadline_s)}
+            rows = [
+                replace(
+                    found[ids[number - first]],
+                    id=_row_id(revision_id, number),
+                    revision_id=revision_id,
+                    acl=lease.readers,
+                    metadata=lease.metadata,
+                )
+                for number in range(first, last)
+            ]
+            await self._index.insert(lease.collection_id, rows, deadline_s)
+            await self._leases.progress(lease, Status.INDEXING, last / revision.chunks)
         await self._leases.publish(lease, revision_id)
 
     async def _flush(self, lease: Lease) -> None:
@@ -173,23 +217,20 @@ class Pipeline:
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-def title(filename: str, parsed: Parsed) -> str:
-    """What a document is called: its own title, else its file's name without folders and extension."""
-    if parsed.title:
-        return parsed.title[:200]
-    return filename.rpartition("/")[2].rpartition(".")[0].replace("_", " ") or filename
+def _row_id(revision_id: str, number: int) -> str:
+    return f"{revision_id}_{number}"
 
 
 def _row(
     lease: Lease, revision_id: str, number: int, chunk: Chunk, vector: NDArray[np.float32], terms: Sequence[str]
 ) -> Row:
     return Row(
-        id=f"{revision_id}_{number}",
+        id=_row_id(revision_id, number),
         revision_id=revision_id,
         document_id=lease.document_id,
         tenant_id=lease.tenant_id,
         collection_id=lease.collection_id,
-        acl=[EVERYONE],
+        acl=lease.readers,
         filename=lease.filename,
         start=chunk.start,
         end=chunk.end,

@@ -9,17 +9,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from core.clock import Clock
 from core.dependency import DependencyError
 from core.principal import Principal
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval import bm25, expression, snapshot
+from retrieval.access import reads_as
 from retrieval.analyzer import analyze
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import IndexRefused, InputInvalid, SpaceMismatch
 from retrieval.fusion import fuse
 from retrieval.milvus import Hit, VectorIndex
-from retrieval.snapshot import Snapshot
+from retrieval.snapshot import Snapshot, Visible
 from storage.sql import Database
 
 _log = logger(__name__)
@@ -102,7 +104,8 @@ class _Leg:
 class Searcher:
     """Answers questions with passages that their reader may see."""
 
-    def __init__(self, database: Database, index: VectorIndex, embedder: Embedder) -> None:
+    def __init__(self, database: Database, index: VectorIndex, embedder: Embedder, clock: Clock) -> None:
+        self._clock = clock
         self._database = database
         self._index = index
         self._embedder = embedder
@@ -123,13 +126,14 @@ class Searcher:
         pinned = await snapshot.pin(self._database, principal.tenant_id, query.collection, terms)
         timings["pin"] = perf_counter() - began
         legs: list[_Leg] = []
-        versions: dict[str, int] = {}
+        seen: dict[str, Visible] = {}
         if pinned.chunks:  # an empty collection may not be in the index yet
-            expr = expression.build(principal.tenant_id, pinned.collection_id, [expression.EVERYONE], user_filter)
+            readers = reads_as(principal)
+            expr = _expression(principal.tenant_id, pinned, readers, user_filter)
             legs = self._legs(query, pinned, expr, timings)
-            versions = await self._run(legs, pinned, timings)
+            seen = await self._run(legs, pinned, readers, timings)
         reason = _degraded(legs)
-        passages = _passages(query, legs, versions)
+        passages = _passages(query, legs, seen)
         timings["total"] = perf_counter() - began
         for stage, seconds in timings.items():
             metrics.RETRIEVAL_SECONDS.labels(stage).observe(seconds)
@@ -165,12 +169,14 @@ class Searcher:
             legs.append(_Leg("lexical", lexical, limit))
         return legs
 
-    async def _run(self, legs: Sequence[_Leg], pinned: Snapshot, timings: dict[str, float]) -> dict[str, int]:
+    async def _run(
+        self, legs: Sequence[_Leg], pinned: Snapshot, readers: Sequence[str] | None, timings: dict[str, float]
+    ) -> dict[str, Visible]:
         """Fill the legs with hits that may be seen; retired rows in the way make a leg look further.
 
-        Returns: the document's version for each revision that may be seen.
+        Returns: what the catalog says of each revision that may be seen.
         """
-        versions: dict[str, int] = {}
+        seen: dict[str, Visible] = {}
         asked: set[str] = set()
         wanted = {leg.name: leg.limit for leg in legs}
         short = list(legs)
@@ -178,14 +184,28 @@ class Searcher:
             await asyncio.gather(*(_find(leg) for leg in short))
             unknown = {hit.revision_id for leg in short for hit in leg.hits} - asked
             with _Timer(timings, "accept"):
-                versions |= await snapshot.visible(self._database, pinned, unknown)
+                seen |= await snapshot.visible(self._database, pinned, unknown, readers, self._clock.time())
             asked |= unknown
             for leg in short:
-                leg.hits = [hit for hit in leg.hits if hit.revision_id in versions]
+                leg.hits = [hit for hit in leg.hits if hit.revision_id in seen]
             short = [leg for leg in short if not leg.exhausted and len(leg.hits) < wanted[leg.name]]
             for leg in short:
                 leg.limit *= 2
-        return versions
+        return seen
+
+
+def _expression(
+    tenant_id: str, pinned: Snapshot, readers: Sequence[str] | None, user_filter: expression.Filter | None
+) -> str:
+    """What the index is asked for: of stale documents the catalog says whether they may be found."""
+    chosen = [
+        one.document_id
+        for one in pinned.stale
+        if (readers is None or not set(readers).isdisjoint(one.readers))
+        and (user_filter is None or expression.holds(user_filter, one.metadata))
+    ]
+    stale = [one.document_id for one in pinned.stale]
+    return expression.build(tenant_id, pinned.collection_id, readers, user_filter, stale, chosen)
 
 
 async def _find(leg: _Leg) -> None:
@@ -224,7 +244,7 @@ def _degraded(legs: Sequence[_Leg]) -> str | None:
     return f"{errors[0].name} search is away ({errors[0].error}); {left} search answered alone"
 
 
-def _passages(query: Query, legs: Sequence[_Leg], versions: dict[str, int]) -> list[Passage]:
+def _passages(query: Query, legs: Sequence[_Leg], seen: dict[str, Visible]) -> list[Passage]:
     answering = [leg for leg in legs if leg.error is None]
     hits = {hit.id: hit for leg in answering for hit in leg.hits}
     if query.mode == "hybrid":
@@ -233,13 +253,13 @@ def _passages(query: Query, legs: Sequence[_Leg], versions: dict[str, int]) -> l
         ranked = [(hit.id, hit.score) for leg in answering for hit in leg.hits]
     if query.score_threshold is not None:
         ranked = [(hit_id, score) for hit_id, score in ranked if score >= query.score_threshold]
-    return [_as_passage(hits[hit_id], score, versions) for hit_id, score in ranked[: query.top_k]]
+    return [_as_passage(hits[hit_id], score, seen[hits[hit_id].revision_id]) for hit_id, score in ranked[: query.top_k]]
 
 
-def _as_passage(hit: Hit, score: float, versions: dict[str, int]) -> Passage:
+def _as_passage(hit: Hit, score: float, seen: Visible) -> Passage:
     return Passage(
         document_id=hit.document_id,
-        document_version=versions[hit.revision_id],
+        document_version=seen.number,
         revision_id=hit.revision_id,
         filename=hit.filename,
         text=hit.text,
@@ -247,7 +267,7 @@ def _as_passage(hit: Hit, score: float, versions: dict[str, int]) -> Passage:
         end=hit.end,
         page=hit.page,
         score=score,
-        metadata=hit.metadata,
+        metadata=seen.metadata,
     )
 
 

@@ -1,8 +1,9 @@
 """What retrieval can be told, read once per process."""
 
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from storage.settings import StorageSettings
 
@@ -25,12 +26,22 @@ class RetrievalSettings(StorageSettings):
         300.0, ge=0, le=86_400, description="Seconds that a part may be away before it counts as a failed attempt."
     )
     chunk_characters: int = Field(950, ge=100, le=8000, description="Longest chunk, in characters.")
-    chunk_tokens: int = Field(220, ge=32, le=8000, description="Longest chunk, in estimated tokens of the embedder.")
+    chunk_tokens: int = Field(220, ge=32, le=8000, description="Longest chunk, in tokens of the embedder.")
+    chunk_overlap: int = Field(0, ge=0, le=4000, description="Most characters that a chunk repeats of the one before.")
+    chunk_strategy: Literal["structure", "fixed"] = Field(
+        "structure", description="Cut along headings, paragraphs and tables, or into windows of one size."
+    )
+    chunk_tokenizer: str | None = Field(
+        None, description="The embedding model's tokenizer.json; without it tokens are estimated."
+    )
     average_terms: float = Field(
         65.0, gt=0, description="BM25's average chunk length for new collections, in terms; frozen for each of them."
     )
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Largest file accepted, in bytes.")
     max_characters: int = Field(5_000_000, ge=1, description="Longest normalised text of one document.")
+    max_pages: int = Field(2000, ge=1, description="Most pages of one PDF.")
+    max_depth: int = Field(500, ge=10, le=900, description="Deepest nesting of elements, objects or lists in one file.")
+    max_unpacked_bytes: int = Field(256 * 2**20, ge=1, description="Most that one file may unpack to, in bytes.")
     max_batch_files: int = Field(100, ge=1, description="Most files in one call.")
     parse_deadline_s: float = Field(60.0, gt=0, le=3600, description="Seconds for parsing one file.")
     parse_memory_bytes: int = Field(2 * 2**30, ge=2**28, description="Address space of the parsing process, in bytes.")
@@ -43,6 +54,13 @@ class RetrievalSettings(StorageSettings):
         60.0, gt=0, le=86_400, description="Seconds that a retired revision stays in the index for running readers."
     )
     flush_rows: int = Field(500, ge=1, description="New rows of a collection after which its index is flushed.")
+
+    @field_validator("chunk_tokenizer")
+    @classmethod
+    def _file_is_there(cls, value: str | None) -> str | None:
+        if value and not Path(value).is_file():
+            raise ValueError(f"there is no file {value}")
+        return value or None
 
     @model_validator(mode="after")
     def _grace_outlives_readers(self) -> Self:

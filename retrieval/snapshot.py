@@ -1,11 +1,13 @@
 """What a reader may see: a collection pinned at one version."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from retrieval.access import live, may_read, readers_of
 from retrieval.errors import CollectionNotFound
 from retrieval.rows import fetch
 from storage.schema import collections, documents, revisions, term_frequencies
@@ -19,6 +21,7 @@ class Snapshot:
     Attributes:
         chunks: how many are visible.
         frequencies: how many of them hold each of the terms asked for; unknown terms are missing.
+        stale: documents of which the catalog says other things than the rows in the index, or other readers.
     """
 
     collection_id: str
@@ -28,6 +31,28 @@ class Snapshot:
     embedding_space: str
     dimensions: int
     frequencies: Mapping[str, int]
+    stale: Sequence["Stale"] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """What the catalog says of a document; the rows in the index hold something older."""
+
+    document_id: str
+    metadata: Mapping[str, Any]
+    readers: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """What the catalog says of a revision that may be seen.
+
+    Attributes:
+        number: the document's version.
+    """
+
+    number: int
+    metadata: dict[str, Any]
 
 
 async def pin(database: Database, tenant_id: str, name: str, terms: Collection[str]) -> Snapshot:
@@ -45,6 +70,10 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
             term_frequencies.c.collection_id == row.id, term_frequencies.c.term.in_(terms)
         )
         found = (await connection.execute(known)).all() if terms else ()
+        changed = sa.select(documents.c.id, documents.c.metadata, documents.c.acl).where(
+            documents.c.collection_id == row.id, documents.c.stale, documents.c.revision_id.is_not(None)
+        )
+        stale = (await connection.execute(changed)).all()
         return Snapshot(
             collection_id=row.id,
             tenant_id=tenant_id,
@@ -53,22 +82,26 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
             embedding_space=row.embedding_space,
             dimensions=row.dimensions,
             frequencies={term.term: term.chunks for term in found},
+            stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
         )
 
     return await database.read(read)
 
 
-async def visible(database: Database, snapshot: Snapshot, revision_ids: Collection[str]) -> dict[str, int]:
-    """Of these revisions, those that the snapshot sees and whose document and collection still live.
+async def visible(
+    database: Database, snapshot: Snapshot, revision_ids: Collection[str], readers: Sequence[str] | None, now_s: float
+) -> dict[str, Visible]:
+    """Of these revisions, those that the snapshot sees and the caller may read, of documents that still live.
 
-    Returns: the document's version for each such revision.
+    Args:
+        readers: as `access.reads_as` gives them; asked of the catalog as it is now, not as it was pinned.
 
     Raises: DependencyError: SQL is away.
     """
     if not revision_ids:
         return {}
     statement = (
-        sa.select(revisions.c.id, revisions.c.number)
+        sa.select(revisions.c.id, revisions.c.number, documents.c.metadata)
         .join(documents, documents.c.id == revisions.c.document_id)
         .join(collections, collections.c.id == revisions.c.collection_id)
         .where(
@@ -77,8 +110,9 @@ async def visible(database: Database, snapshot: Snapshot, revision_ids: Collecti
             documents.c.tenant_id == snapshot.tenant_id,
             revisions.c.visible_from <= snapshot.version,
             sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > snapshot.version),
-            documents.c.deleted_at.is_(None),
+            live(now_s),
+            may_read(readers),
             collections.c.deleted_at.is_(None),
         )
     )
-    return {row.id: row.number for row in await fetch(database, statement)}
+    return {row.id: Visible(row.number, row.metadata) for row in await fetch(database, statement)}

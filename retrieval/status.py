@@ -4,7 +4,7 @@ import enum
 
 
 class Status(enum.StrEnum):
-    """queued, then the stages, then one of three ends."""
+    """queued, then the stages, then one of three ends. Chunking is a part of parsing today, and not told by itself."""
 
     QUEUED = "queued"
     PARSING = "parsing"

@@ -13,7 +13,16 @@ from core.clock import Clock
 from retrieval.milvus import VectorIndex
 from retrieval.rows import fetch
 from storage.objects import ObjectStore
-from storage.schema import collections, documents, jobs, revision_terms, revisions, tasks, term_frequencies
+from storage.schema import (
+    collections,
+    document_readers,
+    documents,
+    jobs,
+    revision_terms,
+    revisions,
+    tasks,
+    term_frequencies,
+)
 from storage.sql import Database
 
 _AT_ONCE = 200
@@ -119,11 +128,13 @@ class Sweep:
 
     async def _forget(self, collection_id: str) -> None:
         theirs = sa.select(revisions.c.id).where(revisions.c.collection_id == collection_id)
+        kept = sa.select(documents.c.id).where(documents.c.collection_id == collection_id)
         owned = sa.select(jobs.c.id).where(jobs.c.collection_id == collection_id)
 
         async def delete(connection: AsyncConnection) -> None:
             await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(theirs)))
             await connection.execute(tasks.delete().where(tasks.c.job_id.in_(owned)))
+            await connection.execute(document_readers.delete().where(document_readers.c.document_id.in_(kept)))
             for table in (term_frequencies, revisions, jobs, documents):
                 await connection.execute(table.delete().where(table.c.collection_id == collection_id))
             await connection.execute(collections.delete().where(collections.c.id == collection_id))

@@ -15,7 +15,7 @@ _MAX_INTEGER = 2**53
 _MAX_FILENAME = 500
 
 
-def check_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+def check_metadata(metadata: object) -> dict[str, Any]:
     """Take flat metadata: text, numbers, true and false, so that every value can be filtered by.
 
     Raises: InputInvalid: it is nested, too large, or holds what a filter couldn't name.

@@ -17,7 +17,7 @@ from core.ids import new_id
 from monitoring import metrics
 from monitoring.logs import configure_logs, logger
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
-from retrieval.leases import Lease, Leases, expire
+from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.open import open_retrieval
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
@@ -135,6 +135,8 @@ class Worker:
 
     async def _tidy(self) -> None:
         await expire(self._database, self._clock, self._settings.max_attempts)
+        await end_expired(self._database, self._clock)
+        await refresh_stale(self._database, self._clock)
         if self._clock.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = self._clock.monotonic() + self._settings.sweep_s
             removed = await self._sweep.run()

@@ -215,10 +215,24 @@ documents = Table(
     Column("error", Text),
     Column("version", Integer, nullable=False, default=0),  # number of the visible revision; 0: none yet
     Column("revision_id", String(64)),  # the visible revision
+    Column("acl", JSON),  # {"users": [...], "groups": [...]}; null: everyone in the tenant
+    Column("stale", Boolean, nullable=False, default=False),  # metadata or acl are newer than in the index's rows
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("expires_at", Float),
     Column("deleted_at", Float),
     Index("ix_documents_collection_id_id", "collection_id", "id"),
+    Index("ix_documents_collection_id_stale", "collection_id", "stale"),
+    Index("ix_documents_expires_at", "expires_at"),
+)
+
+# Who may read a document: `*`, `user:ID` or `group:NAME`.
+document_readers = Table(
+    "document_readers",
+    metadata,
+    Column("document_id", ForeignKey("documents.id"), primary_key=True),
+    Column("reader", String(300), primary_key=True),
+    Index("ix_document_readers_reader", "reader"),
 )
 
 # One attempt at indexing one document. Its rows in Milvus carry its id. `visible_from` and `visible_to` are
@@ -230,6 +244,8 @@ revisions = Table(
     Column("document_id", ForeignKey("documents.id"), nullable=False),
     Column("collection_id", ForeignKey("collections.id"), nullable=False),
     Column("number", Integer, nullable=False),  # the document's version, counted from 1
+    Column("fingerprint", String(64)),  # of all that its text and vectors are made from
+    Column("said", String(64)),  # of the metadata and readers in its rows
     Column("text_key", String(300), nullable=False),  # the normalised text, in the object store
     Column("pages", JSON, nullable=False),  # [[page, start, end], ...] in characters; empty: no pages
     Column("characters", Integer, nullable=False),
@@ -266,6 +282,7 @@ jobs = Table(
     Column("id", String(64), primary_key=True),
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
     Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("creator", String(64)),  # the user, or the key that has none
     Column("created_at", Float, nullable=False),
     Column("cancelled_at", Float),
 )
@@ -284,7 +301,10 @@ tasks = Table(
     Column("fence", Integer, nullable=False, default=0),
     Column("worker", String(100)),
     Column("lease_until", Float),
+    Column("metadata", JSON),  # of this upload; null: the document's own
+    Column("refresh", Boolean, nullable=False, default=False),  # the document itself has not changed
+    Column("due", Float, nullable=False, default=0.0),  # its place in the queue: bulk comes behind what is small
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    Index("ix_tasks_status_created_at", "status", "created_at"),
+    Index("ix_tasks_status_due", "status", "due"),
 )

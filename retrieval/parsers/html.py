@@ -1,12 +1,15 @@
 """HTML: the main content as text with Markdown's headings and lists; menus and other boilerplate are dropped."""
 
+import contextlib
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, PreformattedString, Tag
+from lxml import etree  # type: ignore[import-untyped]
 
+from retrieval.errors import DocumentRejected
+from retrieval.parsers.bounds import Bounds
 from retrieval.parsers.parsed import Parsed, normalise
 
 _DROPPED = (
@@ -25,12 +28,19 @@ _BLOCKS = frozenset(
 )
 _PARAGRAPHS = frozenset(("p", "table", "pre", "blockquote", "ul", "ol", "div", "section"))
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+_HIDDEN = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
+_IN_LAYOUT = ("h1", "h2", "h3", "h4", "h5", "h6", "table", "article", "section")  # cells of data hold none of these
 _WHITE = re.compile(r"\s+")
+_MARK = "- "
 _ENOUGH = 0.4  # share of the page's text that <main> or <article> must hold to be taken alone
 
 
-def parse(data: bytes) -> Parsed:
-    """Keep headings, paragraphs, lists and table rows in reading order."""
+def parse(data: bytes, bounds: Bounds) -> Parsed:
+    """Keep headings, paragraphs, lists and table rows in reading order.
+
+    Raises: DocumentRejected: nested deeper than `bounds.depth`.
+    """
+    _check_depth(data, bounds.depth)
     soup = BeautifulSoup(data, "lxml")  # it finds the encoding from byte-order mark, <meta> and bytes
     title = soup.title.get_text() if soup.title else ""
     body: Tag = soup.body or soup
@@ -38,6 +48,29 @@ def parse(data: bytes) -> Parsed:
     return Parsed(
         normalise(_render(_main(body))), structured=True, title=normalise(_WHITE.sub(" ", title)).strip() or None
     )
+
+
+class _Depth:
+    """Counts open elements; the tree of a page that nests thousands takes time by the square of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open = 0
+
+    def start(self, _tag: str, _attributes: object) -> None:
+        self._open += 1
+        if self._open > self._limit:
+            raise DocumentRejected(f"The page nests elements more than {self._limit} levels deep: simplify it.")
+
+    def end(self, _tag: str) -> None:
+        self._open -= 1
+
+    def close(self) -> None: ...
+
+
+def _check_depth(data: bytes, limit: int) -> None:
+    with contextlib.suppress(etree.XMLSyntaxError):  # a page without a single element
+        etree.fromstring(data, etree.HTMLParser(target=_Depth(limit), no_network=True))
 
 
 def _drop_boilerplate(body: Tag) -> None:
@@ -57,6 +90,8 @@ def _is_boilerplate(tag: Tag) -> bool:
         return False
     if tag.has_attr("hidden") or tag.get("aria-hidden") == "true" or tag.get("role") in _DROPPED_ROLES:
         return True
+    if _HIDDEN.search(str(tag.get("style", ""))):
+        return True
     names = tag.get_attribute_list("class") + tag.get_attribute_list("id")
     return any(name and _BOILERPLATE.search(name) for name in names)
 
@@ -71,37 +106,94 @@ def _main(body: Tag) -> Tag:
 
 
 def _render(root: Tag) -> str:
-    lines: list[str] = []
-    line: list[str] = []
-    inside: Counter[str] = Counter()  # open tags by name: asking each node for its ancestors is quadratic in depth
-
-    def end_line() -> None:
-        text = _WHITE.sub(" ", "".join(line)).strip()
-        line.clear()
-        if text not in ("", "-", "|"):
-            lines.append(text)
-
+    page = _Page()
     for event, node in _walk(root):
         if isinstance(node, NavigableString):
-            if inside["pre"]:
-                end_line()
-                lines.extend(str(node).rstrip().split("\n"))
+            page.text(str(node))
+        elif event == "start":
+            page.start(node)
+        else:
+            page.end(node)
+    page.end_line()
+    return "\n".join(page.lines)
+
+
+class _Page:
+    """Collects a page's lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._line: list[str] = []
+        self._code: list[str] | None = None  # of an open <pre>
+        self._rows: list[bool] = []  # for each open cell: whether it is part of a row, not of the page's layout
+        self._items = 0  # open <li>
+
+    def text(self, text: str) -> None:
+        (self._line if self._code is None else self._code).append(text)
+
+    def start(self, tag: Tag) -> None:
+        if tag.name == "br":
+            self.text("\n")
+            if self._code is None and not self._in_row():
+                self.end_line()
+        elif tag.name == "pre" and self._code is None:
+            self.end_line()
+            self._code = []
+        elif tag.name in ("td", "th"):
+            if not self._in_row():
+                is_row = tag.find(_IN_LAYOUT) is None
+                self._rows.append(is_row)
+                if not is_row:
+                    self.end_line()
             else:
-                line.append(str(node))
-            continue
-        inside[node.name] += 1 if event == "start" else -1
-        if node.name == "br":
-            end_line()
-        elif node.name in ("td", "th"):
-            line.append(" | " if event == "end" else "")  # one row stays one line
-        elif node.name in _BLOCKS and not inside["td"] and not inside["th"]:
-            end_line()
-            if node.name in _HEADINGS or (node.name in _PARAGRAPHS and not inside["li"]):
-                lines.append("")
-            if event == "start":
-                line.append(_HEADINGS.get(node.name, "- " if node.name == "li" else ""))
-    end_line()
-    return "\n".join(text.removesuffix(" |") for text in lines)
+                self._rows.append(True)
+        elif tag.name in _BLOCKS:
+            self._break(tag.name)
+            if not self._in_row():
+                self._line.append(_HEADINGS.get(tag.name, _MARK if tag.name == "li" else ""))
+        self._items += tag.name == "li"
+
+    def end(self, tag: Tag) -> None:
+        if tag.name == "pre" and self._code is not None:
+            self._end_code("".join(self._code))
+        elif tag.name in ("td", "th"):
+            is_row = self._rows.pop()
+            if not is_row:
+                self.end_line()
+            elif not self._in_row():
+                self._line.append(" | ")  # one row stays one line
+        elif tag.name in _BLOCKS:
+            self._break(tag.name)
+        self._items -= tag.name == "li"
+
+    def end_line(self) -> None:
+        """Begin another line, if there is anything on this one."""
+        text = _WHITE.sub(" ", "".join(self._line)).strip()
+        self._line.clear()
+        if text not in ("", "-", "|"):
+            self.lines.append(text.removesuffix(" |"))
+
+    def _break(self, name: str) -> None:
+        if self._in_row():
+            self._line.append(" ")
+            return
+        self.end_line()
+        if name in _HEADINGS or (name in _PARAGRAPHS and not self._items):
+            self.lines.append("")
+
+    def _end_code(self, code: str) -> None:
+        self._code = None
+        if not code.strip():
+            return
+        if self._in_row():
+            self._line.append(code)
+            return
+        # Fenced: a comment in a program is no heading.
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
+        self.lines += ["", fence, *code.strip("\n").split("\n"), fence, ""]
+
+    def _in_row(self) -> bool:
+        return any(self._rows)
 
 
 def _walk(root: Tag) -> Iterator[tuple[str, Tag | NavigableString]]:

@@ -9,6 +9,7 @@ _LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 _LINE_TAIL = re.compile(r"[ \t]+(?=\n|\Z)")
 _GAPS = re.compile(r"\n{3,}")
+_TITLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,20 @@ class Parsed:
         pages: (page counted from 1, start, end) in characters, in order; empty where the format has no pages.
         structured: whether lines that begin with `#` are headings.
         title: what the document calls itself, if it does.
+        records: whether every line is a field of a record, and a blank line ends a record.
     """
 
     text: str
     pages: tuple[tuple[int, int, int], ...] = ()
     structured: bool = False
     title: str | None = None
+    records: bool = False
+
+    def name(self, filename: str) -> str:
+        """What the document is called: its own title, else its file's name without folders and extension."""
+        if self.title:
+            return self.title[:_TITLE_CHARACTERS]
+        return filename.rpartition("/")[2].rpartition(".")[0].replace("_", " ") or filename
 
 
 def normalise(text: str) -> str:

@@ -1,29 +1,39 @@
-"""PDF: the text layer page by page, with pdfium."""
+"""PDF: the text layer page by page, with pdfium; columns one after the other."""
 
 import re
+import unicodedata
+from collections import Counter
 
 import pypdfium2
 
 from retrieval.errors import DocumentRejected
+from retrieval.parsers.bounds import Bounds
+from retrieval.parsers.columns import Box, regions
 from retrieval.parsers.parsed import Parsed, normalise
 
 _FORMAT_ERROR, _PASSWORD_ERROR, _SECURITY_ERROR = 3, 4, 5  # FPDF_ERR_...
 _BETWEEN_PAGES = "\n\n"
 _LINE_HYPHEN = "\x02"  # pdfium's mark for a hyphen at a line's end, whose line break it has already taken out
+_BROKEN_WORD = re.compile("(?<=[^\\W\\d_])[-\u00ad\u2010][ \t]*\n(?=[a-zà-öø-ÿ])")
 # A line is continued where it ends in a space, or where the next one begins with a small letter.
 _WRAPPED = re.compile(r"[ \t]+\n(?=[^\s•‣▪◦*-])|(?<=[^\s.:!?])\n(?=[a-zà-öø-ÿ])")
+_MOST_RUNS = 2000  # of text on one page: drawings and tables have more, and no columns of prose
+_MOST_UNMAPPED = 0.3  # share of characters that stand for no letter
+_UNMAPPED = frozenset(("Co", "Cn"))  # Unicode's categories: private use and unassigned
 
 
-def parse(data: bytes) -> Parsed:
-    """Raises: DocumentRejected: encrypted, broken, or without a text layer."""
+def parse(data: bytes, bounds: Bounds) -> Parsed:
+    """Raises: DocumentRejected: encrypted, broken, too many pages, or without a text layer."""
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         raise DocumentRejected(_reason(error)) from error
+    count = len(document)
+    if count > bounds.pages:
+        raise DocumentRejected(f"The PDF has {count:,} pages; the limit is {bounds.pages:,}. Split the file.")
     pages: list[tuple[int, int, int]] = []
     parts: list[str] = []
     position = 0
-    count = len(document)
     for number in range(1, count + 1):
         text = _page_text(document, number)
         if text:
@@ -33,21 +43,55 @@ def parse(data: bytes) -> Parsed:
             parts.append(text)
         pages.append((number, position, position + len(text)))
         position += len(text)
+        if position > bounds.characters:
+            raise DocumentRejected(
+                f"The PDF's text has more than {bounds.characters:,} characters, the limit. Split the file."
+            )
     if not parts:
         raise DocumentRejected(
             f"The PDF has {count} page(s) but no text layer: it seems to be scanned. Run text recognition (OCR) first."
         )
+    whole = "".join(parts)
+    if sum(unicodedata.category(char) in _UNMAPPED for char in whole) > _MOST_UNMAPPED * len(whole):
+        raise DocumentRejected(
+            "The PDF's fonts do not say which letters they show, so its text can't be read: "
+            "export it anew, or run text recognition (OCR) first."
+        )
     title = document.get_metadata_dict().get("Title", "").strip()
-    return Parsed("".join(parts), pages=tuple(pages), title=normalise(title) or None)
+    return Parsed(whole, pages=tuple(pages), title=normalise(title) or None)
 
 
 def _page_text(document: pypdfium2.PdfDocument, number: int) -> str:
     try:
-        raw: str = document[number - 1].get_textpage().get_text_bounded()
+        page = document[number - 1]
+        try:
+            textpage = page.get_textpage()
+            raw = _in_columns(textpage) or textpage.get_text_bounded()
+        finally:
+            page.close()  # a long document's pages are not kept
     except pypdfium2.PdfiumError as error:
         raise DocumentRejected(f"Page {number} of the PDF is broken: repair or re-export the file.") from error
     lines = raw.replace("\r\n", "\n").replace(_LINE_HYPHEN, "")
-    return normalise(_WRAPPED.sub(" ", lines)).strip()
+    # The normal form drops characters: it comes last, and what the spans of pages count is its text.
+    return normalise(_WRAPPED.sub(" ", _BROKEN_WORD.sub("", lines))).strip()
+
+
+def _in_columns(textpage: pypdfium2.PdfTextPage) -> str:
+    """The page's text region by region; empty where the file's own order will do."""
+    runs = textpage.count_rects()
+    if runs > _MOST_RUNS:
+        return ""
+    found = regions([Box(*textpage.get_rect(index)) for index in range(runs)])
+    if not found:
+        return ""
+    texts = [textpage.get_text_bounded(box.left - 1, box.bottom - 1, box.right + 1, box.top + 1) for box in found]
+    text = "\r\n".join(texts)
+    # Regions may overlap or leave something out: then the file's own order is the lesser evil.
+    return text if _letters(text) == _letters(textpage.get_text_bounded()) else ""
+
+
+def _letters(text: str) -> Counter[str]:
+    return Counter(char for char in text if char.isalnum())
 
 
 def _reason(error: pypdfium2.PdfiumError) -> str:

@@ -1,5 +1,6 @@
 """Documents over HTTP without an engine: in, found, cited, changed, deleted; and what is bad stays out."""
 
+import json
 import secrets
 from pathlib import Path
 from typing import Any
@@ -178,8 +179,80 @@ def test_documents_come_in_pages(plain_stack: Stack, name: str) -> None:
     assert len(seen) == len(set(seen)) == 5
 
 
-def test_access_lists_are_refused_until_they_are_enforced(plain_stack: Stack, name: str) -> None:
-    documents = [{"content": "x", "acl": {"users": ["u"]}}]
+def test_an_access_list_holds_for_keys_of_users_and_groups(plain_stack: Stack, name: str) -> None:
+    admin = plain_stack.client
+    people = {}
+    for person, groups in (("ann", ["sales"]), ("bob", [])):
+        body = {"external_id": f"{person}-{name}", "groups": groups}
+        user = admin.post("/v1/admin/users", json=body).raise_for_status().json()
+        key = admin.post("/v1/admin/keys", json={"name": person, "role": "member", "user_id": user["id"]})
+        people[person] = user["id"], {"authorization": f"Bearer {key.raise_for_status().json()['key']}"}
+    documents = [
+        {"title": "open", "content": "Wellhaven is a town."},
+        {"title": "closed", "content": "Wellhaven will be sold.", "acl": {"groups": ["sales"]}},
+    ]
+    plain_stack.ingest(name, documents)
+
+    def sees(person: str) -> set[str]:
+        found = admin.post("/v1/search", json={"query": "Wellhaven", "collection": name}, headers=people[person][1])
+        return {one["filename"] for one in found.raise_for_status().json()["data"]}
+
+    assert sees("ann") == {"open.txt", "closed.txt"}
+    assert sees("bob") == {"open.txt"}
+    (closed,) = (
+        one for one in admin.get(f"/v1/collections/{name}/documents").json()["data"] if one["filename"] == "closed.txt"
+    )
+    place = f"/v1/collections/{name}/documents/{closed['id']}"
+    assert admin.get(place, headers=people["bob"][1]).status_code == 404
+    changed = admin.patch(place, json={"acl": {"users": [people["bob"][0]]}, "metadata": {"year": 3}})
+    assert changed.status_code == 200, changed.text
+    assert (changed.json()["acl"], changed.json()["metadata"]) == (
+        {"users": [people["bob"][0]], "groups": []},
+        {"year": 3},
+    )
+    assert sees("ann") == {"open.txt"}
+    assert sees("bob") == {"open.txt", "closed.txt"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("acl", {"users": "ann"}), ("acl", {"roles": []}), ("acl", []), ("expires_after", {"seconds": 0}),
+        ("expires_after", {"days": 1}), ("expires_after", {"seconds": "1"}), ("expires_after", 5),
+    ],
+)  # fmt: skip
+def test_a_bad_list_or_life_is_400_and_nothing_is_taken(
+    plain_stack: Stack, name: str, field: str, value: object
+) -> None:
+    documents = [{"content": "x"}, {"title": "y", "content": "y", field: value}]
     answer = plain_stack.client.post("/v1/ingest", json={"collection": name, "documents": documents})
-    assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "acl"
+    assert answer.status_code == 400, answer.text
+    assert field in answer.json()["error"]["message"]
+    assert plain_stack.client.get(f"/v1/collections/{name}/documents").json()["data"] == []
+
+
+def test_a_jobs_events_tell_each_document_and_then_the_job(plain_stack: Stack, name: str) -> None:
+    documents = [{"title": f"n{number}", "content": f"Note {number}."} for number in range(3)] + [{"content": " "}]
+    accepted = plain_stack.client.post("/v1/ingest", json={"collection": name, "documents": documents}).json()
+    with plain_stack.client.stream("GET", f"/v1/jobs/{accepted['job_id']}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = [event.splitlines() for event in answer.read().decode().split("\n\n") if event]
+    told = [(kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for kind, data in events]
+    assert [kind for kind, _ in told[-1:]] == ["job"]
+    last = {data["id"]: data["status"] for kind, data in told if kind == "document"}
+    assert sorted(last.values()) == ["failed", "ready", "ready", "ready"]
+    assert told[-1][1]["status"] == "failed"
+    assert plain_stack.client.get("/v1/jobs/job_none/events").status_code == 404
+
+
+def test_what_failed_can_be_tried_again_and_deleted(plain_stack: Stack, name: str) -> None:
+    accepted = plain_stack.client.post("/v1/ingest", json={"collection": name, "documents": [{"content": " "}]}).json()
+    job = plain_stack.await_job(accepted["job_id"])
+    assert job["documents"][0]["error"]
+    again = plain_stack.client.post(f"/v1/jobs/{job['id']}/retry")
+    assert again.status_code == 200, again.text
+    assert plain_stack.await_job(job["id"])["status"] == "failed"
+    place = f"/v1/collections/{name}/documents/{job['documents'][0]['id']}"
+    assert plain_stack.client.delete(place).status_code == 200
+    assert plain_stack.client.get(place).status_code == 404
+    assert plain_stack.client.post(f"/v1/jobs/{job['id']}/retry").json()["status"] == "failed", "it is gone"

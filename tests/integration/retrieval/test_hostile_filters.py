@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.ids import new_id
-from retrieval.expression import EVERYONE, build, parse_filter
+from retrieval.access import EVERYONE
+from retrieval.expression import build, parse_filter
 from retrieval.milvus import Row, VectorIndex
 from tests.integration.retrieval.conftest import Servers
 

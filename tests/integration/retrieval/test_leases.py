@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from core.clock import ManualClock, SystemClock
 from core.ids import new_id
 from retrieval.errors import LeaseLost
+from retrieval.fingerprint import of_said
 from retrieval.intake import NewFile
 from retrieval.leases import Lease, Leases, expire
 from retrieval.lifecycle import NewRevision
@@ -44,7 +45,17 @@ async def held(leases: Leases) -> Lease:
 def revision_of(lease: Lease, **frequencies: int) -> NewRevision:
     revision_id = new_id("rev")
     return NewRevision(
-        revision_id, lease.document_id, lease.collection_id, f"texts/{revision_id}", (), 10, 1, 3, frequencies
+        revision_id,
+        lease.document_id,
+        lease.collection_id,
+        f"texts/{revision_id}",
+        (),
+        10,
+        1,
+        3,
+        frequencies,
+        "made of something",
+        of_said(lease.metadata, lease.readers),
     )
 
 
@@ -273,3 +284,16 @@ async def test_a_reader_pinned_to_a_version_never_mixes_two(house: House, parser
         assert len(found.passages) == 30, mode
         assert {passage.document_version for passage in found.passages} == {4}
         assert len({(passage.start, passage.end) for passage in found.passages}) == 30
+
+
+async def test_bulk_lets_what_is_small_in_between_and_what_came_first_still_comes_first(house: House) -> None:
+    await house.retrieval.collections.create(house.principal, "c")
+    bulk = [NewFile(f"bulk{number:02}.md", None, b"A page of many.") for number in range(40)]
+    await house.retrieval.intake.accept(house.principal, "c", bulk)
+    await house.retrieval.intake.accept(house.principal, "c", [NewFile("small.md", None, b"One page.")])
+    leases, order = house.leases(), []
+    while (lease := await leases.acquire()) is not None:
+        order.append(lease.filename)
+    assert order[0] == "bulk00.md"
+    assert order.index("small.md") < 10
+    assert [name for name in order if name != "small.md"] == [file.filename for file in bulk]

@@ -48,15 +48,15 @@ def test_a_users_words_stay_inside_string_literals_and_parentheses(raw: dict[str
     except FilterInvalid:
         assume(False)  # nested too deeply
     left = outside_strings(build('t"1', "c", ["*"], parsed))
-    mandatory = "(tenant_id == S and collection_id == S and array_contains_any(acl, [S])) and ("
-    assert left.startswith(mandatory)
-    assert left.endswith(")")
+    ours = "(tenant_id == S and collection_id == S) and (array_contains_any(acl, [S]) and ("
+    assert left.startswith(ours)
+    assert left.endswith("))")
     assert '"' not in left
     assert "\\" not in left
     depth = 0
-    for position, char in enumerate(left[len(mandatory) - 1 :]):
+    for position, char in enumerate(left[len(ours) - 1 : -1]):
         depth += (char == "(") - (char == ")")
-        assert depth > 0 or position == len(left) - len(mandatory), left
+        assert depth > 0 or position == len(left) - 1 - len(ours), left
 
 
 @given(
@@ -95,8 +95,11 @@ def test_what_cannot_be_said_is_refused(raw: dict[str, Any]) -> None:
 
 
 def test_no_filter_still_names_tenant_collection_and_reader() -> None:
-    assert build("t", "c", ["*"], None) == (
-        'tenant_id == "t" and collection_id == "c" and array_contains_any(acl, ["*"])'
+    mandatory = 'tenant_id == "t" and collection_id == "c"'
+    assert build("t", "c", ["*"], None) == f'({mandatory}) and (array_contains_any(acl, ["*"]))'
+    assert build("t", "c", None, None) == mandatory
+    assert build("t", "c", ["*"], None, ["d", "e"], ["e"]) == (
+        f'({mandatory}) and ((array_contains_any(acl, ["*"]) and document_id not in ["d", "e"]) or document_id in ["e"])'
     )
 
 
