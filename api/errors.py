@@ -170,6 +170,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     ledger.TooManyRows: Meaning(400, _INVALID, "too_many_rows"),
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
     retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists", retryable=False),
+    retrieval.CollectionShared: Meaning(403, "permission_error", "collection_shared"),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
     retrieval.DocumentTaken: Meaning(409, _INVALID, "document_taken", retryable=False),
     retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),

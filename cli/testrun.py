@@ -99,6 +99,7 @@ _LANES = {
     "tests of the hot path": (
         "tests/integration/hot",
         "tests/integration/admission",
+        "tests/integration/tenants",
         "tests/simulation",
         "tests/unit/admission",
         "tests/unit/router",

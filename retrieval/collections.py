@@ -11,8 +11,9 @@ from core.clock import Clock
 from core.ids import new_id
 from core.principal import Principal
 from retrieval import lifecycle
+from retrieval.access import may_read, reads_as
 from retrieval.embedder import Embedder
-from retrieval.errors import CollectionExists, CollectionNotFound, InputInvalid
+from retrieval.errors import CollectionExists, CollectionNotFound, CollectionShared, InputInvalid
 from retrieval.rows import fetch
 from retrieval.values import check_metadata
 from storage.schema import collections, documents
@@ -127,11 +128,18 @@ class Collections:
     async def delete(self, principal: Principal, name: str) -> None:
         """Hide the collection and all of its documents at once; rows and files are removed by the sweep.
 
-        Raises: CollectionNotFound.
+        Raises: CollectionNotFound; CollectionShared: it holds documents that the caller may not read.
         """
 
         async def hide(connection: AsyncConnection) -> None:
             collection = await lifecycle.lock_collection(connection, principal.tenant_id, name)
+            others = sa.select(documents.c.id).where(
+                documents.c.collection_id == collection.id,
+                documents.c.deleted_at.is_(None),
+                ~may_read(reads_as(principal)),
+            )
+            if (await connection.execute(others.limit(1))).first() is not None:
+                raise CollectionShared(name)
             await lifecycle.hide_collection(connection, collection.id, self._clock.time())
 
         await self._database.write(hide)

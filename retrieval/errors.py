@@ -3,6 +3,7 @@
 RetrievalError
 ├── CollectionNotFound
 ├── CollectionExists
+├── CollectionShared        it holds documents that the caller may not read, so the caller may not delete it
 ├── DocumentNotFound        no such document, or not this version of it
 ├── DocumentTaken           the name belongs to a document that the caller may not read
 ├── JobNotFound
@@ -31,6 +32,11 @@ class CollectionExists(RetrievalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"There already is a collection {name!r}.")
         self.name = name
+
+
+class CollectionShared(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The collection {name!r} holds documents that you may not read: have a manager delete it.")
 
 
 class DocumentNotFound(RetrievalError):

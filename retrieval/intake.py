@@ -294,5 +294,5 @@ class _Placed:
 
 def _check_expiry(seconds: int | None) -> int | None:
     if seconds is not None and not 1 <= seconds <= _LONGEST_LIFE_S:
-        raise InputInvalid("expires_after", f"A document expires after 1 to {_LONGEST_LIFE_S:,} seconds, or never.")
+        raise InputInvalid("expires_after", f"expires_after takes 1 to {_LONGEST_LIFE_S:,} seconds.")
     return seconds

@@ -129,7 +129,7 @@ def assert_told_that_it_broke(body: bytes, model: str, asked: dict[str, object],
     assert "data: [DONE]" not in frames
     chunks = [orjson.loads(frame.removeprefix("data: ")) for frame in frames]
     said = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
-    assert 0 < len(said) < len(text)
+    assert 0 < len(said) <= len(text)  # it may be cut where only its end is missing
     assert text.startswith(said)
 
 

@@ -21,7 +21,7 @@ async def status_within(gate: Gate, key: str, seconds: float) -> int:
 @pytest.mark.heavy
 async def test_a_frozen_postgresql(postgres: Postgres, postgres_url: str, tmp_path: Path) -> None:
     clock = ManualClock(time.time())
-    async with open_gate(postgres_url, tmp_path / "data", clock=clock, sql_deadline_s=0.3) as gate:
+    async with open_gate(postgres_url, tmp_path / "data", clock=clock, sql_deadline_s=1.0) as gate:
         known, unseen = await gate.key(), await gate.key()
         assert await gate.status(known["key"]) == 200
         with postgres.frozen():
@@ -73,7 +73,7 @@ def locked(tmp_path: Path, sqlite_url: str) -> Iterator[sqlite3.Connection]:
 async def test_sqlites_write_lock_stops_administration_and_no_key(
     sqlite_url: str, locked: sqlite3.Connection, tmp_path: Path
 ) -> None:
-    async with open_gate(sqlite_url, tmp_path / "data", sql_deadline_s=0.3) as gate:
+    async with open_gate(sqlite_url, tmp_path / "data", sql_deadline_s=1.0) as gate:
         known, unseen = await gate.key(), await gate.key()
         assert await gate.status(known["key"]) == 200
         locked.execute("BEGIN IMMEDIATE")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from core.principal import Principal, Role
 from retrieval.documents import Document
 from retrieval.embedder import Embedder
-from retrieval.errors import DocumentNotFound, DocumentTaken, InputInvalid, JobNotFound
+from retrieval.errors import CollectionShared, DocumentNotFound, DocumentTaken, InputInvalid, JobNotFound
 from retrieval.intake import NewFile
 from retrieval.rows import fetch
 from retrieval.search import Passage, Query
@@ -104,6 +104,14 @@ async def test_who_may_not_read_a_document_meets_it_nowhere(filled: House) -> No
         await filled.retrieval.intake.accept(stranger, "c", [NewFile("closed.md", None, b"Mine now.")])
     assert (await door.content(ann, "c", closed.id)).startswith("The tide")
     assert (await door.get(ann, "c", closed.id)).acl == {"users": ["ann"], "groups": ["sales"]}
+
+
+async def test_a_collection_that_holds_what_one_may_not_read_is_not_ones_own_to_delete(filled: House) -> None:
+    door = filled.retrieval.collections
+    with pytest.raises(CollectionShared):
+        await door.delete(member(filled, "bob"), "c")
+    assert len(await filled.retrieval.documents.list(filled.principal, "c")) == 2
+    await door.delete(member(filled, "ann"), "c")
 
 
 async def test_a_job_shows_documents_to_its_maker_and_to_their_readers(filled: House) -> None:
