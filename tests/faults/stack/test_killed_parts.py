@@ -99,8 +99,9 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     plain_stack.client.post("/v1/collections", json={"name": name}).raise_for_status()
     documents = [
         {"title": f"note {i}", "content": "\n\n".join(f"Note {i}, line {j}: crates of tea." * 9 for j in range(12))}
-        for i in range(12)
+        for i in range(40)
     ]
+    worker = plain_stack.process("worker")["pid"]
     accepted = plain_stack.client.post("/v1/ingest", json={"collection": name, "documents": documents}).json()
 
     def statuses() -> list[str]:
@@ -108,17 +109,17 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
         return [document["status"] for document in job["documents"]]
 
     until(lambda: statuses().count("ready") >= 2, 60)
-    os.kill(plain_stack.process("worker")["pid"], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     at_kill = statuses()
     job = plain_stack.await_job(accepted["job_id"], 180)
     assert job["status"] == "succeeded", job
     collection = plain_stack.client.get(f"/v1/collections/{name}").json()
     listed = plain_stack.client.get(f"/v1/collections/{name}/documents", params={"limit": 100}).json()["data"]
-    assert collection["documents"] == len(listed) == 12
+    assert collection["documents"] == len(listed) == 40
     assert all(document["version"] == 1 for document in listed)
     passages = plain_stack.client.post("/v1/search", json={"query": "tea", "collection": name, "top_k": 100}).json()
     spans = [(passage["document_id"], passage["start"]) for passage in passages["data"]]
     assert len(spans) == len(set(spans)) == min(100, collection["chunks"])
-    figure(f"at the kill {at_kill.count('ready')} of 12 documents were ready")
+    figure(f"at the kill {at_kill.count('ready')} of 40 documents were ready")
     assert "ready" in at_kill
     assert set(at_kill) != {"ready"}, "the kill came too late to show anything"
