@@ -45,7 +45,12 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+SLOW = ("a bomb of a PDF", "a JSON of millions", "one endless row")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.heavy) if name in SLOW else name for name in HOSTILE]
+)
 async def test_a_hostile_file_is_refused_with_its_reason_and_the_next_one_read(parser: Parser, name: str) -> None:
     filename, make, words = HOSTILE[name]
     data = make()
