@@ -163,25 +163,16 @@ class Documents:
             if "metadata" in values:  # an upload that is on its way in came before
                 uploads = sa.and_(tasks.c.document_id == document_id, tasks.c.status.in_(UNFINISHED), ~tasks.c.refresh)
                 await connection.execute(tasks.update().where(uploads).values(metadata=values["metadata"]))
-            if before.version:
+            if before.version and len(values) > 1:
                 await lifecycle.make_stale(connection, collection, document_id)
-            return before
+            after = self._any(collection.id).where(
+                documents.c.id == document_id
+            )  # it may have been closed to the caller
+            return _as_document((await connection.execute(after)).one())
 
-        await self._database.write(write)
+        changed = await self._database.write(write)
         await self._redis.nudge_ingestion()
-        return await self._changed(principal, collection_name, document_id)
-
-    async def _changed(self, principal: Principal, collection_name: str, document_id: str) -> Document:
-        """The document as it is now, even if its caller has just taken it away from himself."""
-
-        async def find(connection: AsyncConnection) -> Any:
-            statement = self._any(await _collection_id(connection, principal, collection_name))
-            return (await connection.execute(statement.where(documents.c.id == document_id))).one_or_none()
-
-        row = await self._database.read(find)
-        if row is None:
-            raise DocumentNotFound(document_id)
-        return _as_document(row)
+        return changed
 
     async def delete(self, principal: Principal, collection_name: str, document_id: str) -> None:
         """Hide a document, in whatever state it is; its rows and files are removed by the sweep.
