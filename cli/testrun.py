@@ -33,7 +33,7 @@ class Extent(StrEnum):
     def selection(self) -> str:
         """The tests, as pytest's markers say it."""
         return {
-            Extent.FAST: "not vllm and not long and not heavy",
+            Extent.FAST: "not vllm and not long and not heavy and not slow",
             Extent.USUAL: "not long",
             Extent.LONG: "vllm or not vllm",
         }[self]
@@ -90,17 +90,18 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 _LANES = {
     "tests of retrieval": ("tests/integration/retrieval", "tests/integration/inference", "tests/faults/gateway"),
     "tests of whole stacks": (
+        "tests/integration/router",
         "tests/answers",
         "tests/conformance",
         "tests/faults/stack",
         "tests/integration/api",
     ),
     "tests of identity": ("tests/integration/identity", "tests/unit/api", "tests/unit/identity", "tests/unit/ledger"),
+    "tests of faults": ("tests/faults/router", "tests/simulation"),
     "tests of the hot path": (
         "tests/integration/hot",
         "tests/integration/admission",
         "tests/integration/tenants",
-        "tests/simulation",
         "tests/unit/admission",
         "tests/unit/router",
     ),

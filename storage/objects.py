@@ -10,16 +10,9 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from typing import Protocol
 
 from core.dependency import Dependency
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
@@ -61,6 +54,8 @@ def open_store(address: str, deadline_s: float, s3_endpoint_url: str | None = No
     if address.startswith("folder:"):
         return FolderStore(Path(address.removeprefix("folder:")), deadline_s)
     if address.startswith("s3://"):
+        from storage.s3 import S3Store  # boto3 takes a third of a second to import
+
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         return S3Store(bucket, prefix.rstrip("/"), deadline_s, s3_endpoint_url)
     raise ObjectError(f"{address!r} is no object store: use folder:PATH or s3://BUCKET/PREFIX")
@@ -107,66 +102,10 @@ class FolderStore:
         return await self._dependency.call(lambda: asyncio.to_thread(walk))
 
     def _path(self, key: str) -> Path:
-        return self._root / _checked(key)
+        return self._root / checked_key(key)
 
 
-class S3Store:
-    """Objects in a bucket; boto3 blocks, so each call runs in a thread."""
-
-    def __init__(self, bucket: str, prefix: str, deadline_s: float, endpoint_url: str | None) -> None:
-        self._bucket = bucket
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._dependency = Dependency("objects", deadline_s, (OSError, BotoCoreError))
-        self._client: S3Client = boto3.client(
-            "s3",
-            endpoint_url=endpoint_url,
-            config=Config(connect_timeout=5, read_timeout=deadline_s, retries={"max_attempts": 2}),
-        )
-
-    @property
-    def dependency(self) -> Dependency:
-        return self._dependency
-
-    async def put(self, key: str, data: bytes) -> None:
-        name = self._name(key)
-        await self._dependency.call(
-            lambda: asyncio.to_thread(self._client.put_object, Bucket=self._bucket, Key=name, Body=data)
-        )
-
-    async def get(self, key: str) -> bytes:
-        name = self._name(key)
-
-        def read() -> bytes:
-            return self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
-
-        try:
-            return await self._dependency.call(lambda: asyncio.to_thread(read))
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
-                raise ObjectNotFound(f"no object {key!r}") from error
-            raise
-
-    async def delete(self, key: str) -> None:
-        name = self._name(key)
-        await self._dependency.call(
-            lambda: asyncio.to_thread(self._client.delete_object, Bucket=self._bucket, Key=name)
-        )
-
-    async def list_keys(self, prefix: str) -> list[str]:
-        def walk() -> list[str]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix
-            )
-            names = (item["Key"] for page in pages for item in page.get("Contents", []))
-            return sorted(name.removeprefix(self._prefix) for name in names)
-
-        return await self._dependency.call(lambda: asyncio.to_thread(walk))
-
-    def _name(self, key: str) -> str:
-        return self._prefix + _checked(key)
-
-
-def _checked(key: str) -> str:
+def checked_key(key: str) -> str:
     """Keys are made by Stoker from ids; anything else (a `..`, a leading `/`) is a bug that must not reach a disk."""
     if not _KEY.fullmatch(key):
         raise ObjectError(f"{key!r} is no object key")

@@ -17,6 +17,14 @@ DATA = ROOT.parent / "shared" / "data"
 settings.register_profile("fast", max_examples=20)  # `./stoker test --fast`
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks select
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """What needs a whole stack is slow: a start takes as much of a processor as hundreds of other tests."""
+    for item in items:
+        if "plain_stack" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def plain_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack without an engine: its only chat deployment points at a port where nothing listens."""

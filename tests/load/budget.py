@@ -55,15 +55,14 @@ async def measure(folder: Path) -> dict[str, float]:
     from core.money import Price
     from core.usage import Usage
     from monitoring.record import RequestRecord, finish
-    from storage.migrate import migrate
     from storage.redis import RedisClient
     from tests.load.client import chat
+    from tests.support.database import fresh_sqlite
     from tests.support.gate import open_gate
     from tests.support.ledger import a_line, finished
     from tests.support.valkey import valkey_server
 
-    url = f"sqlite+aiosqlite:///{folder / 'stoker.db'}"
-    await asyncio.to_thread(migrate, url)
+    url = fresh_sqlite(folder / "stoker.db")
     path, model, clock = "/v1/chat/completions", "small", SystemClock()
     body = chat(8080, "key", model, tokens=4).partition(b"\r\n\r\n")[2]
     route, found = ROUTES[path], {}

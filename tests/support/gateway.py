@@ -2,8 +2,6 @@
 
 import asyncio
 import http.client
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.migrate import migrate
 from tests.load.mock import MODEL, Spent, serve
+from tests.support.database import fresh_sqlite
 from tests.support.network import free_port
-from tests.support.process import ROOT, running
+from tests.support.process import running
 from tests.support.valkey import valkey_server
 
 
@@ -112,8 +112,10 @@ def gateway(
             "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
             **(settings or {}),
         }
-        migrate = [sys.executable, "-m", "storage.migrate"]
-        subprocess.run(migrate, cwd=ROOT, env={**os.environ, **env}, check=True, timeout=120, capture_output=True)
+        if "STOKER_DATABASE_URL" in env:
+            migrate(env["STOKER_DATABASE_URL"])
+        else:
+            fresh_sqlite(folder / "stoker.db")
         process = stack.enter_context(
             running(
                 [*prefix, sys.executable, "-m", "api"],

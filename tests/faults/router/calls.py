@@ -10,8 +10,9 @@ from router.deployment import Deadlines, Deployment, LaneName
 from tests.support.exact.faults import Fault
 from tests.support.exact.server import ExactServer
 
-DEADLINES = Deadlines(connect_s=0.5, first_token_s=0.4, between_tokens_s=0.4, total_s=4, embedding_s=4)
-WHOLE = replace(DEADLINES, total_s=0.5)
+DEADLINES = Deadlines(connect_s=1, first_token_s=0.4, between_tokens_s=0.4, total_s=4, embedding_s=4)
+WHOLE = replace(DEADLINES, total_s=0.8)
+SHAKING_HANDS = replace(DEADLINES, connect_s=4, first_token_s=4)  # TLS is a processor's work, on a busy machine too
 PATIENT = BreakerPolicy(failures_to_open=10**6, probe_after_s=0.2, successes_to_close=1)
 
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("look_up", "book")]
@@ -23,6 +24,7 @@ def deployment(
     server: ExactServer, name: str, *, group: str = "g", stream: bool = True, fault: Fault | None = None, **more: Any
 ) -> Deployment:
     """A deployment on the native lane, addressed as the fault needs it."""
+    deadlines = DEADLINES if stream else WHOLE
     return Deployment(
         name,
         group,
@@ -31,7 +33,7 @@ def deployment(
         False,
         api_base=server.tls_base_url if fault is Fault.TLS_CLOSE else server.base_url,
         **{
-            "deadlines": DEADLINES if stream else WHOLE,
+            "deadlines": SHAKING_HANDS if fault is Fault.TLS_CLOSE else deadlines,
             "breaker": BreakerPolicy(failures_to_open=2, probe_after_s=0.2, successes_to_close=1),
             **more,
         },

@@ -46,7 +46,11 @@ QUERY = {"query": "Where does the owl sleep?"}
 
 
 @pytest.mark.parametrize(
-    "name", ["worker", *(pytest.param(name, marks=pytest.mark.heavy) for name in ("milvus", "valkey", "keeper"))]
+    "name",
+    [
+        "worker",
+        *(pytest.param(name, marks=pytest.mark.heavy) for name in ("milvus", "valkey", "keeper")),
+    ],
 )
 def test_a_killed_part_is_started_again_and_the_stack_is_whole(plain_stack: Stack, collection: str, name: str) -> None:
     before = plain_stack.process(name)

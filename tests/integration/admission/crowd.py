@@ -1,6 +1,7 @@
-"""`python -m tests.integration.admission.crowd URL LIMITS COUNT`: one worker process of a crowd.
+"""`python -m tests.integration.admission.crowd URL`: one worker process of a crowd.
 
-Asks COUNT times at once when told to on its standard input, and prints how many were admitted.
+Each round: a line of JSON with `limits` and `count` on its standard input, at any next line it asks so often at once
+and prints how many were admitted.
 """
 
 import asyncio
@@ -18,9 +19,16 @@ async def _nothing_spent(tenant_id: str, subject: Subject, period: str) -> int:
     return 0
 
 
-async def main(url: str, limits: Limits, count: int) -> None:
-    subjects = (Subject(SubjectKind.KEY, "k", limits),)
+async def main(url: str) -> None:
     client = RedisClient(url, 10.0)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        wanted = json.loads(line)
+        await play(client, Limits(**wanted["limits"]), wanted["count"])
+    await client.close()
+
+
+async def play(client: RedisClient, limits: Limits, count: int) -> None:
+    subjects = (Subject(SubjectKind.KEY, "k", limits),)
 
     async def one(admission: Admission) -> int:
         try:
@@ -36,8 +44,7 @@ async def main(url: str, limits: Limits, count: int) -> None:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         print(sum(await asyncio.gather(*(one(admission) for _ in range(count)))), flush=True)
-    await client.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Limits(**json.loads(sys.argv[2])), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1]))

@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 
+import pytest
 from redis import Redis
 
 from core.limits import Limits
@@ -14,49 +16,62 @@ from tests.support.process import ROOT
 WORKERS = 4
 
 
-def crowd(url: str, limits: Limits, count: int) -> tuple[int, float]:
-    """Ask `count` times at once. Returns: how many were admitted, and the seconds from the first word to the last."""
-    command = [sys.executable, "-m", "tests.integration.admission.crowd", url, json.dumps(asdict(limits))]
+@dataclass(frozen=True)
+class Crowd:
+    """Worker processes that ask at once; they stay for the next test."""
+
+    workers: Sequence["subprocess.Popen[str]"]
+
+    def ask(self, limits: Limits, count: int) -> tuple[int, float]:
+        """Ask `count` times at once. Returns: how many were admitted, and the seconds that it took."""
+        self._say(json.dumps({"limits": asdict(limits), "count": count // len(self.workers)}))
+        assert self._hear() == ["ready"] * len(self.workers)
+        start_s = time.monotonic()
+        self._say("go")
+        return sum(map(int, self._hear())), time.monotonic() - start_s
+
+    def _say(self, line: str) -> None:
+        for worker in self.workers:
+            assert worker.stdin is not None
+            worker.stdin.write(f"{line}\n")
+            worker.stdin.flush()
+
+    def _hear(self) -> list[str]:
+        return [worker.stdout.readline().strip() for worker in self.workers if worker.stdout is not None]
+
+
+@pytest.fixture(scope="module")
+def crowd(url: str) -> Iterator[Crowd]:
+    command = [sys.executable, "-m", "tests.integration.admission.crowd", url]
     workers = [
-        subprocess.Popen(
-            [*command, str(count // WORKERS)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(WORKERS)
     ]
     try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        start_s = time.monotonic()
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        answers = [worker.communicate(timeout=60)[0] for worker in workers]
+        yield Crowd(workers)
     finally:
         for worker in workers:
             worker.kill()
-            worker.wait()
-    return sum(map(int, answers)), time.monotonic() - start_s
+            worker.communicate()
 
 
-def test_a_thousand_at_once_against_a_budget_for_a_hundred(url: str, redis: "Redis") -> None:
-    admitted, _ = crowd(url, Limits(nano_usd_per_day=100_000), 1_000)
+def test_a_thousand_at_once_against_a_budget_for_a_hundred(crowd: Crowd, redis: "Redis") -> None:
+    admitted, _ = crowd.ask(Limits(nano_usd_per_day=100_000), 1_000)
     assert admitted == 100
     assert redis.hmget("stoker:{acme}:key:k", "ds", "dh") == ["100000", "0"]
     assert redis.zcard("stoker:{acme}:leases") == 0
 
 
-def test_five_hundred_at_once_on_a_hundred_per_minute(url: str, redis: "Redis") -> None:
-    admitted, _ = crowd(url, Limits(requests_per_minute=100, strict=True), 500)
+def test_five_hundred_at_once_on_a_hundred_per_minute(crowd: Crowd, redis: "Redis") -> None:
+    admitted, _ = crowd.ask(Limits(requests_per_minute=100, strict=True), 500)
     assert admitted == 100
 
 
-def test_a_bucket_gives_what_it_holds_and_what_flows_in_meanwhile(url: str, redis: "Redis") -> None:
-    admitted, seconds = crowd(url, Limits(requests_per_minute=100), 500)
+def test_a_bucket_gives_what_it_holds_and_what_flows_in_meanwhile(crowd: Crowd, redis: "Redis") -> None:
+    admitted, seconds = crowd.ask(Limits(requests_per_minute=100), 500)
     assert 100 <= admitted <= 100 + seconds * 100 / 60
 
 
-def test_tokens_are_counted_as_exactly(url: str, redis: "Redis") -> None:
-    admitted, _ = crowd(url, Limits(tokens_per_minute=1_000, strict=True), 500)
+def test_tokens_are_counted_as_exactly(crowd: Crowd, redis: "Redis") -> None:
+    admitted, _ = crowd.ask(Limits(tokens_per_minute=1_000, strict=True), 500)
     assert admitted == 100

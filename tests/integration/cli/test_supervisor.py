@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from cli.down import end_stack
 from cli.parts import Part, Probe
 from cli.process import RUN_MARKER, marked
@@ -55,7 +57,7 @@ def test_a_killed_part_comes_back_under_a_new_pid_without_its_orphans(stack: Sta
     children = [process for process in marked(RUN_MARKER, stack.state.run_id) if process.pid != before]
     assert len(children) == 1
     os.kill(before, signal.SIGKILL)
-    until(lambda: stack.part("server").state is PartState.READY and stack.part("server").pid != before)
+    until(lambda: (part := stack.part("server")).state is PartState.READY and part.pid != before)
     assert stack.part("server").restarts == 1
     assert not children[0].is_alive()
 
@@ -84,6 +86,7 @@ def test_parts_end_in_reverse_order_and_politely(stack: Stack) -> None:
     assert StackState.load(stack.run_dir) is None
 
 
+@pytest.mark.slow
 def test_a_part_that_ignores_the_end_is_killed_after_its_deadline(stack: Stack) -> None:
     stack.start(python_part("stubborn", _STUBBORN, stop_s=0.5))
     until(lambda: _all_ready(stack))
@@ -93,6 +96,7 @@ def test_a_part_that_ignores_the_end_is_killed_after_its_deadline(stack: Stack) 
     assert not state.processes()
 
 
+@pytest.mark.slow
 def test_down_ends_what_is_left_when_supervisor_and_watchman_were_both_killed(stack: Stack) -> None:
     stack.start(python_part("server", SERVE_WITH_CHILD))
     until(lambda: _all_ready(stack))
@@ -124,6 +128,7 @@ def test_a_part_that_never_becomes_ready_is_ended_and_counted_as_failed(stack: S
     assert stack.part("mute").note == "ended by SIGTERM"
 
 
+@pytest.mark.slow
 def test_a_part_that_ends_on_sigint_does_so_although_the_supervisor_was_started_in_the_background(stack: Stack) -> None:
     polite = f"import atexit; atexit.register(lambda: print('closed', flush=True)); {SERVE}"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `command &`

@@ -7,6 +7,7 @@ import pytest
 
 from cli.settings import ROOT
 
+pytestmark = pytest.mark.slow
 _RUN = """
 import sys
 from cli import environments, testrun

@@ -1,24 +1,17 @@
 """Migrated databases: SQLite and a real PostgreSQL, a fresh one for each test."""
 
 import itertools
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from storage.migrate import migrate
+from tests.support.database import fresh_sqlite
 from tests.support.gate import Gate, open_gate
 from tests.support.postgres import Postgres, postgres_server
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("migrated") / "stoker.db"
-    migrate(f"sqlite+aiosqlite:///{file}")
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +24,8 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_file: Path, tmp_path: Path) -> str:
-    file = tmp_path / "stoker.db"
-    shutil.copy(sqlite_file, file)
-    return f"sqlite+aiosqlite:///{file}"
+def sqlite_url(tmp_path: Path) -> str:
+    return fresh_sqlite(tmp_path / "stoker.db")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.support.issuer import AUDIENCE
 from tests.support.network import PLAIN
 from tests.support.provider import CLIENT, SECRET, TestProvider, open_provider
 
+pytestmark = pytest.mark.slow  # what a provider may do wrong has many forms
 BEGIN = "/v1/session/oidc/corp"
 CALLBACK = f"{BEGIN}/callback"
 

@@ -9,6 +9,7 @@ from sqlalchemy import delete
 from storage.migrate import migrate
 from storage.schema import budget_alerts, ledger, limits, tenants
 from storage.sql import Database
+from tests.support.database import fresh_sqlite
 from tests.support.postgres import postgres_server
 
 
@@ -21,9 +22,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('sqlite') / 'test.db'}"
-    migrate(url)
-    return url
+    return fresh_sqlite(tmp_path_factory.mktemp("sqlite") / "test.db")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])

@@ -29,6 +29,8 @@ from storage.sql import Database
 from tests.support.ledger import PRICE, a_line, finished
 from tests.support.process import ROOT
 
+pytestmark = pytest.mark.slow  # processes are started and killed
+
 Process = subprocess.Popen[bytes]
 
 

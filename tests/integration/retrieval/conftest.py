@@ -27,11 +27,11 @@ from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
 from retrieval.status import JobStatus
 from retrieval.worker import serve
-from storage.migrate import migrate
 from storage.objects import ObjectStore, open_store
 from storage.redis import RedisClient
 from storage.schema import tenants
 from storage.sql import Database
+from tests.support.database import fresh_sqlite
 from tests.support.engines import Engine
 from tests.support.milvus import milvus_server
 from tests.support.process import ROOT
@@ -149,8 +149,7 @@ async def house(servers: Servers, tmp_path: Path) -> AsyncIterator[House]:
         embedding_deadline_s=15,  # the machine may be busy with other things than this test
         poll_s=0.2,
     )
-    await asyncio.to_thread(migrate, settings.sql_url())
-    database = Database(settings.sql_url(), settings.sql_deadline_s)
+    database = Database(await asyncio.to_thread(fresh_sqlite, tmp_path / "stoker.db"), settings.sql_deadline_s)
     redis = RedisClient(servers.redis_url, settings.redis_deadline_s)
     objects = open_store(settings.object_store_url(), settings.object_deadline_s)
     async with open_retrieval(settings, database, redis, objects) as retrieval:

@@ -18,6 +18,7 @@ from retrieval.status import JobStatus, Status
 from storage.schema import documents, revisions
 from tests.integration.retrieval.conftest import House, until
 
+pytestmark = pytest.mark.slow  # each test has a collection of its own in the index
 TIDE = b"The tide at Wellhaven rises by four metres every spring."
 MOON = b"The moon of Wellhaven is seen twice in every spring."
 
@@ -71,8 +72,7 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
-@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
-async def test_only_its_readers_find_a_document(filled: House, mode: str) -> None:
+async def test_only_its_readers_find_a_document(filled: House) -> None:
     for who, sees in (
         (member(filled), {"open.md"}),
         (member(filled, "bob", "legal"), {"open.md"}),
@@ -83,7 +83,8 @@ async def test_only_its_readers_find_a_document(filled: House, mode: str) -> Non
         (replace(member(filled), role=Role.MANAGER), {"open.md", "closed.md"}),
         (filled.principal, {"open.md", "closed.md"}),
     ):
-        assert await names(filled, who, mode=mode) == sees, who
+        for mode in ("hybrid", "dense", "lexical"):
+            assert await names(filled, who, mode=mode) == sees, (who, mode)
 
 
 async def test_who_may_not_read_a_document_meets_it_nowhere(filled: House) -> None:
@@ -266,24 +267,17 @@ async def test_a_name_that_expired_is_free_and_shows_nothing_of_what_it_was(fill
     assert "short.md" not in await names(filled, filled.principal)
 
 
-@pytest.mark.parametrize(
-    "acl",
-    [
+async def test_a_list_that_is_none_and_a_life_that_is_none_are_refused(house: House) -> None:
+    await house.retrieval.collections.create(house.principal, "c")
+    lists: list[object] = [
         {}, [], "all", {"users": "ann"}, {"users": [1]}, {"roles": ["x"]}, {"users": [""]}, {"groups": ["a\nb"]},
         {"users": [f"u{number}" for number in range(1001)]}, {"users": ["x" * 201]},
-    ],
-)  # fmt: skip
-async def test_a_list_that_is_none_is_refused(house: House, acl: object) -> None:
-    await house.retrieval.collections.create(house.principal, "c")
-    with pytest.raises(InputInvalid, match="acl"):
-        await house.retrieval.intake.accept(house.principal, "c", [NewFile("a.md", None, b"text", acl=acl)])
+    ]  # fmt: skip
+    for acl in lists:
+        with pytest.raises(InputInvalid, match="acl"):
+            await house.retrieval.intake.accept(house.principal, "c", [NewFile("a.md", None, b"text", acl=acl)])
+    for seconds in (0, -1, 10**12):
+        file = NewFile("a.md", None, b"text", expires_after_s=seconds)
+        with pytest.raises(InputInvalid, match="expires"):
+            await house.retrieval.intake.accept(house.principal, "c", [file])
     assert await house.retrieval.documents.list(house.principal, "c") == []
-
-
-@pytest.mark.parametrize("seconds", [0, -1, 10**12])
-async def test_a_life_that_is_none_is_refused(house: House, seconds: int) -> None:
-    await house.retrieval.collections.create(house.principal, "c")
-    with pytest.raises(InputInvalid, match="expires"):
-        await house.retrieval.intake.accept(
-            house.principal, "c", [NewFile("a.md", None, b"text", expires_after_s=seconds)]
-        )

@@ -29,6 +29,7 @@ LONG = "\n\n".join(
 )
 
 
+@pytest.mark.slow
 async def test_a_killed_workers_document_is_finished_by_the_next_once(house: House, tmp_path: Path) -> None:
     await house.retrieval.collections.create(house.principal, "c")
     accepted = await house.retrieval.intake.accept(
@@ -62,6 +63,7 @@ async def test_a_killed_workers_document_is_finished_by_the_next_once(house: Hou
         assert text[passage.start : passage.end] == passage.text
 
 
+@pytest.mark.heavy  # what is handed back and taken again is in test_leases.py
 async def test_sigterm_hands_the_document_back(house: House, tmp_path: Path) -> None:
     await house.retrieval.collections.create(house.principal, "c")
     accepted = await house.retrieval.intake.accept(house.principal, "c", [NewFile("long.md", None, LONG.encode())])
@@ -116,6 +118,7 @@ async def test_an_outage_is_waited_for_and_then_counted(house: House) -> None:
     assert "3 attempts" in (job.documents[0].error or "")
 
 
+@pytest.mark.slow
 async def test_the_index_is_found_again_after_milvus_was_restarted(tmp_path: Path) -> None:
     port = free_port()
     index = VectorIndex(f"http://127.0.0.1:{port}", 5.0, 100)

@@ -4,6 +4,8 @@ import json
 import unicodedata
 from pathlib import Path
 
+import pytest
+
 from retrieval.intake import NewFile
 from retrieval.search import Query
 from retrieval.status import JobStatus, Status
@@ -13,6 +15,7 @@ from tests.unit.retrieval.files import docx
 READ = {".pdf", ".md", ".html", ".txt", ".docx", ".csv", ".json"}
 
 
+@pytest.mark.heavy  # parsers read them all in tests/unit/retrieval
 async def test_real_files_are_found_and_quoted_or_failed_with_a_reason(house: House, documents: Path) -> None:
     entries = json.loads((documents / "expected.json").read_text())
     await house.retrieval.collections.create(house.principal, "real")

@@ -238,13 +238,15 @@ async def test_a_break_after_the_last_token_only_lacks_the_end() -> None:
     chunks = [{**head, "choices": [begin], "prompt_token_ids": [1, 2, 3]}, {**head, "choices": [all_of_it]}]
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        for chunk in chunks:
-            frame = b"data: " + orjson.dumps(chunk) + b"\n\n"
-            writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
-        await asyncio.sleep(0.1)
-        writer.transport.abort()
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            for chunk in chunks:
+                frame = b"data: " + orjson.dumps(chunk) + b"\n\n"
+                writer.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+            await asyncio.sleep(0.1)
+        finally:  # who looks for metrics may be here when the test ends
+            writer.transport.abort()
 
     server = await asyncio.start_server(answer, "127.0.0.1", free_port())
     port = server.sockets[0].getsockname()[1]

@@ -51,7 +51,8 @@ BAD: list[Any] = [
     {"type": "eq", "key": "lang", "value": "en", "expr": "1 == 1"}, {"type": "eq", "key": ["lang"], "value": 1},
     {"type": "eq", "key": "lang", "value": float("nan")}, {"type": "eq", "key": "lang", "value": 10**30},
 ]  # fmt: skip
-FEW, SOME, MANY = (8, 400), (50, 5_000), (50, 200_000)
+pytestmark = pytest.mark.slow
+FEW, SOME, MANY = (6, 150), (50, 5_000), (50, 200_000)
 SEED = int(os.environ.get("ISOLATION_SEED", "1"))
 
 

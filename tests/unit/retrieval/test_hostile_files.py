@@ -45,7 +45,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
 }
 
 
-SLOW = ("a bomb of a PDF", "a JSON of millions", "one endless row")
+SLOW = ("a bomb of a DOCX", "a bomb of a PDF", "a JSON of millions", "one endless row")
 
 
 @pytest.mark.parametrize(
