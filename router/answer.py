@@ -49,6 +49,8 @@ class FrameStream:
         self._ends_s = ends_s
         self._ended: Ended | None = ended
         self._held = b""
+        self._silent_at_s: float | None = None
+        self._silence = f"fell silent for {deployment.deadlines.between_tokens_s:g} s"
         self._failure: UpstreamError | None = None
         self.first_token_s: float | None = None
 
@@ -95,29 +97,31 @@ class FrameStream:
                 if self._failure is not None or due_s() <= by_s:
                     raise
 
-    async def frames(self) -> AsyncIterator[bytes]:
-        """Whole frames, one or many at a time, up to `[DONE]`.
+    async def piece(self) -> bytes:
+        """The next whole frames, one or many; after those with `[DONE]` nothing more.
 
         Raises: UpstreamError, UpstreamRefused: the stream broke; every frame that came before was handed out.
         """
-        scanner, pause_s = self._scanner, self.deployment.deadlines.between_tokens_s
+        if self._held:
+            held, self._held = self._held, b""
+            return held
         try:
-            if self._held:
-                yield self._held
-            silent_at_s = self._clock.monotonic() + pause_s
-            while not scanner.done:
-                passed = await self._next(silent_at_s, f"fell silent for {pause_s:g} s")
+            while not self._scanner.done:
+                if self._silent_at_s is None:
+                    self._silent_at_s = self._clock.monotonic() + self.deployment.deadlines.between_tokens_s
+                passed = await self._next(self._silent_at_s, self._silence)
                 if passed:
-                    yield passed
                     if b"data:" in passed:  # no comment, and no part of a frame
-                        silent_at_s = self._clock.monotonic() + pause_s
+                        self._silent_at_s = None  # it counts from when the next is asked for
+                    return passed
             self._end("ok")
             await self._drain()
         except (UpstreamError, UpstreamRefused) as error:
             self._end(_outcome(error), error)
-            raise
-        finally:
             await self.aclose()
+            raise
+        await self.aclose()
+        return b""
 
     def broken(self, error: RouterError) -> bytes:
         """The event that tells the client that its stream broke."""
@@ -280,7 +284,7 @@ class Answer:
     async def _frames(self, stream: FrameStream) -> AsyncIterator[bytes]:
         while True:
             try:
-                async for piece in stream.frames():
+                while piece := await stream.piece():
                     yield piece
                 return
             except (UpstreamError, UpstreamRefused) as error:

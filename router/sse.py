@@ -71,16 +71,18 @@ class SseScanner:
         """
         buffer = self._buffer + data if self._buffer else data
         out: list[bytes] = []
-        start = 0
-        while not self.done and self.error is None and self.malformed is None:
-            end = frame_end(buffer, start, max(start, self._scanned))
-            if end < 0:
-                break
-            try:
-                out.append(self._look(buffer[start:end]))
-            except StreamMalformed as error:
-                self.malformed = error
-            start = end
+        start, scan_from = 0, self._scanned
+        narrow = b"\r" not in buffer
+        try:
+            while not self.done and self.error is None and self.malformed is None:
+                end = buffer.find(b"\n\n", scan_from) + 2 if narrow else frame_end(buffer, start, scan_from)
+                if end < 2:
+                    break
+                scan_from, piece = end, buffer[start:end]
+                start = end
+                out.append(self._look(piece))
+        except StreamMalformed as error:
+            self.malformed = error
         self._buffer = buffer[start:]
         # Where the next search begins: a boundary may straddle two reads.
         self._scanned = max(0, len(self._buffer) - 3)
@@ -98,12 +100,12 @@ class SseScanner:
 
     def _look(self, frame: bytes) -> bytes:
         """Note what the frame says. Returns: the frame as it passes; nothing takes it out of the stream."""
+        if self.started and self._is_token(frame):
+            self.tokens += 1
+            return self._passed(frame)
         at = 0 if frame.startswith(b"data:") else frame.find(b"\ndata:") + 1
         if at == 0 and not frame.startswith(b"data:"):
             return frame  # a comment, or an event without data
-        if not self._must_decode(frame):
-            self.tokens += 1
-            return self._passed(frame)
         data = data_of(frame[at:])
         if data == DONE:
             self.done = self.started = True
@@ -128,15 +130,14 @@ class SseScanner:
                 self._kept = None
         return _without_ids(frame) if self._hide_ids else frame
 
-    def _must_decode(self, frame: bytes) -> bool:
-        if not self.started or frame.find(b'"usage"') >= 0 or frame.find(b'"error"') >= 0:
-            return True
-        if frame.find(DONE) >= 0 and len(frame) < 32:
-            return True
-        unfinished = frame.count(b'"finish_reason":null') + frame.count(b'"finish_reason": null')
+    def _is_token(self, frame: bytes) -> bool:
+        """Whether a frame after the first token is text alone, told without reading its JSON; a doubt is no."""
+        if not frame.startswith(b"data:") or b'"usage"' in frame or b'"error"' in frame:
+            return False
+        unfinished = frame.count(b'"finish_reason":null') or frame.count(b'"finish_reason": null')
         if not unfinished or frame.count(b'"finish_reason"') > unfinished:
-            return True
-        return frame.count(b"{") != frame.count(b"}")  # torn, unless the braces are its text's
+            return False
+        return frame.count(b"{") == frame.count(b"}")  # torn, unless the braces are its text's
 
     def _note(self, chunk: dict[str, Any]) -> bool:
         if self._is_error(chunk):
@@ -187,13 +188,8 @@ class MessagesScanner(SseScanner):
         error = {"type": "api_error", "message": message, "details": {"error_code": code}}
         return b"event: error\n" + frame(orjson.dumps({"type": "error", "error": error}))
 
-    def _must_decode(self, frame: bytes) -> bool:
-        return (
-            not self.started
-            or frame.find(b"content_block_delta") < 0
-            or frame.find(b'"usage"') >= 0
-            or frame.find(b'"error"') >= 0
-        )
+    def _is_token(self, frame: bytes) -> bool:
+        return b"content_block_delta" in frame and b'"usage"' not in frame and b'"error"' not in frame
 
     def _note(self, chunk: dict[str, Any]) -> bool:
         kind = chunk.get("type")
@@ -231,6 +227,8 @@ class MessagesScanner(SseScanner):
 
 def _without_ids(frame: bytes) -> bytes:
     """The frame without the token ids that vLLM puts in, as if nobody had asked for them."""
+    if b"token_ids" not in frame:
+        return frame
     for name in _IDS:
         at = frame.find(name)
         if at >= 0:

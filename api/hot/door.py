@@ -134,13 +134,13 @@ async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: H
         await exchange.whole(answer.status, answer.body, headers)
         return
     headers.append((b"cache-control", b"no-cache"))
-    await exchange.start(answer.status, _STREAM, headers)
+    exchange.start(answer.status, _STREAM, headers)
     async for piece in answer.frames:
         metered.count(answer.tokens)
-        if answer.over:
+        over = answer.over
+        if over:
             metered.finish(answer.usage or Usage(0, answer.tokens), "failed" if answer.broken else "ok")
-        await exchange.piece(piece)
-    await exchange.piece(b"", more=False)
+        await exchange.piece(piece, more=not over)
 
 
 def _priority(allowed: Priority, asked: str) -> Priority:

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+from collections.abc import MutableMapping
 from contextlib import nullcontext
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +33,7 @@ class Exchange:
         "_connection",
         "_declared",
         "_extra",
+        "_head",
         "_loop",
         "_receive",
         "_send",
@@ -82,6 +85,7 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self.expired: Exception | None = None
         self.left = False
+        self._head: MutableMapping[str, Any] | None = None
         self.status = 0
 
     def add_headers(self, headers: Headers) -> None:
@@ -130,8 +134,8 @@ class Exchange:
         """End deadline and watch."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._connection is not None:
-            self._connection.on_left = None
+        if self._connection is not None and self._connection.on_left == self._leave:
+            self._connection.on_left = None  # after the last piece the connection may have its next request already
         if self._watcher is not None:
             self._watcher.cancel()
 
@@ -148,23 +152,31 @@ class Exchange:
         self.expired = error
         self._task.cancel()
 
-    async def start(self, status: int, media_type: bytes, headers: Headers, length: int | None = None) -> None:
-        """Send status and headers; without `length` the body has no announced end."""
-        self.status = status
+    def start(self, status: int, media_type: bytes, headers: Headers, length: int | None = None) -> None:
+        """Have status and headers go with the first piece; without `length` the body has no announced end."""
         own: Headers = [(b"content-type", media_type)]
         if length is not None:
             own.append((b"content-length", b"%d" % length))
-        await self._send({"type": "http.response.start", "status": status, "headers": [*own, *headers, *self._extra]})
+        self._head = {"type": "http.response.start", "status": status, "headers": [*own, *headers, *self._extra]}
 
     async def piece(self, body: bytes, *, more: bool = True) -> None:
-        """Send a part of the body."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        """Send a part of the body; with the last one the client may leave."""
+        if not more:
+            self.unwatch()
+        message = {"type": "http.response.body", "body": body, "more_body": more}
+        if self._head is None:
+            await self._send(message)
+            return
+        head, self._head = self._head, None
+        self.status = head["status"]
+        with self._connection.corked() if self._connection is not None else nullcontext():
+            await self._send(head)
+            await self._send(message)
 
     async def whole(self, status: int, body: bytes, headers: Headers) -> None:
         """Send a JSON answer in one piece."""
-        with self._connection.corked() if self._connection is not None else nullcontext():
-            await self.start(status, b"application/json", headers, len(body))
-            await self.piece(body, more=False)
+        self.start(status, b"application/json", headers, len(body))
+        await self.piece(body, more=False)
 
 
 class ClientLeft(Exception):

@@ -1,0 +1,38 @@
+"""One request over ASGI: who watches for a client that leaves."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from api.hot.exchange import Exchange
+from api.hot.protocol import SCOPE_KEY
+
+
+async def test_who_has_sent_its_last_piece_leaves_the_watch_to_the_next_request_of_the_connection() -> None:
+    connection = SimpleNamespace(on_left=None)
+    went_on = asyncio.Event()
+
+    async def nothing(*_: Any) -> Any: ...
+
+    def exchange() -> Exchange:
+        return Exchange({"type": "http", "headers": [], SCOPE_KEY: connection}, nothing, nothing)
+
+    async def first() -> None:
+        exchange_ = exchange()
+        exchange_.watch()
+        await went_on.wait()  # its last piece is sent, and its upstream still to be read to the end
+        exchange_.unwatch()
+
+    async def second() -> None:
+        exchange().watch()
+        went_on.set()
+        await asyncio.sleep(10)
+
+    one = asyncio.create_task(first())
+    await asyncio.sleep(0)
+    two = asyncio.create_task(second())
+    await one
+    assert connection.on_left is not None
+    connection.on_left()
+    await asyncio.wait([two])
+    assert two.cancelled()
