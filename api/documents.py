@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.identity import Caller
@@ -65,6 +65,14 @@ async def get_content(
 ) -> str:
     """The normalised text: `start` and `end` of passages and citations count its characters."""
     return await state.retrieval.documents.content(principal, name, document_id, version)
+
+
+@routes.get("/{document_id}/source", response_class=Response)
+async def get_source(name: str, document_id: str, state: State, principal: Caller) -> Response:
+    """The document's bytes as they were last sent; for keeping, not for showing."""
+    data = await state.retrieval.documents.source(principal, name, document_id)
+    headers = {"content-disposition": "attachment", "x-content-type-options": "nosniff"}
+    return Response(data, media_type="application/octet-stream", headers=headers)
 
 
 def _shown(document: Document) -> dict[str, Any]:

@@ -72,6 +72,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("PATCH", _DOCUMENT): Rule(_USE, "collections:write"),
     ("DELETE", _DOCUMENT): Rule(_USE, "collections:write"),
     ("GET", _DOCUMENT + "/content"): Rule(_READ, "collections:read"),
+    ("GET", _DOCUMENT + "/source"): Rule(_READ, "collections:read"),
     ("POST", "/v1/ingest"): Rule(_PUT, "ingest"),
     ("GET", "/v1/jobs/{job_id}"): Rule(_PUT, "jobs"),
     ("GET", "/v1/jobs/{job_id}/events"): Rule(_PUT, "jobs"),

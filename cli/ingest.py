@@ -2,11 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -15,12 +15,41 @@ from cli.client import Client
 from cli.console import err
 from cli.errors import ApiRefused, CliError
 
-SUPPORTED = (".md", ".markdown", ".txt", ".text", ".rst", ".log", ".html", ".htm", ".pdf")
+SUPPORTED = (
+    *(".md", ".markdown", ".txt", ".text", ".rst", ".log", ".html", ".htm", ".xhtml", ".pdf", ".docx"),
+    *(".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson"),
+)
 
 _BATCH_FILES = 50
 _BATCH_BYTES = 30_000_000
 _POLL_S = 0.3
 _ENDED = ("succeeded", "failed", "cancelled")
+
+
+class Upload(Protocol):
+    """A document to be sent.
+
+    Attributes:
+        name: that it gets in the collection.
+        media_type: None: it follows from name and content.
+        fields: of the form that it is sent in, beside those of all.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def media_type(self) -> str | None: ...
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def open(self) -> BinaryIO:
+        """Its bytes. Raises: CliError: they can't be read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +58,20 @@ class Source:
 
     path: Path
     name: str
+    media_type: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise CliError(
+                f"{self.path} cannot be read: {error.strerror}", "mend its permissions or leave it out"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +119,17 @@ def ingest(client: Client, collection: str, sources: Sequence[Source], metadata:
         metadata: a JSON object for every document.
     """
     ensure_collection(client, collection)
-    fields = {"collection": collection, **({"metadata": metadata} if metadata else {})}
+    return send(client, {"collection": collection, **({"metadata": metadata} if metadata else {})}, sources)
+
+
+def send(client: Client, fields: Mapping[str, str], uploads: Iterable[Upload]) -> list[Outcome]:
+    """Upload to a collection that is there, wait for the end, show progress.
+
+    Args:
+        fields: of the form for all of them, `collection` among them.
+
+    Returns: one outcome per document, in the order of their end.
+    """
     outcomes: list[Outcome] = []
     columns = (
         TextColumn("{task.description}"),
@@ -85,23 +138,23 @@ def ingest(client: Client, collection: str, sources: Sequence[Source], metadata:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
-        for batch in _batches(sources):
+        for batch in _batches(uploads):
             outcomes += _send(client, fields, batch, bars)
     return outcomes
 
 
-def _send(client: Client, fields: dict[str, str], batch: Sequence[Source], bars: Progress) -> list[Outcome]:
+def _send(client: Client, fields: Mapping[str, str], batch: Sequence[Upload], bars: Progress) -> list[Outcome]:
     """One request; where one file spoils it, each goes alone, so that the others still arrive."""
     try:
         with ExitStack() as opened:
-            files = [_opened(source, opened) for source in batch]
-            job = client.upload("/v1/ingest", fields, files)["job_id"]
+            files = [(each.name, opened.enter_context(each.open()), each.media_type) for each in batch]
+            job = client.upload("/v1/ingest", {**fields, **batch[0].fields}, files)["job_id"]
     except ApiRefused as error:
         if error.status not in (400, 413):
             raise
         if len(batch) == 1:
             return [Outcome(batch[0].name, "failed", error.message)]
-        return [outcome for source in batch for outcome in _send(client, fields, [source], bars)]
+        return [outcome for each in batch for outcome in _send(client, fields, [each], bars)]
     return _follow(client, job, bars)
 
 
@@ -128,28 +181,19 @@ def _sort(source: Source, found: list[Source], skipped: list[Path]) -> None:
         skipped.append(source.path)
 
 
-def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Groups small enough for one request; a file above the limit goes alone."""
-    batch: list[Source] = []
+def _batches(uploads: Iterable[Upload]) -> Iterator[list[Upload]]:
+    """Groups of equal fields, small enough for one request; a file above the limit goes alone."""
+    batch: list[Upload] = []
     size = 0
-    for source in sources:
-        bytes_ = source.path.stat().st_size
-        if batch and (len(batch) == _BATCH_FILES or size + bytes_ > _BATCH_BYTES):
+    for upload in uploads:
+        full = len(batch) == _BATCH_FILES or size + upload.size > _BATCH_BYTES
+        if batch and (full or upload.fields != batch[0].fields):
             yield batch
             batch, size = [], 0
-        batch.append(source)
-        size += bytes_
+        batch.append(upload)
+        size += upload.size
     if batch:
         yield batch
-
-
-def _opened(source: Source, opened: ExitStack) -> tuple[str, BinaryIO]:
-    try:
-        return source.name, opened.enter_context(source.path.open("rb"))
-    except OSError as error:
-        raise CliError(
-            f"{source.path} cannot be read: {error.strerror}", "mend its permissions or leave it out"
-        ) from error
 
 
 def _follow(client: Client, job_id: str, bars: Progress) -> list[Outcome]:

@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from cli.console import err, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
 
+if TYPE_CHECKING:
+    from cli.ingest import Outcome
+
 app = typer.Typer(
     help="Your own GPUs as one OpenAI-compatible endpoint, with answers from your documents that can be checked.",
     no_args_is_help=True,
@@ -21,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+collections = typer.Typer(help="Collections of documents: list, back up, bring back.", no_args_is_help=True)
+app.add_typer(collections, name="collections")
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
 app.add_typer(benches, name="bench")
 
@@ -125,12 +130,50 @@ def ingest(
         err.print(f"[dim]skipped, not a supported format: {path}[/dim]")
     with open_client(load_settings(data_dir=data_dir)) as client:
         outcomes = put_in(client, collection, sources, metadata)
-    failed = [outcome for outcome in outcomes if outcome.status != "ready"]
-    for outcome in failed:
-        err.print(f"[red]{outcome.filename}[/red]: {outcome.error or outcome.status}")
-    out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} documents are ready in {collection}")
-    if failed:
-        raise typer.Exit(1)
+    _tell(collection, outcomes)
+
+
+@collections.command("list")
+def list_collections(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show the collections."""
+    from cli.backup import listed
+    from cli.client import open_client
+
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        listed(client, as_json=as_json)
+
+
+@collections.command("export")
+def export_collection(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    to: Annotated[Path | None, typer.Option(help="The file; NAME.stoker.tar.gz when left out.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a collection's documents into one file, as they were sent in."""
+    from cli.backup import export
+    from cli.client import open_client
+
+    file = to or Path(f"{name.replace('/', '_')}.stoker.tar.gz")
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        count, left_out = export(client, name, file)
+    for each in left_out:
+        err.print(f"[dim]left out, gone meanwhile: {each}[/dim]")
+    out.print(f"{count} documents of {name} are in {file}")
+
+
+@collections.command("import")
+def import_collection(
+    file: Annotated[Path, typer.Argument(help="What collections export wrote.")],
+    name: Annotated[str | None, typer.Option("--as", help="Another name for the collection.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a collection of such a file; exit code 1 if a document failed."""
+    from cli.backup import restore
+    from cli.client import open_client
+
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        collection, outcomes = restore(client, file, name)
+    _tell(collection, outcomes)
 
 
 @app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -173,6 +216,14 @@ def measure_engine(context: typer.Context) -> None:
     bench_engine(context.args)
 
 
+@benches.command("search", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_search(context: typer.Context) -> None:
+    """How long a search takes while documents come in, and while none do; further: --rounds --searches --base."""
+    from cli.bench import bench_search
+
+    bench_search(context.args)
+
+
 @benches.command("budget")
 def measure_budget() -> None:
     """Processor time of the rooms that a model request passes, each by itself, in microseconds."""
@@ -187,6 +238,16 @@ def measure_faults(context: typer.Context) -> None:
     from cli.bench import bench_faults
 
     bench_faults(context.args)
+
+
+def _tell(collection: str, outcomes: "Sequence[Outcome]") -> None:
+    """Say how documents ended. Raises: typer.Exit: with 1, if one failed."""
+    failed = [outcome for outcome in outcomes if outcome.status != "ready"]
+    for outcome in failed:
+        err.print(f"[red]{outcome.filename}[/red]: {outcome.error or outcome.status}")
+    out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} documents are ready in {collection}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def run() -> None:

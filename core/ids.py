@@ -16,6 +16,17 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_base32(number, digits=26)}"
 
 
+def made_at(identifier: str) -> float:
+    """Seconds since the epoch at which `new_id` made an id. Raises: ValueError: it made no such id."""
+    digits = identifier.rpartition("_")[2]
+    if len(digits) != 26 or not set(digits) <= set(_ALPHABET):
+        raise ValueError(f"{identifier!r} is no id of ours")
+    number = 0
+    for digit in digits:
+        number = number * 32 + _ALPHABET.index(digit)
+    return (number >> 80) / 1000
+
+
 def _base32(number: int, digits: int) -> str:
     out = []
     for _ in range(digits):

@@ -68,6 +68,8 @@ INGEST_SECONDS = Histogram(
 )
 LEASES_EXPIRED = Counter("stoker_ingest_leases_expired_total", "Leases taken back from workers that went silent.")
 
+ORPHANS = Counter("stoker_orphans_removed_total", "Things that belonged to nothing, by kind.", ("kind",))
+
 
 def exposition() -> tuple[bytes, str]:
     """The metrics of all processes that share the folder, as text for Prometheus, and its media type."""

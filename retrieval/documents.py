@@ -129,6 +129,22 @@ class Documents:
         except ObjectNotFound as error:  # deleted and swept between the two reads
             raise DocumentNotFound(document_id, version) from error
 
+    async def source(self, principal: Principal, collection_name: str, document_id: str) -> bytes:
+        """A document's bytes as they were last sent, also where they have not been taken in, or could not be.
+
+        Raises: CollectionNotFound, DocumentNotFound.
+        """
+
+        async def find(connection: AsyncConnection) -> str:
+            await self._find(connection, principal, collection_name, document_id)
+            statement = sa.select(documents.c.source_key).where(documents.c.id == document_id)
+            return str((await connection.execute(statement)).scalar_one())
+
+        try:
+            return await self._objects.get(await self._database.read(find))
+        except ObjectNotFound as error:  # deleted, or sent anew, between the two reads
+            raise DocumentNotFound(document_id) from error
+
     async def change(
         self,
         principal: Principal,

@@ -110,6 +110,21 @@ def of_revisions(revision_ids: Sequence[str]) -> str:
     return f"revision_id in [{_list(revision_ids)}]"
 
 
+def of_strangers(revision_ids: Sequence[str], above: str, up_to: str | None) -> str:
+    """The expression for all rows of other revisions than these, in a stretch of ids.
+
+    Args:
+        above: ids that sort behind this one; empty: from the first.
+        up_to: ids that do not sort behind this one; None: to the last.
+    """
+    clauses = [f"revision_id > {_literal(above)}"]
+    if up_to is not None:
+        clauses.append(f"revision_id <= {_literal(up_to)}")
+    if revision_ids:
+        clauses.append(f"revision_id not in [{_list(revision_ids)}]")
+    return " and ".join(clauses)
+
+
 def parse_filter(raw: object) -> Filter:
     """Read a filter as it came in JSON.
 

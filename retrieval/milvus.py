@@ -18,7 +18,7 @@ from pymilvus.exceptions import MilvusException
 
 from core.dependency import Dependency
 from retrieval.errors import IndexRefused
-from retrieval.expression import METADATA_FIELD, of_revisions
+from retrieval.expression import METADATA_FIELD, of_revisions, of_strangers
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ _AWAY = {
 _SHOWN = ["id", "revision_id", "document_id", "filename", "start", "end", "page", "text", METADATA_FIELD]
 _WHOLE = [*_SHOWN, "tenant_id", "collection_id", "acl", "dense", "sparse"]
 _DELETED_AT_ONCE = 100  # revisions in one expression
+_COMPARED_AT_ONCE = 500
+_ANSWERED_AT_ONCE = 1000  # rows
 
 
 class MilvusAway(OSError):
@@ -162,6 +164,41 @@ class VectorIndex:
                 if not isinstance(error.__cause__, MilvusException) or error.__cause__.code != _COLLECTION_MISSING:
                     raise
                 return
+
+    async def strangers(self, collection_id: str, revision_ids: Sequence[str]) -> set[str]:
+        """Revisions that have rows here and are none of these, which are in order; none if there is no collection."""
+        if collection_id not in await self.names():
+            return set()
+        found: set[str] = set()
+        above = ""
+        for first in range(0, len(revision_ids) + 1, _COMPARED_AT_ONCE):
+            known = list(revision_ids[first : first + _COMPARED_AT_ONCE])
+            up_to = known[-1] if first + _COMPARED_AT_ONCE <= len(revision_ids) else None
+            while others := await self._others(collection_id, of_strangers(known, above, up_to)):
+                found |= others
+                known += others  # one revision may have more rows than an answer
+            above = up_to or ""
+        return found
+
+    async def _others(self, collection_id: str, expression: str) -> set[str]:
+        """The revisions of the first rows that an expression is true of."""
+
+        async def read() -> Any:
+            await self._client.load_collection(collection_id, retry_times=0)
+            return await self._client.query(
+                collection_id,
+                filter=expression,
+                limit=_ANSWERED_AT_ONCE,
+                output_fields=["revision_id"],
+                consistency_level="Strong",
+                retry_times=0,
+            )
+
+        return {entity["revision_id"] for entity in await self._call(read)}
+
+    async def names(self) -> list[str]:
+        """The collections that there are."""
+        return list(await self._call(lambda: self._client.list_collections(retry_times=0)))
 
     async def drop(self, collection_id: str) -> None:
         """Drop the collection; one that is gone already is no error."""

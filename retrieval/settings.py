@@ -53,6 +53,12 @@ class RetrievalSettings(StorageSettings):
     reader_grace_s: float = Field(
         60.0, gt=0, le=86_400, description="Seconds that a retired revision stays in the index for running readers."
     )
+    orphans_s: float = Field(
+        3600.0, gt=0, le=604_800, description="Seconds between two looks for what belongs to nothing in any store."
+    )
+    orphan_grace_s: float = Field(
+        3600.0, ge=0, le=604_800, description="Seconds that something may belong to nothing before it is removed."
+    )
     flush_rows: int = Field(500, ge=1, description="New rows of a collection after which its index is flushed.")
 
     @field_validator("chunk_tokenizer")

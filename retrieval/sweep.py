@@ -110,7 +110,10 @@ class Sweep:
     async def _collections(self, before_s: float) -> int:
         """Deleted collections, with everything that hangs on them."""
         found = await fetch(
-            self._database, sa.select(collections.c.id).where(collections.c.deleted_at < before_s).limit(_AT_ONCE)
+            self._database,
+            sa.select(collections.c.id)
+            .where(collections.c.deleted_at < before_s, collections.c.swept_at.is_(None))
+            .limit(_AT_ONCE),
         )
         for row in found:
             await self._index.drop(row.id)
@@ -137,6 +140,10 @@ class Sweep:
             await connection.execute(document_readers.delete().where(document_readers.c.document_id.in_(kept)))
             for table in (term_frequencies, revisions, jobs, documents):
                 await connection.execute(table.delete().where(table.c.collection_id == collection_id))
-            await connection.execute(collections.delete().where(collections.c.id == collection_id))
+            await connection.execute(
+                collections.update()
+                .where(collections.c.id == collection_id)
+                .values(description="", metadata={}, swept_at=self._clock.time())
+            )
 
         await self._database.write(delete)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
@@ -19,6 +20,7 @@ from monitoring.logs import configure_logs, logger
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.open import open_retrieval
+from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
@@ -42,6 +44,7 @@ class Worker:
         leases: Leases,
         pipeline: Pipeline,
         sweep: Sweep,
+        orphans: Orphans,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -50,8 +53,10 @@ class Worker:
         self._leases = leases
         self._pipeline = pipeline
         self._sweep = sweep
+        self._orphans = orphans
         self._clock = clock
         self._next_sweep_s = 0.0
+        self._next_orphans_s = clock.monotonic() + settings.orphans_s
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -142,6 +147,13 @@ class Worker:
             removed = await self._sweep.run()
             if removed:
                 _log.info("swept", removed=removed)
+        if self._clock.monotonic() >= self._next_orphans_s:
+            self._next_orphans_s = self._clock.monotonic() + self._settings.orphans_s
+            found = asdict(await self._orphans.run())
+            for kind, count in found.items():
+                metrics.ORPHANS.labels(kind).inc(count)
+            if any(found.values()):
+                _log.warning("removed what belonged to nothing", **found)
 
     async def _sleep(self) -> None:
         try:
@@ -170,7 +182,9 @@ async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
             leases = Leases(database, clock, name, settings.lease_s, settings.max_attempts)
             pipeline = Pipeline(settings, leases, objects, retrieval.index, retrieval.embedder, parser, clock)
             sweep = Sweep(database, retrieval.index, objects, clock, settings.reader_grace_s)
-            worker = asyncio.create_task(Worker(settings, database, redis, leases, pipeline, sweep, clock).run())
+            orphans = Orphans(database, retrieval.index, objects, clock, settings.orphan_grace_s)
+            work = Worker(settings, database, redis, leases, pipeline, sweep, orphans, clock)
+            worker = asyncio.create_task(work.run())
             stopped = asyncio.create_task(stop.wait())
             _log.info("ready", worker=name)
             await asyncio.wait((worker, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -197,6 +197,7 @@ collections = Table(
     Column("average_terms", Float, nullable=False),  # BM25's average chunk length, frozen for this epoch
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
+    Column("swept_at", Float),  # when all that hung on it was deleted; the row stays, so that what comes late is known
     UniqueConstraint("tenant_id", "live_name", name="uq_collections_tenant_id_live_name"),
 )
 

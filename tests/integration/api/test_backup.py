@@ -1,0 +1,157 @@
+"""A collection in one file, and back: with the commands, on a running stack."""
+
+import gzip
+import io
+import json
+import secrets
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.stack import Stack
+
+_ABOUT = {"description": "Of the harbour.", "metadata": {"a": 1}, "chunking": {"characters": 400}}
+_COMPARED = ("filename", "media_type", "status", "sha256", "metadata", "acl")
+
+
+@pytest.fixture
+def name(plain_stack: Stack) -> str:
+    """A collection with documents of several kinds, one of which could not be taken in."""
+    name = f"b-{secrets.token_hex(4)}"
+    plain_stack.client.post("/v1/collections", json={"name": name, **_ABOUT}).raise_for_status()
+    documents = [
+        {"title": "tide", "content": "The tide rises by four metres.", "metadata": {"year": 2024, "lang": "en"}},
+        {"title": "moon", "content": "The moon is seen twice.", "acl": {"users": ["ann"], "groups": ["sales"]}},
+        {"title": "short", "content": "Here for an hour.", "expires_after": {"anchor": "created_at", "seconds": 3600}},
+    ]
+    plain_stack.ingest(name, documents)
+    files = [("file", ("fees.csv", b"Pier;Fee\nK;14 crowns\n")), ("file", ("bad.pdf", b"%PDF-1.4 nothing"))]
+    job = plain_stack.client.post("/v1/ingest", data={"collection": name}, files=files).json()["job_id"]
+    plain_stack.await_job(job)
+    return name
+
+
+def listed(stack: Stack, name: str) -> dict[str, dict[str, Any]]:
+    found = stack.client.get(f"/v1/collections/{name}/documents", params={"limit": 100}).json()["data"]
+    return {one["filename"]: one for one in found}
+
+
+def compared(documents: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {key: one[key] for key in _COMPARED} for name, one in documents.items()}
+
+
+def export(stack: Stack, name: str, folder: Path) -> Path:
+    file = folder / "backup.tar.gz"
+    done = stack.cli("collections", "export", name, "--to", str(file))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("5 documents of")
+    return file
+
+
+def test_a_collection_comes_back_as_it_was(plain_stack: Stack, name: str, tmp_path: Path) -> None:
+    file = export(plain_stack, name, tmp_path)
+    back = f"{name}-back"
+    done = plain_stack.cli("collections", "import", str(file), "--as", back)
+    assert done.returncode == 1, done.stderr  # the one that could not be taken in still can't
+    assert "4 of 5 documents are ready" in done.stdout
+    assert "bad.pdf" in done.stderr
+    before, after = listed(plain_stack, name), listed(plain_stack, back)
+    assert compared(after) == compared(before)
+    assert abs(after["short.txt"]["expires_at"] - before["short.txt"]["expires_at"]) <= 2
+    about = [plain_stack.client.get(f"/v1/collections/{each}").json() for each in (name, back)]
+    for key in ("description", "metadata", "chunking", "documents", "chunks"):
+        assert about[0][key] == about[1][key]
+    found = plain_stack.client.post("/v1/search", json={"collection": back, "query": "fee of pier K"}).json()["data"]
+    assert found[0]["text"] == "Pier: K\nFee: 14 crowns"
+    shown = json.loads(plain_stack.cli("collections", "list", "--json").stdout)
+    assert {name, back} <= {one["name"] for one in shown}
+
+
+def test_an_import_that_is_run_again_goes_on(plain_stack: Stack, name: str, tmp_path: Path) -> None:
+    file = export(plain_stack, name, tmp_path)
+    back = f"{name}-again"
+    plain_stack.client.post("/v1/collections", json={"name": back, **_ABOUT}).raise_for_status()
+    plain_stack.ingest(back, [{"title": "tide", "content": "The tide rises by four metres."}])
+    assert "4 of 5" in plain_stack.cli("collections", "import", str(file), "--as", back).stdout
+    limit_s = time.monotonic() + 30
+    while (once := listed(plain_stack, back))["tide.txt"]["version"] == 1:  # its metadata makes new rows
+        assert time.monotonic() < limit_s
+        time.sleep(0.2)
+    assert "4 of 5" in plain_stack.cli("collections", "import", str(file), "--as", back).stdout
+    twice = listed(plain_stack, back)
+    assert compared(once) == compared(twice) == compared(listed(plain_stack, name))
+    assert {filename: one["version"] for filename, one in once.items()} == {
+        filename: one["version"] for filename, one in twice.items()
+    }
+
+
+def test_what_is_no_whole_export_changes_nothing(plain_stack: Stack, name: str, tmp_path: Path) -> None:
+    whole = export(plain_stack, name, tmp_path)
+    back = f"{name}-never"
+    inside = gzip.decompress(whole.read_bytes())
+    spoilt = inside.replace(b"four metres", b"five metres")
+    assert spoilt != inside
+    cases = {
+        "cut.tar.gz": whole.read_bytes()[:-200],
+        "spoilt.tar.gz": gzip.compress(spoilt),
+        "other.tar.gz": gzip.compress(_archive({"readme.txt": b"hello"})),
+        "unended.tar.gz": gzip.compress(_archive({"collection.json": b'{"format": 1, "name": "x"}'})),
+        "future.tar.gz": gzip.compress(_archive({"collection.json": b'{"format": 2}', "end.json": b"{}"})),
+        "notes.txt": b"no archive",
+        "empty": b"",
+    }
+    for filename, data in cases.items():
+        file = tmp_path / filename
+        file.write_bytes(data)
+        done = plain_stack.cli("collections", "import", str(file), "--as", back)
+        assert done.returncode == 1, filename
+        assert "what to do" in done.stderr, filename
+        assert "Traceback" not in done.stderr, done.stderr
+        assert plain_stack.client.get(f"/v1/collections/{back}").status_code == 404, filename
+    done = plain_stack.cli("collections", "import", str(tmp_path / "missing"))
+    assert (done.returncode, "can't be read" in done.stderr) == (1, True)
+    plain_stack.client.post("/v1/collections", json={"name": back}).raise_for_status()
+    done = plain_stack.cli("collections", "import", str(whole), "--as", back)
+    assert done.returncode == 1
+    assert "there is another collection" in done.stderr
+
+
+def test_an_export_that_can_not_be_made_leaves_nothing(plain_stack: Stack, name: str, tmp_path: Path) -> None:
+    there = tmp_path / "there.tar.gz"
+    there.write_bytes(b"mine")
+    for words, said in (
+        ((name, "--to", str(there)), "exists"),
+        ((name, "--to", str(tmp_path / "no" / "folder.tar.gz")), "can't be written"),
+        (("no-such-collection", "--to", str(tmp_path / "new.tar.gz")), "no-such-collection"),
+    ):
+        done = plain_stack.cli("collections", "export", *words)
+        assert done.returncode == 1, done.stdout
+        assert said in done.stderr
+    assert there.read_bytes() == b"mine"
+    assert [each.name for each in tmp_path.iterdir()] == ["there.tar.gz"]
+
+
+def test_a_documents_bytes_are_its_readers_alone(plain_stack: Stack, name: str) -> None:
+    ids = {filename: one["id"] for filename, one in listed(plain_stack, name).items()}
+    where = f"/v1/collections/{name}/documents"
+    answer = plain_stack.client.get(f"{where}/{ids['fees.csv']}/source")
+    assert answer.content == b"Pier;Fee\nK;14 crowns\n"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == "attachment"
+    made = plain_stack.client.post("/v1/admin/keys", json={"name": "bob", "role": "member"}).json()
+    as_bob = {"authorization": f"Bearer {made['key']}"}
+    assert plain_stack.client.get(f"{where}/{ids['moon.txt']}/source", headers=as_bob).status_code == 404
+    assert plain_stack.client.get(f"{where}/{ids['tide.txt']}/source", headers=as_bob).status_code == 200
+
+
+def _archive(members: dict[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return written.getvalue()
