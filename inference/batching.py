@@ -76,8 +76,11 @@ class TokenQueue:
             (self._urgent if entry.urgent else self._bulk).append(entry)
         self.waiting_tokens += tokens
 
-    def take(self) -> list[Entry]:
+    def take(self, most_tokens: int | None = None) -> list[Entry]:
         """The next batch, shortest text first; empty only when nothing waits.
+
+        Args:
+            most_tokens: of this batch, where it is less than of any.
 
         The oldest waiting entry is always in it, so that nothing starves among its like; the rest are those of the
         nearest lengths, so that little is padded. Entries whose client left are dropped and counted.
@@ -87,6 +90,7 @@ class TokenQueue:
         if not candidates:
             return []
         oldest = candidates[0]
+        most = self._max_batch_tokens if most_tokens is None else min(most_tokens, self._max_batch_tokens)
         by_fit = sorted(candidates, key=lambda entry: (not entry.urgent, abs(len(entry.ids) - len(oldest.ids))))
         batch = [oldest]
         longest = len(oldest.ids)
@@ -94,7 +98,7 @@ class TokenQueue:
             if entry is oldest:
                 continue
             longest = max(longest, len(entry.ids))
-            if longest * (len(batch) + 1) > self._max_batch_tokens:
+            if longest * (len(batch) + 1) > most:
                 break
             batch.append(entry)
         self._remove(batch)

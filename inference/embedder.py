@@ -70,9 +70,10 @@ class Embedded:
 class Embedder:
     """Turns requests into batches; made by `open_embedder`."""
 
-    def __init__(self, model: Model, queue: TokenQueue) -> None:
+    def __init__(self, model: Model, queue: TokenQueue, batch_s: float) -> None:
         self._model = model
         self._queue = queue
+        self._batch_s = batch_s
         self._waiting = asyncio.Event()
         self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="torch")
@@ -110,7 +111,7 @@ class Embedder:
         while True:
             await self._waiting.wait()
             dropped = self._queue.dropped
-            batch = self._queue.take()
+            batch = self._queue.take(int(self._tokens_per_s * self._batch_s))
             metrics.TEXTS.labels("dropped").inc(self._queue.dropped - dropped)
             metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
             if not batch:
@@ -146,10 +147,16 @@ class Embedder:
 
 
 @asynccontextmanager
-async def open_embedder(model: Model, max_queue_tokens: int, max_batch_tokens: int) -> AsyncIterator[Embedder]:
-    """Run an embedder; at the end, what waits gets `EmbeddingStopped`."""
+async def open_embedder(
+    model: Model, max_queue_tokens: int, max_batch_tokens: int, batch_s: float = 0.1
+) -> AsyncIterator[Embedder]:
+    """Run an embedder; at the end, what waits gets `EmbeddingStopped`.
+
+    Args:
+        batch_s: seconds that a batch may take, by the speed of those before; one text is always a batch.
+    """
     queue = TokenQueue(max_queue_tokens, max_batch_tokens)
-    embedder = Embedder(model, queue)
+    embedder = Embedder(model, queue, batch_s)
     running = asyncio.create_task(embedder.run(), name="embedder")
     try:
         yield embedder

@@ -55,7 +55,7 @@ def build_app(settings: EmbeddingSettings, encoder: Encoder) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             embedder = await stack.enter_async_context(
-                open_embedder(encoder, settings.max_queue_tokens, settings.max_batch_tokens)
+                open_embedder(encoder, settings.max_queue_tokens, settings.max_batch_tokens, settings.batch_s)
             )
             await embedder.embed(["ready?"])  # health means: it has really embedded a text
             app.state.embedder = embedder

@@ -23,6 +23,12 @@ class EmbeddingSettings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the model; 0 means every core it may use.")
     max_batch_tokens: int = Field(2048, ge=1, le=1_000_000, description="Tokens in one forward pass, padding included.")
+    batch_s: float = Field(
+        0.1,
+        gt=0,
+        le=60,
+        description="Seconds that one forward pass may take, by the speed measured: a question waits for one at most.",
+    )
     max_queue_tokens: int = Field(
         65_536, ge=1, le=100_000_000, description="Tokens that may wait; beyond them a request gets 429."
     )

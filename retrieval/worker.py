@@ -32,6 +32,8 @@ from storage.sql import Database
 
 _log = logger(__name__)
 
+_NICE = 10  # whoever searches on the same processors goes first; so for the parsing child, which inherits it
+
 
 class Worker:
     """Ingests until it is told to stop."""
@@ -202,6 +204,7 @@ async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
 async def main() -> None:
     """The process."""
     settings = RetrievalSettings()
+    os.nice(_NICE)
     configure_logs("worker", settings.log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

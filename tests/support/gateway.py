@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage.migrate import migrate
 from tests.load.mock import MODEL, Spent, serve
-from tests.support.database import fresh_sqlite
+from tests.support.database import fresh_sqlite, migrated
 from tests.support.network import free_port
 from tests.support.process import running
 from tests.support.valkey import valkey_server
@@ -113,7 +112,7 @@ def gateway(
             **(settings or {}),
         }
         if "STOKER_DATABASE_URL" in env:
-            migrate(env["STOKER_DATABASE_URL"])
+            migrated(env["STOKER_DATABASE_URL"])
         else:
             fresh_sqlite(folder / "stoker.db")
         process = stack.enter_context(

@@ -149,7 +149,7 @@ async def house(servers: Servers, tmp_path: Path) -> AsyncIterator[House]:
         embedding_deadline_s=15,  # the machine may be busy with other things than this test
         poll_s=0.2,
     )
-    database = Database(await asyncio.to_thread(fresh_sqlite, tmp_path / "stoker.db"), settings.sql_deadline_s)
+    database = Database(fresh_sqlite(tmp_path / "stoker.db"), settings.sql_deadline_s)
     redis = RedisClient(servers.redis_url, settings.redis_deadline_s)
     objects = open_store(settings.object_store_url(), settings.object_deadline_s)
     async with open_retrieval(settings, database, redis, objects) as retrieval:

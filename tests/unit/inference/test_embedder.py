@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,6 +79,33 @@ async def test_a_batch_that_fails_fails_its_texts_and_no_others() -> None:
         with pytest.raises(EmbeddingStopped):
             await embedder.embed(["!"])
         assert (await embedder.embed(["a"])).rows.tolist() == [[1, 97]]
+
+
+class SlowModel(LengthModel):
+    """Takes 2 ms for a token; texts are told apart by their first letter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        self.batches.append(len(batch))
+        time.sleep(0.002 * sum(len(ids) for ids in batch))
+        return super().embed(batch)
+
+
+async def test_batches_grow_no_longer_than_a_question_may_wait() -> None:
+    model = SlowModel()
+    async with open_embedder(model, 100_000, 1000, batch_s=0.04) as embedder:  # 20 tokens, 5 texts
+        await embedder.embed(["aaaa"] * 200)
+        assert max(model.batches[-10:]) <= 6
+        bulk = asyncio.create_task(embedder.embed(["aaaa"] * 50))
+        await asyncio.sleep(0.05)
+        before = len(model.batches)
+        await embedder.embed(["bbbb"])
+        assert len(model.batches) - before <= 2  # the one under way, and its own
+        bulk.cancel()
+        await asyncio.gather(bulk, return_exceptions=True)
 
 
 async def test_what_waits_at_the_end_is_told() -> None:
