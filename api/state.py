@@ -22,7 +22,7 @@ from core.limits import Subject
 from retrieval.open import Retrieval, open_retrieval
 from router.config import load
 from router.router import Router, open_router
-from storage.objects import open_store
+from storage.open import open_store
 from storage.redis import RedisClient
 from storage.sql import Database
 

@@ -26,7 +26,7 @@ from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
 from retrieval.status import Status
 from retrieval.sweep import Sweep
-from storage.objects import open_store
+from storage.open import open_store
 from storage.redis import RedisClient
 from storage.sql import Database
 

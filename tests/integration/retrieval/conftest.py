@@ -27,7 +27,8 @@ from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
 from retrieval.status import JobStatus
 from retrieval.worker import serve
-from storage.objects import ObjectStore, open_store
+from storage.objects import ObjectStore
+from storage.open import open_store
 from storage.redis import RedisClient
 from storage.schema import tenants
 from storage.sql import Database

@@ -9,7 +9,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from storage.objects import FolderStore, ObjectError, ObjectNotFound, ObjectStore, open_store
+from storage.objects import FolderStore, ObjectError, ObjectNotFound, ObjectStore
+from storage.open import open_store
 
 
 @pytest.fixture(scope="module")
