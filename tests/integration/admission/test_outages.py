@@ -95,7 +95,7 @@ async def test_a_silent_redis_is_replaced_by_the_workers_share(opened: Opener, r
 
 
 async def test_settlements_wait_for_redis_and_count_once(opened: Opener, redis: "Redis") -> None:
-    async with opened(deadline_s=0.1) as admission:
+    async with opened(deadline_s=1.0) as admission:
         held = await many(admission, ask(BUDGET, 10), 50)
         with frozen(redis):
             for one in held:

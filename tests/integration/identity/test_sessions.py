@@ -360,7 +360,7 @@ async def test_while_sql_stands_still_known_sessions_go_on_and_nobody_is_told_th
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:
     clock = ManualClock(time.time())
-    async with open_gate(postgres_url, tmp_path / "data", clock=clock, sql_deadline_s=0.3) as gate:
+    async with open_gate(postgres_url, tmp_path / "data", clock=clock, sql_deadline_s=0.8) as gate:
         known, unseen = Browser(gate), Browser(gate)
         await known.sign_in(gate.admin)
         unseen.client.cookies.set("stoker_session", new_secret(), domain="gate.local")

@@ -171,7 +171,8 @@ class Agreement(RuleBasedStateMachine):
         if permit is not None and not permit.probe:
             self.members[worker].breaker.report(permit, ok=False)
         elif permit is not None:
-            self.members[worker].breaker.withdraw(permit)
+            self.out[worker] = (permit, self.clock.monotonic())
+            self.loop.run_until_complete(self.tell(worker, None))
 
     @rule(worker=st.integers(0, 2))
     def ask(self, worker: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from router.config import RouterConfig
 from router.errors import NoDeployment
 from router.router import Router, open_router
-from tests.integration.router.calls import chat, native
+from tests.integration.router.calls import DEADLINES, chat, native
 from tests.integration.router.test_watch import POLICY, FakeEngine, until
 from tests.integration.router.test_watch import running as engine_running
 from tests.support.exact.server import ExactServer, exact_server
@@ -24,7 +24,7 @@ async def scaled_to_zero(wakes_in_s: float | None, hold_s: float) -> AsyncIterat
     """A server where nobody listens until it is told to come."""
     async with exact_server("m") as server:
         server.go()
-        only = native(server, wakes_in_s=wakes_in_s)
+        only = native(server, wakes_in_s=wakes_in_s, deadlines=replace(DEADLINES, connect_s=3, first_token_s=5))
         async with open_router(RouterConfig([only], hold_s=hold_s)) as router:
             yield server, router
 
