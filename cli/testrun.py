@@ -97,7 +97,7 @@ _LANES = {
         "tests/integration/api",
     ),
     "tests of identity": ("tests/integration/identity", "tests/unit/api", "tests/unit/identity", "tests/unit/ledger"),
-    "tests of faults": ("tests/faults/router", "tests/simulation", "tests/faults/ingestion"),
+    "tests of faults": ("tests/faults/router", "tests/simulation"),
     "tests of the hot path": (
         "tests/integration/hot",
         "tests/integration/admission",

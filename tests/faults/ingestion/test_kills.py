@@ -158,23 +158,33 @@ class Killer:
     async def work(self, kills: int) -> None:
         for _ in range(kills):
             name = self.random.choice(sorted(self.parts))
+            await self.progress(4)
             await asyncio.sleep(self.random.uniform(0, 0.6))
-            await self.under_way(5)
             self.parts[name].kill()
-            stages = await self.under_way(0)
-            self.met.update(f"{name} killed while {stage}" for stage in stages or ["nothing was under way"])
+            self.met[f"{name} killed while {await self.stage()}"] += 1
             await asyncio.sleep(self.random.uniform(0, 1))
             await asyncio.to_thread(self.parts[name].start)
 
-    async def under_way(self, patience_s: float) -> list[str]:
-        """The stages of documents that somebody works at, waiting for one."""
-        end_s = time.monotonic() + patience_s
-        while True:
-            statement = sa.select(tasks.c.status).where(tasks.c.status.in_(STAGES))
-            found = [str(row.status) for row in await fetch(self.house.database, statement)]
-            if found or time.monotonic() >= end_s:
-                return found
-            await asyncio.sleep(0.005)
+    async def progress(self, patience_s: float) -> None:
+        """Wait for a document to end, so that there is something to read and to be broken."""
+        before, end_s = await self.ended(), time.monotonic() + patience_s
+        while await self.ended() == before and time.monotonic() < end_s:  # noqa: ASYNC110  # another process's
+            await asyncio.sleep(0.05)
+
+    async def ended(self) -> int:
+        statement = sa.select(sa.func.count().label("n")).select_from(tasks).where(tasks.c.status.not_in(UNFINISHED))
+        return int((await fetch(self.house.database, statement))[0].n)
+
+    async def stage(self) -> str:
+        """Of the document that the worker is at, whose lease was renewed last."""
+        statement = (
+            sa.select(tasks.c.status)
+            .where(tasks.c.status.in_(STAGES), tasks.c.lease_until > time.time())
+            .order_by(tasks.c.lease_until.desc())
+            .limit(1)
+        )
+        found = await fetch(self.house.database, statement)
+        return str(found[0].status) if found else "nothing was under way"
 
 
 @pytest.mark.parametrize(("count", "kills"), [(60, 20), pytest.param(500, 200, marks=pytest.mark.long)])
@@ -217,7 +227,7 @@ async def test_whatever_is_killed_every_document_ends_and_nothing_is_left_over(
         f"seed {SEED}: {kills} kills, {dict(sorted(killer.met.items()))}; {dict(shelf.done)}, {failed} failed; all "
         f"ended {ended_s:.1f} s after the last restart; {dict(readers.seen)}"
     )
-    assert sum(number for what, number in killer.met.items() if "nothing" not in what) >= kills * 0.7
+    assert sum(number for what, number in killer.met.items() if "nothing" not in what) >= kills * 0.6
 
 
 async def _audit(house: House, shelf: Shelf) -> int:
@@ -237,6 +247,10 @@ async def _audit(house: House, shelf: Shelf) -> int:
             assert document.status == Status.READY, document
             content = await house.retrieval.documents.content(house.principal, "dock", sent.id)
             assert f"edition{sent.editions}" in content, f"ship {number} shows an older edition"
+            query = Query("dock", f"Ship{number}", top_k=100, mode="lexical")
+            found = (await house.retrieval.searcher.search(house.principal, query)).passages
+            assert {one.document_version for one in found} == {document.version}, f"ship {number} is not found"
+            assert all(content[one.start : one.end] == one.text for one in found)
     while await Sweep(house.database, index, house.objects, clock, grace_s=0).run():
         pass
     assert await Orphans(house.database, index, house.objects, clock, grace_s=0).run() == Found()
