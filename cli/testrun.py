@@ -108,6 +108,9 @@ _LANES = {
 }
 
 
+_ALONE = ("tests/faults/ingestion",)  # kills and starts servers all the time, which others would feel
+
+
 def _lanes(extent: Extent) -> dict[str, tuple[str, ...]]:
     """A fast run mostly imports, and gains by one lane more; what a usual one starts leaves processors for fewer."""
     if extent is Extent.FAST:
@@ -132,15 +135,20 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     if arguments:  # somebody looks at something special
         return [*static, [types], [Step("pytest", (*pytest, extent.selection, *arguments))]]
     lanes_of = _lanes(extent)
-    others = [f"--ignore={folder}" for folders in lanes_of.values() for folder in folders]
+    others = [f"--ignore={folder}" for folders in (*lanes_of.values(), _ALONE) for folder in folders]
     without_model = f"({extent.selection}) and not vllm"
     lanes = [
         *(Step(name, (*pytest, without_model, *folders)) for name, folders in lanes_of.items()),
         Step("all other tests", (*pytest, without_model, *others)),
     ]
+    alone = [Step("tests of killed parts", (*pytest, without_model, *_ALONE))]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
-    after = {Extent.FAST: [], Extent.USUAL: [with_model], Extent.LONG: [with_model, [_promises(())]]}
+    after = {
+        Extent.FAST: [],
+        Extent.USUAL: [alone, with_model],
+        Extent.LONG: [alone, with_model, [_promises(())]],
+    }
     return [*static, [*lanes, types], *after[extent]]
 
 

@@ -18,7 +18,7 @@ def running(
     log: Path,
     ready: Callable[[], bool],
     env: dict[str, str] | None = None,
-    timeout_s: float = 60,
+    timeout_s: float = 150,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the block ends; `ready` is asked until it says so.
 

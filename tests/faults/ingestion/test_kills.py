@@ -158,7 +158,7 @@ class Killer:
     async def work(self, kills: int) -> None:
         for _ in range(kills):
             name = self.random.choice(sorted(self.parts))
-            await self.progress(4)
+            await self.progress(2)
             await asyncio.sleep(self.random.uniform(0, 0.6))
             self.parts[name].kill()
             self.met[f"{name} killed while {await self.stage()}"] += 1
