@@ -135,12 +135,15 @@ async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: H
         return
     headers.append((b"cache-control", b"no-cache"))
     exchange.start(answer.status, _STREAM, headers)
+    over = False
     async for piece in answer.frames:
         metered.count(answer.tokens)
         over = answer.over
         if over:
             metered.finish(answer.usage or Usage(0, answer.tokens), "failed" if answer.broken else "ok")
         await exchange.piece(piece, more=not over)
+    if not over:  # whatever a stream does, its answer has an end
+        await exchange.piece(b"", more=False)
 
 
 def _priority(allowed: Priority, asked: str) -> Priority:
