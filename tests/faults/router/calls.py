@@ -1,4 +1,4 @@
-"""Deployments and calls for these tests; deadlines are short, since stalls wait for them."""
+"""Deployments and calls for these tests; deadlines are short only where a silence waits for them."""
 
 import itertools
 from dataclasses import replace
@@ -10,9 +10,10 @@ from router.deployment import Deadlines, Deployment, LaneName
 from tests.support.exact.faults import Fault
 from tests.support.exact.server import ExactServer
 
-DEADLINES = Deadlines(connect_s=1, first_token_s=0.4, between_tokens_s=0.4, total_s=4, embedding_s=4)
-WHOLE = replace(DEADLINES, total_s=0.8)
-SHAKING_HANDS = replace(DEADLINES, connect_s=4, first_token_s=4)  # TLS is a processor's work, on a busy machine too
+UNHURRIED = Deadlines(connect_s=10, first_token_s=10, between_tokens_s=10, total_s=30, embedding_s=30)
+HURRIED = replace(UNHURRIED, first_token_s=0.4, between_tokens_s=0.4, total_s=4)
+HURRIED_WHOLE = replace(HURRIED, total_s=0.8)
+SILENT = frozenset({Fault.STALL, Fault.LATE, Fault.STALL_MID})
 PATIENT = BreakerPolicy(failures_to_open=10**6, probe_after_s=0.2, successes_to_close=1)
 
 TOOLS = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("look_up", "book")]
@@ -23,8 +24,8 @@ _numbers = itertools.count()
 def deployment(
     server: ExactServer, name: str, *, group: str = "g", stream: bool = True, fault: Fault | None = None, **more: Any
 ) -> Deployment:
-    """A deployment on the native lane, addressed as the fault needs it."""
-    deadlines = DEADLINES if stream else WHOLE
+    """A deployment on the native lane, addressed and hurried as the fault needs it."""
+    silent = HURRIED if stream else HURRIED_WHOLE
     return Deployment(
         name,
         group,
@@ -33,7 +34,7 @@ def deployment(
         False,
         api_base=server.tls_base_url if fault is Fault.TLS_CLOSE else server.base_url,
         **{
-            "deadlines": SHAKING_HANDS if fault is Fault.TLS_CLOSE else deadlines,
+            "deadlines": silent if fault in SILENT else UNHURRIED,
             "breaker": BreakerPolicy(failures_to_open=2, probe_after_s=0.2, successes_to_close=1),
             **more,
         },

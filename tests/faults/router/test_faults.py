@@ -84,7 +84,7 @@ async def test_beside_a_healthy_fallback_group_the_client_gets_the_whole_right_a
     twins: Twins, fault: Fault
 ) -> None:
     faulty, healthy = twins
-    deployments = [deployment(faulty, "faulty"), deployment(healthy, "healthy", group="f")]
+    deployments = [deployment(faulty, "faulty", fault=fault), deployment(healthy, "healthy", group="f")]
     async with faulty.failing(Failure(fault)), open_router(config(*deployments, g=["f"])) as router:
         got = await ask(router, faulty.model, stream=True)
     assert got.wrong == []
@@ -172,7 +172,7 @@ async def test_alone_a_server_that_comes_and_goes_gives_right_answers_or_errors_
 
 async def test_a_token_that_is_late_but_in_time_is_waited_for(twins: Twins) -> None:
     faulty, healthy = twins
-    faulty.plan.append(Failure(Fault.LATE, late_s=0.2))
+    faulty.plan.append(Failure(Fault.LATE, late_s=0.5))
     async with open_router(config(deployment(faulty, "a"), deployment(healthy, "b"))) as router:
         got = await ask(router, faulty.model, stream=True)
     assert got.wrong == []

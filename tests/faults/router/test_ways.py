@@ -21,8 +21,8 @@ JSON: dict[str, Any] = {"response_format": {"type": "json_object"}, "max_tokens"
 CALL: dict[str, Any] = {"tools": TOOLS, "max_tokens": 400}
 
 
-def routed(*servers: ExactServer) -> tuple[Deployment, ...]:
-    return tuple(deployment(server, f"d{at}", breaker=PATIENT) for at, server in enumerate(servers))
+def routed(*servers: ExactServer, fault: Fault | None = None) -> tuple[Deployment, ...]:
+    return tuple(deployment(server, f"d{at}", fault=fault, breaker=PATIENT) for at, server in enumerate(servers))
 
 
 async def ask(router: Router, twins: Twins, call: Call) -> Got:
@@ -192,7 +192,7 @@ async def test_a_stream_that_breaks_twice_goes_on_twice(second: Fault) -> None:
             server.pause_s, server.plan = 0.002, a.plan
         a.plan.extend([CUT, Failure(second, at=4)])
         call = chat()
-        async with open_router(config(*routed(a, b, c))) as router:
+        async with open_router(config(*routed(a, b, c, fault=second))) as router:
             got = await take(a.model, call, await router.open(call))
     assert (got.wrong, hows(got)) == ([], ["token_ids", "token_ids"])
     assert got.rescued[0]["to"] == got.rescued[1]["from"]
@@ -213,7 +213,7 @@ async def test_a_rescuer_that_fails_early_leaves_it_to_the_next(early: Fault) ->
             server.pause_s, server.plan = 0.002, a.plan
         a.plan.extend([CUT, Failure(early)])
         call = chat()
-        async with open_router(config(*routed(a, b, c))) as router:
+        async with open_router(config(*routed(a, b, c, fault=early))) as router:
             got = await take(a.model, call, await router.open(call))
     assert got.wrong == []
     assert len(got.rescued) == 1

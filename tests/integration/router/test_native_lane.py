@@ -7,11 +7,19 @@ import orjson
 import pytest
 
 from core.usage import Usage
+from router.deployment import Deployment
 from router.errors import ModelNotFound, NoDeployment, RouterError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 from router.router import Call, open_router
-from tests.integration.router.calls import chat, config, native, read
+from tests.integration.router.calls import DEADLINES, HURRIED, chat, config, native, read
 from tests.support.network import free_port
 from tests.support.openai_server import Fault, OpenAiServer
+
+
+def failing(server: OpenAiServer, fault: Fault) -> Deployment:
+    """A deployment of the server, which fails from now on; little patience is had only with silence."""
+    server.fault = fault
+    silent = fault in (Fault.HANG, Fault.HANG_AFTER_HEADERS, Fault.HANG_MID_STREAM)
+    return native(server, deadlines=HURRIED if silent else DEADLINES)
 
 
 async def test_an_answer_in_one_piece_is_passed_on(server: OpenAiServer) -> None:
@@ -74,8 +82,7 @@ EARLY = [
 
 @pytest.mark.parametrize("fault", EARLY)
 async def test_an_early_fault_of_a_stream_falls_back(server: OpenAiServer, other: OpenAiServer, fault: Fault) -> None:
-    server.fault = fault
-    async with open_router(config(native(server), native(other, "b", "f"), g=["f"])) as router:
+    async with open_router(config(failing(server, fault), native(other, "b", "f"), g=["f"])) as router:
         answer = await router.open(chat(stream=True))
         body = await read(answer)
     assert (answer.deployment.name, answer.fallback) == ("b", "f")
@@ -112,9 +119,8 @@ async def test_an_early_fault_of_an_answer_in_one_piece_falls_to_the_next_of_the
 async def test_without_a_fallback_an_early_fault_has_its_own_error_and_tells_no_secret(
     server: OpenAiServer, fault: Fault, error: type[RouterError]
 ) -> None:
-    server.fault = fault
     started = time.monotonic()
-    async with open_router(config(native(server))) as router:
+    async with open_router(config(failing(server, fault))) as router:
         with pytest.raises(error) as caught:
             await router.open(chat(stream=True))
     assert type(caught.value) is error
@@ -153,8 +159,7 @@ async def test_a_rested_deployment_comes_back(server: OpenAiServer) -> None:
 async def test_a_stream_that_breaks_ends_in_an_error_event_and_never_in_done(
     server: OpenAiServer, fault: Fault
 ) -> None:
-    server.fault = fault
-    async with open_router(config(native(server))) as router:
+    async with open_router(config(failing(server, fault))) as router:
         answer = await router.open(chat(stream=True))
         body = await read(answer)
     frames = body.decode().strip().split("\n\n")

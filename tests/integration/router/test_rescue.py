@@ -13,7 +13,7 @@ import pytest
 from core.usage import Usage
 from router.deployment import Deadlines
 from router.router import Answer, Call, Router, open_router
-from tests.integration.router.calls import config, native
+from tests.integration.router.calls import DEADLINES, HURRIED, config, native
 from tests.support.exact.faults import Failure, Fault
 from tests.support.exact.server import ExactServer, exact_server
 from tests.support.network import free_port
@@ -101,7 +101,8 @@ def how(told: Told) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("at", [1, 2, 7, 39])
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.END, Fault.ERROR_MID, Fault.GARBAGE_MID, Fault.STALL_MID])
 async def test_another_goes_on_by_token_ids(fault: Fault, at: int) -> None:
-    async with two() as (first, second, router):
+    silent = fault is Fault.STALL_MID
+    async with two(deadlines=HURRIED if silent else DEADLINES) as (first, second, router):
         right = await uninterrupted(router, story())
         fails(first, second, Failure(fault, at))
         told = await tell(router, story())
