@@ -88,7 +88,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
 _LANES = {
-    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/inference", "tests/faults/gateway"),
+    "tests of retrieval": ("tests/integration/ledger", "tests/integration/retrieval", "tests/integration/inference"),
     "tests of whole stacks": (
         "tests/integration/router",
         "tests/answers",

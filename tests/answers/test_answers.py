@@ -51,7 +51,7 @@ def score(stack: Stack, half: str, figure: Callable[[str], None]) -> tuple[int, 
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("half", ["tuning", "heldout"])
+@pytest.mark.parametrize("half", [pytest.param("tuning", marks=pytest.mark.long), "heldout"])
 def test_most_answers_hold_the_fact_and_a_quote_that_verifies(
     stack: Stack, half: str, figure: Callable[[str], None]
 ) -> None:

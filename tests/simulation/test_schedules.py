@@ -16,7 +16,7 @@ from tests.simulation.loop import Deadlock, LoopClock, VirtualLoop
 from tests.simulation.trace import Trace
 
 FOUND = (991, 2036)  # an end that overtook its beginning, after a restart and on the next connection
-FEW, SOME, MANY = 60, 400, 4_000
+FEW, SOME, MANY = 60, 150, 4_000
 _SHOWN = 60
 _NEEDED = [
     *"calls whole failed departures rescues retries flaws full probes ejections crashed wedged stopped slow".split(),

@@ -87,6 +87,12 @@ class SlowModel(LengthModel):
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[int] = []
+        self.asked = threading.Event()
+
+    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
+        if texts == ["bbbb"]:
+            self.asked.set()
+        return super().tokenise(texts)
 
     def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
         self.batches.append(len(batch))
@@ -99,11 +105,15 @@ async def test_batches_grow_no_longer_than_a_question_may_wait() -> None:
     async with open_embedder(model, 100_000, 1000, batch_s=0.04) as embedder:  # 20 tokens, 5 texts
         await embedder.embed(["aaaa"] * 200)
         assert max(model.batches[-10:]) <= 6
+        model.go.clear()
         bulk = asyncio.create_task(embedder.embed(["aaaa"] * 50))
-        await asyncio.sleep(0.05)
+        question = asyncio.create_task(embedder.embed(["bbbb"]))
+        assert await asyncio.to_thread(model.asked.wait, 5)
+        await asyncio.sleep(0.05)  # both wait now, the bulk's first batch half done
         before = len(model.batches)
-        await embedder.embed(["bbbb"])
-        assert len(model.batches) - before <= 2  # the one under way, and its own
+        model.go.set()
+        await question
+        assert len(model.batches) - before <= 2  # its own, and the one that has begun since
         bulk.cancel()
         await asyncio.gather(bulk, return_exceptions=True)
 
