@@ -86,38 +86,23 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     err.print(f"[green]all passed, nothing left running[/green] ({short_time(time.monotonic() - started_s)})")
 
 
-# Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers.
+# Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end
+# no sooner on two cores, and what keeps time has to wait for longer.
 _LANES = {
-    "tests of retrieval": ("tests/integration/ledger", "tests/integration/retrieval", "tests/integration/inference"),
-    "tests of whole stacks": (
+    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/inference", "tests/faults/gateway"),
+    "tests of tenants and stacks": ("tests/faults/stack", "tests/integration/tenants"),
+    "tests of routes": (
         "tests/integration/router",
         "tests/answers",
         "tests/conformance",
-        "tests/faults/stack",
         "tests/integration/api",
-    ),
-    "tests of identity": ("tests/integration/identity", "tests/unit/api", "tests/unit/identity", "tests/unit/ledger"),
-    "tests of faults": ("tests/faults/router", "tests/simulation"),
-    "tests of the hot path": (
-        "tests/integration/hot",
-        "tests/integration/admission",
-        "tests/integration/tenants",
-        "tests/unit/admission",
-        "tests/unit/router",
+        "tests/faults/router",
+        "tests/simulation",
     ),
 }
 
 
 _ALONE = ("tests/faults/ingestion",)  # kills and starts servers all the time, which others would feel
-
-
-def _lanes(extent: Extent) -> dict[str, tuple[str, ...]]:
-    """A fast run mostly imports, and gains by one lane more; what a usual one starts leaves processors for fewer."""
-    if extent is Extent.FAST:
-        return _LANES
-    lanes = dict(_LANES)
-    lanes["tests of identity"] += lanes.pop("tests of faults")
-    return lanes
 
 
 def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
@@ -134,11 +119,10 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     types = Step("mypy", (python, "-m", "mypy"))
     if arguments:  # somebody looks at something special
         return [*static, [types], [Step("pytest", (*pytest, extent.selection, *arguments))]]
-    lanes_of = _lanes(extent)
-    others = [f"--ignore={folder}" for folders in (*lanes_of.values(), _ALONE) for folder in folders]
+    others = [f"--ignore={folder}" for folders in (*_LANES.values(), _ALONE) for folder in folders]
     without_model = f"({extent.selection}) and not vllm"
     lanes = [
-        *(Step(name, (*pytest, without_model, *folders)) for name, folders in lanes_of.items()),
+        *(Step(name, (*pytest, without_model, *folders)) for name, folders in _LANES.items()),
         Step("all other tests", (*pytest, without_model, *others)),
     ]
     alone = [Step("tests of killed parts", (*pytest, without_model, *_ALONE))]

@@ -69,6 +69,13 @@ async def workers(server: ExactServer, url: str, redis_s: float = 0.1) -> AsyncI
         yield found
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds for an answer of Redis; with fewer, workers of a busy machine would each go on alone."""
+    monkeypatch.setattr("router.probes._DEADLINE_S", 5.0)
+    return 5.0
+
+
 def one_token() -> Call:
     body = {"model": "g", "messages": [{"role": "user", "content": "a word"}], "max_tokens": 1}
     return Call("chat.completions", "g", body, False, True, "req_1")
@@ -86,10 +93,9 @@ async def outcomes(routers: list[Router], each: int) -> list[str]:
 
 
 async def test_of_a_hundred_calls_in_four_workers_one_is_the_probe_and_all_are_answered(
-    server: ExactServer, url: str, redis: "Redis", figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    server: ExactServer, url: str, redis: "Redis", figure: Callable[[str], None], patience: float
 ) -> None:
-    monkeypatch.setattr("router.probes._DEADLINE_S", 5.0)  # on a busy machine each would go on alone
-    async with workers(server, url, redis_s=5.0) as routers:
+    async with workers(server, url, patience) as routers:
         server.pause_s = 0.5
         asking = asyncio.create_task(outcomes(routers, 25))
         await asyncio.sleep(0.4)
@@ -99,8 +105,10 @@ async def test_of_a_hundred_calls_in_four_workers_one_is_the_probe_and_all_are_a
         assert under_way == 1
 
 
-async def test_a_probe_that_fails_is_enough_for_all(server: ExactServer, url: str, redis: "Redis") -> None:
-    async with workers(server, url) as routers:
+async def test_a_probe_that_fails_is_enough_for_all(
+    server: ExactServer, url: str, redis: "Redis", patience: float
+) -> None:
+    async with workers(server, url, patience) as routers:
         async with server.failing(Failure(Fault.ERROR_500)):
             assert "ok" not in await outcomes(routers, 10)
         assert len(server.log) == 1
@@ -204,11 +212,13 @@ class Agreement(RuleBasedStateMachine):
         assert sum(now_s - began_s < POLICY.probe_lease_s for _, began_s in self.out.values()) <= 1
 
 
+@pytest.mark.usefixtures("patience")
 def test_workers_agree_whatever_happens(url: str) -> None:
     machine = type("At", (Agreement,), {"url": url})
     run_state_machine_as_test(machine, settings=settings(stateful_step_count=40, deadline=None))
 
 
+@pytest.mark.usefixtures("patience")
 def test_a_probe_lasts_as_long_as_its_lease_and_who_reports_later_ends_no_other(url: str) -> None:
     machine: Agreement = type("At", (Agreement,), {"url": url})()
     try:
