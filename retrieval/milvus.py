@@ -6,6 +6,7 @@ whether a reader may see them is the catalog's to say.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,6 +32,7 @@ _AWAY = {
     grpc.StatusCode.CANCELLED,
     2,  # pymilvus: "Fail connecting to server"
 }
+_MADE_BY_ANOTHER_S = 2.0  # until what another worker makes at the same time is there
 _SHOWN = ["id", "revision_id", "document_id", "filename", "start", "end", "page", "text", METADATA_FIELD]
 _WHOLE = [*_SHOWN, "tenant_id", "collection_id", "acl", "dense", "sparse"]
 _DELETED_AT_ONCE = 100  # revisions in one expression
@@ -298,8 +300,12 @@ def _unless(done: Callable[[], bool], do: Callable[[], object]) -> None:
     try:
         do()
     except MilvusException:
-        if not done():
-            raise
+        # Milvus Lite refuses a second maker before it shows what the first has made.
+        ends_s = time.monotonic() + _MADE_BY_ANOTHER_S
+        while not done():
+            if time.monotonic() > ends_s:
+                raise
+            time.sleep(0.05)
 
 
 def _schema(dimensions: int) -> Any:

@@ -96,9 +96,12 @@ async def test_of_a_hundred_calls_in_four_workers_one_is_the_probe_and_all_are_a
     server: ExactServer, url: str, redis: "Redis", figure: Callable[[str], None], patience: float
 ) -> None:
     async with workers(server, url, patience) as routers:
-        server.pause_s = 0.5
+        server.pause_s = 1.5  # the one token takes so long
         asking = asyncio.create_task(outcomes(routers, 25))
-        await asyncio.sleep(0.4)
+        async with asyncio.timeout(10):
+            while not server.log:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
         under_way = len(server.log)
         assert set(await asking) == {"ok"}
         figure(f"{under_way} probe under way for {25 * WORKERS} calls in {WORKERS} workers, all answered")
