@@ -1,5 +1,6 @@
 """`./stoker test`: environments, static checks, tests; then a look whether anything was left running."""
 
+import itertools
 import os
 import secrets
 import signal
@@ -89,20 +90,26 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end
 # no sooner on two cores, and what keeps time has to wait for longer.
 _LANES = {
-    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/inference", "tests/faults/gateway"),
-    "tests of tenants and stacks": ("tests/faults/stack", "tests/integration/tenants"),
+    "tests of retrieval": ("tests/integration/retrieval", "tests/faults/gateway"),
+    "tests of tenants": (
+        "tests/integration/tenants",
+        "tests/integration/inference",
+        "tests/integration/hot",
+        "tests/integration/admission",
+    ),
     "tests of routes": (
         "tests/integration/router",
         "tests/answers",
         "tests/conformance",
         "tests/integration/api",
         "tests/faults/router",
-        "tests/simulation",
     ),
 }
 
-
-_ALONE = ("tests/faults/ingestion",)  # kills and starts servers all the time, which others would feel
+# What kills and starts servers all the time, which others would feel, waits for half of its time: what only computes
+# goes beside it.
+_KILLS = ("tests/faults/ingestion",)
+_COMPUTES = ("tests/unit", "tests/simulation")
 
 
 def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
@@ -119,21 +126,24 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     types = Step("mypy", (python, "-m", "mypy"))
     if arguments:  # somebody looks at something special
         return [*static, [types], [Step("pytest", (*pytest, extent.selection, *arguments))]]
-    others = [f"--ignore={folder}" for folders in (*_LANES.values(), _ALONE) for folder in folders]
     without_model = f"({extent.selection}) and not vllm"
+
+    def lane(name: str, folders: Sequence[str]) -> Step:
+        return Step(name, (*pytest, without_model, *folders))
+
+    computing = [lane("tests of single parts", _COMPUTES), types]
+    elsewhere = (*itertools.chain(*_LANES.values()), *_KILLS, *_COMPUTES)
     lanes = [
-        *(Step(name, (*pytest, without_model, *folders)) for name, folders in _LANES.items()),
-        Step("all other tests", (*pytest, without_model, *others)),
+        *(lane(name, folders) for name, folders in _LANES.items()),
+        lane("all other tests", [f"--ignore={folder}" for folder in elsewhere]),
     ]
-    alone = [Step("tests of killed parts", (*pytest, without_model, *_ALONE))]
+    if extent is Extent.FAST:
+        return [*static, [*lanes, *computing]]
+    killed = [lane("tests of killed parts", _KILLS), *computing]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
-    after = {
-        Extent.FAST: [],
-        Extent.USUAL: [alone, with_model],
-        Extent.LONG: [alone, with_model, [_promises(())]],
-    }
-    return [*static, [*lanes, types], *after[extent]]
+    promised = [[_promises(())]] if extent is Extent.LONG else []
+    return [*static, lanes, killed, with_model, *promised]
 
 
 def _promises(words: Sequence[str]) -> Step:
