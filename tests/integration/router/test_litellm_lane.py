@@ -22,6 +22,8 @@ from tests.integration.router.calls import chat, config, hosted, native, read
 from tests.support.network import free_port
 from tests.support.openai_server import Fault, OpenAiServer
 
+pytestmark = pytest.mark.slow  # LiteLLM takes seconds to import
+
 
 async def test_an_answer_in_one_piece_is_translated(server: OpenAiServer) -> None:
     async with open_router(config(hosted(server))) as router:

@@ -56,12 +56,13 @@ async def test_a_call_moves_away_from_those_that_are_gone_without_any_budget(ser
 
 
 async def test_failures_beyond_the_budget_are_not_tried_again(server: OpenAiServer) -> None:
+    """The clock stands still, or after some seconds what fails so often would be ejected."""
     async with openai_server(server.model) as broken:
         broken.fault = Fault.ERROR_500
         patient = replace(native(server).breaker, failures_to_open=10**6)
         members = [replace(native(broken, "broken"), breaker=patient), native(server, "there")]
         failed = 0
-        async with open_router(config(*members)) as router:
+        async with open_router(config(*members), clock=ManualClock()) as router:
             for _ in range(100):
                 try:
                     await router.open(chat())
