@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
@@ -19,6 +20,7 @@ from storage.redis import RedisClient
 from storage.scripts import ScriptLine
 from tests.integration.admission.conftest import VIRTUAL, LedgerBook, Opener, Timeline
 from tests.integration.admission.servers import dump, flushed
+from tests.support.valkey import frozen
 
 BUDGET = Limits(nano_usd_per_day=1_000, nano_usd_per_month=5_000)
 
@@ -370,6 +372,21 @@ async def test_closing_sends_what_is_queued_once(opened: Opener, redis: "Redis",
         for _ in range(turns):
             await asyncio.sleep(0)
     assert redis.hmget("stoker:{acme}:key:k", "ds", "dh") == ["140", "0"]
+
+
+async def test_closing_waits_for_the_batch_under_way_and_sends_the_rest(opened: Opener, redis: "Redis") -> None:
+    async with AsyncExitStack() as stack:
+        admission = await stack.enter_async_context(opened(deadline_s=5))
+        first, second = [await admission.admit(ask(key(BUDGET), nano_usd=10)) for _ in range(2)]
+        with frozen(redis):
+            admission.settle(first, 0, 7)
+            await asyncio.sleep(0.05)  # it has left, and has no answer
+            admission.settle(second, 0, 8)
+            closing = asyncio.create_task(stack.aclose())
+            await asyncio.sleep(0.1)
+            assert not closing.done()
+        await closing
+    assert redis.hmget("stoker:{acme}:key:k", "ds", "dh") == ["15", "0"]
 
 
 async def test_scripts_are_loaded_again_when_the_server_lost_them(opened: Opener, redis: "Redis") -> None:
