@@ -106,8 +106,7 @@ _LANES = {
     ),
 }
 
-# What kills and starts servers all the time, which others would feel, waits for half of its time: what only computes
-# goes beside it.
+# What kills and starts servers all the time is felt by others, and often waits: what only computes goes beside it.
 _KILLS = ("tests/faults/ingestion",)
 _COMPUTES = ("tests/unit", "tests/simulation")
 
