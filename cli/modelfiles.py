@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,26 +17,26 @@ MODELS_DIR = ROOT / ".stoker" / "models"  # beside the environments: what is mad
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The default models: folders, and the names they are served under."""
+    """A default model: its folder, and the name it is served under."""
 
-    llm: str
-    llm_name: str
-    embedding: str
-    embedding_name: str
+    folder: str
+    name: str
 
 
-def prepare(python: Path, log: Path, steps: Steps) -> ModelFiles:
-    """Make the default models once; says each step as it comes.
+def prepare(python: Path, log: Path, steps: Steps, kinds: Collection[str]) -> dict[str, ModelFiles]:
+    """Make default models, each once; says each step as it comes.
 
     Args:
         python: of the inference environment.
         log: where the libraries' own chatter goes.
+        kinds: `llm`, `embedding`.
 
+    Returns: them by kind.
     Raises: CliError: the preparation failed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as chatter:
-        found, problem = _run(python, chatter, steps)
+        found, problem = _run(python, chatter, steps, kinds)
     if found is None:
         raise CliError(
             f"the model files could not be made: {problem}", f"{log} may say more; mend that and run the command again"
@@ -43,10 +44,12 @@ def prepare(python: Path, log: Path, steps: Steps) -> ModelFiles:
     return found
 
 
-def _run(python: Path, chatter: BinaryIO, steps: Steps) -> tuple[ModelFiles | None, str]:
+def _run(
+    python: Path, chatter: BinaryIO, steps: Steps, kinds: Collection[str]
+) -> tuple[dict[str, ModelFiles] | None, str]:
     """Returns: the models, or None and the reason."""
     process = subprocess.Popen(
-        [python, "-m", "inference.models", "prepare", "--models-dir", str(MODELS_DIR)],
+        [python, "-m", "inference.models", "prepare", "--models-dir", str(MODELS_DIR), *kinds],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -55,15 +58,15 @@ def _run(python: Path, chatter: BinaryIO, steps: Steps) -> tuple[ModelFiles | No
     )
     assert process.stdout is not None  # asked for above
     problem = "it ended without a result"
-    found: ModelFiles | None = None
+    found: dict[str, ModelFiles] | None = None
     try:
         for line in process.stdout:
             try:
                 said = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if "llm" in said:
-                found = ModelFiles(**said)
+            if "ready" in said:
+                found = {kind: ModelFiles(**about) for kind, about in said["ready"].items()}
             elif "error" in said:
                 problem = str(said["error"])
             elif not said.get("done"):

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,11 +51,20 @@ def needs_inference(settings: CliSettings, engine: Engine) -> bool:
     return engine is not Engine.NONE or settings.embedding_url is None
 
 
-def make_plan(settings: CliSettings, engine: Engine, models: ModelFiles | None, inference_python: Path) -> Plan:
+def needed_models(settings: CliSettings, engine: Engine) -> list[str]:
+    """The default models, by their kind, that take the place of those that nobody named."""
+    wanted = {
+        "llm": engine is not Engine.NONE and settings.model is None,
+        "embedding": settings.embedding_url is None and settings.embedding_model is None,
+    }
+    return [kind for kind, needed in wanted.items() if needed]
+
+
+def make_plan(settings: CliSettings, engine: Engine, models: Mapping[str, ModelFiles], inference_python: Path) -> Plan:
     """Decide everything that starts.
 
     Args:
-        models: the default models; None when nothing runs on the inference side.
+        models: the default models that are needed, by kind.
     """
     draft = _Draft(settings, taken={settings.port})
     needs = ["migrate", *_valkey(draft), *_milvus(draft)]
@@ -162,13 +172,12 @@ def _milvus(draft: _Draft) -> list[str]:
     return ["milvus"]
 
 
-def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> None:
+def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -> None:
     settings = draft.settings
     if settings.embedding_url is not None:
         draft.shared["STOKER_EMBEDDING_URL"] = settings.embedding_url
         return
-    model = settings.embedding_model or _required(models).embedding
-    name = _served_name(settings.embedding_model) if settings.embedding_model else _required(models).embedding_name
+    model, name = _model(settings.embedding_model, models, "embedding")
     port = draft.port(8081)
     command = [str(python), "-m", "inference.embeddings", "--model", model, "--served-model-name", name]
     draft.parts.append(
@@ -187,12 +196,11 @@ def _embeddings(draft: _Draft, models: ModelFiles | None, python: Path) -> None:
     draft.deployments.append(_deployment(name, port, "embedding"))
 
 
-def _model_server(draft: _Draft, engine: Engine, models: ModelFiles | None, python: Path) -> None:
+def _model_server(draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles], python: Path) -> None:
     if engine is Engine.NONE:
         return
     settings = draft.settings
-    model = settings.model or _required(models).llm
-    name = _served_name(settings.model) if settings.model else _required(models).llm_name
+    model, name = _model(settings.model, models, "llm")
     port = draft.port(8000)
     command = [str(python), "-m", "inference.vllm", "--model", model, "--served-model-name", name]
     draft.parts.append(
@@ -223,15 +231,11 @@ def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> di
     }
 
 
-def _served_name(model: str) -> str:
-    """`org/Name` or `/path/to/Name` becomes `Name`."""
-    return model.rstrip("/").rpartition("/")[2]
-
-
-def _required(models: ModelFiles | None) -> ModelFiles:
-    if models is None:
-        raise ValueError("a part of the inference side is planned without model files")
-    return models
+def _model(named: str | None, models: Mapping[str, ModelFiles], kind: str) -> tuple[str, str]:
+    """Returns: what to load, and the name to serve it under; `org/Name` or `/path/to/Name` becomes `Name`."""
+    if named is not None:
+        return named, named.rstrip("/").rpartition("/")[2]
+    return models[kind].folder, models[kind].name
 
 
 def _password(file: Path) -> str:

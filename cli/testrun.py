@@ -16,6 +16,7 @@ from tempfile import TemporaryFile
 from cli import environments
 from cli.console import err, short_time
 from cli.errors import CliError
+from cli.modelfiles import MODELS_DIR
 from cli.process import ProcessId, adopt_orphans, command_of, descendants, kill_all, marked
 from cli.settings import ROOT, Engine
 
@@ -35,7 +36,7 @@ class Extent(StrEnum):
         """The tests, as pytest's markers say it."""
         return {
             Extent.FAST: "not vllm and not long and not heavy and not slow",
-            Extent.USUAL: "not long",
+            Extent.USUAL: "not long and not light",
             Extent.LONG: "vllm or not vllm",
         }[self]
 
@@ -103,20 +104,21 @@ _LANES = {
         "tests/conformance",
         "tests/integration/api",
         "tests/faults/router",
+        "tests/faults/stack",  # on the stack that the tests of the API have had
     ),
 }
 
 # What kills and starts servers all the time is felt by others, and often waits: what only computes goes beside it.
 _KILLS = ("tests/faults/ingestion",)
 _COMPUTES = ("tests/unit", "tests/simulation")
+_PREPARE = (str(environments.inference(Engine.VLLM_CPU).python), "-m", "inference.models", "prepare")
 
 
 def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     """Steps that run one after the other; those of one list run side by side."""
     binaries = environments.TEST.folder / "bin"
     python = str(environments.TEST.python)
-    profile = ("--hypothesis-profile=fast",) if extent is Extent.FAST else ()
-    pytest = (python, "-m", "pytest", *profile, "-m")
+    pytest = (python, "-m", "pytest", f"--hypothesis-profile={extent.value}", "-m")
     static = [
         [Step("ruff check", (str(binaries / "ruff"), "check", "."))],
         [Step("ruff format", (str(binaries / "ruff"), "format", "--check", "."))],
@@ -138,7 +140,9 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     ]
     if extent is Extent.FAST:
         return [*static, [*lanes, *computing]]
-    killed = [lane("tests of killed parts", _KILLS), *computing]
+    # What the model server loads is made beside tests that don't need it.
+    made = Step("model files", (*_PREPARE, "--models-dir", str(MODELS_DIR), "llm"))
+    killed = [lane("tests of killed parts", _KILLS), *computing, made]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
     promised = [[_promises(())]] if extent is Extent.LONG else []

@@ -18,7 +18,7 @@ from cli.down import end_stack
 from cli.errors import CliError
 from cli.logfiles import LogFiles
 from cli.parts import Plan
-from cli.plan import detect_engine, make_plan, needs_inference
+from cli.plan import detect_engine, make_plan, needed_models, needs_inference
 from cli.process import ProcessId, die_with_parent, kill_all
 from cli.settings import ROOT, CliSettings
 from cli.state import PartState, StackState, holder, take_lock
@@ -73,11 +73,12 @@ def _prepare(settings: CliSettings, steps: Steps) -> Plan:
         raise CliError(f"{settings.config} does not exist", "name an existing file with --config, or leave it out")
     engine = detect_engine(settings.engine)
     inference = environments.inference(engine)
-    models = None
+    models: dict[str, modelfiles.ModelFiles] = {}
     if needs_inference(settings, engine):
         started_s = time.monotonic()
         inference.ensure()
-        models = modelfiles.prepare(inference.python, settings.logs_dir / "models.log", steps)
+        if needed := needed_models(settings, engine):
+            models = modelfiles.prepare(inference.python, settings.logs_dir / "models.log", steps, needed)
         steps.say(f"environments and models are there ({short_time(time.monotonic() - started_s)})")
     clear_folder(settings.run_dir / "metrics")
     return make_plan(settings, engine, models, inference.python)

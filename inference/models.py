@@ -1,8 +1,8 @@
 """Model files: makes what the servers load, once, and says where it is.
 
-`python -m inference.models prepare --models-dir D` prints one JSON object a line: progress as
-`{"step", "message", "done"}`, then one line `{"llm", "llm_name", "embedding", "embedding_name"}`. A failure is a line
-`{"step", "error"}` and exit status 1. It can be interrupted and run again: a folder appears under its final name
+`python -m inference.models prepare --models-dir D llm embedding` prints one JSON object a line: progress as
+`{"step", "message", "done"}`, then one line `{"ready": {"llm": {"folder", "name"}, "embedding": ...}}`. A failure is a
+line `{"step", "error"}` and exit status 1. It can be interrupted and run again: a folder appears under its final name
 only when it is whole.
 """
 
@@ -14,8 +14,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 
 LLM_NAME = "smollm2-135m"
@@ -27,28 +28,33 @@ _MARKER = "stoker.json"
 _ROOM_FACTOR = 4  # 4-bit weights written as bfloat16, and the margin
 
 
+class Kind(StrEnum):
+    """What a default model is for."""
+
+    LLM = "llm"
+    EMBEDDING = "embedding"
+
+
 class ModelFilesError(Exception):
     """A model could not be made ready; the message names the remedy."""
 
 
-def prepare(models_dir: Path) -> dict[str, str]:
-    """Make the two default models ready.
+def prepare(models_dir: Path, kinds: Collection[Kind] = tuple(Kind)) -> dict[str, dict[str, str]]:
+    """Make default models ready.
 
-    Returns: `llm` and `embedding` (folders), `llm_name` and `embedding_name` (the names to serve them under).
+    Returns: by kind, `folder` and `name` (to serve it under).
     Raises: ModelFilesError: a package is missing, the disk is full, or the conversion failed.
     """
-    models_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(models_dir):
-        embedding = _embedding_folder()
+    ready = {}
+    if Kind.EMBEDDING in kinds:
+        ready[Kind.EMBEDDING.value] = {"folder": str(_embedding_folder()), "name": EMBEDDING_NAME}
         _say("embedding", f"{EMBEDDING_NAME} is ready", done=True)
-        llm = _llm_folder(models_dir)
+    if Kind.LLM in kinds:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(models_dir):
+            ready[Kind.LLM.value] = {"folder": str(_llm_folder(models_dir)), "name": LLM_NAME}
         _say("llm", f"{LLM_NAME} is ready", done=True)
-    return {
-        "llm": str(llm),
-        "llm_name": LLM_NAME,
-        "embedding": str(embedding),
-        "embedding_name": EMBEDDING_NAME,
-    }
+    return ready
 
 
 def convert_gguf(gguf: Path, target: Path) -> None:
@@ -154,25 +160,26 @@ def _say(step: str, message: str, *, done: bool) -> None:
     _print({"step": step, "message": message, "done": done})
 
 
-def _print(line: dict[str, object] | dict[str, str]) -> None:
+def _print(line: dict[str, object]) -> None:
     print(json.dumps(line), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m inference.models", description="Make model files ready.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("prepare", help="make the two default models ready")
+    command = commands.add_parser("prepare", help="make default models ready")
     command.add_argument("--models-dir", type=Path, required=True, help="folder that keeps converted models")
+    command.add_argument("kinds", nargs="*", type=Kind, help="llm, embedding; both where none is named")
     options = parser.parse_args(arguments)
     try:
-        ready = prepare(options.models_dir.resolve())
+        ready = prepare(options.models_dir.resolve(), options.kinds or tuple(Kind))
     except ModelFilesError as error:
         _print({"step": "failed", "error": str(error)})
         return 1
     except OSError as error:
         _print({"step": "failed", "error": f"{options.models_dir}: {error.strerror or error}; make it writable"})
         return 1
-    _print(ready)
+    _print({"ready": ready})
     return 0
 
 

@@ -15,8 +15,9 @@ from tests.support.stack import ROOT, Stack, start_stack
 DATA = ROOT.parent / "shared" / "data"
 
 # No example has a deadline: other lanes may hold both processors just then.
-settings.register_profile("usual", deadline=None)
+settings.register_profile("usual", deadline=None, max_examples=50)  # others in each run
 settings.register_profile("fast", deadline=None, max_examples=20)  # `./stoker test --fast`
+settings.register_profile("long", deadline=None, max_examples=500)  # `./stoker test --long`
 settings.load_profile("usual")
 
 

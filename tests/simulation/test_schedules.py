@@ -111,7 +111,12 @@ def test_schedules_that_found_a_defect_find_none_any_more(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedules", [FEW, pytest.param(SOME, marks=pytest.mark.heavy), pytest.param(MANY, marks=pytest.mark.long)]
+    "schedules",
+    [
+        pytest.param(FEW, marks=pytest.mark.light),
+        pytest.param(SOME, marks=pytest.mark.heavy),
+        pytest.param(MANY, marks=pytest.mark.long),
+    ],
 )
 def test_random_schedules_keep_every_promise(schedules: int, figure: Callable[[str], None]) -> None:
     counts: Counter[str] = Counter()

@@ -47,23 +47,21 @@ class EngineFailed(AssertionError):
     """It ended, or was not ready in time; the message holds the end of its log."""
 
 
-def prepare_models(models_dir: Path = MODELS_DIR) -> dict[str, str]:
-    """The default models' folders and names, made where they are missing."""
-    command = [str(INFERENCE_PYTHON), "-m", "inference.models", "prepare", "--models-dir", str(models_dir)]
+def prepare_model(kind: str) -> tuple[str, str]:
+    """Returns: a default model's folder and name (`llm` or `embedding`), made where it is missing."""
+    command = [str(INFERENCE_PYTHON), "-m", "inference.models", "prepare", "--models-dir", str(MODELS_DIR), kind]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise EngineFailed(f"model files: {done.stdout[-500:]} {done.stderr[-1500:]}")
-    ready: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return ready
+    ready = json.loads(done.stdout.splitlines()[-1])["ready"][kind]
+    return ready["folder"], ready["name"]
 
 
 @contextmanager
 def start_embeddings(log_dir: Path, *flags: str, ready_s: float = 180) -> Iterator[Engine]:
     """The embedding server with its default model; `flags` are added to its command."""
-    models = prepare_models()
-    with _server(
-        "inference.embeddings", models["embedding"], models["embedding_name"], log_dir, flags, _answers_health, ready_s
-    ) as engine:
+    folder, name = prepare_model("embedding")
+    with _server("inference.embeddings", folder, name, log_dir, flags, _answers_health, ready_s) as engine:
         yield engine
 
 
@@ -74,11 +72,11 @@ def start_vllm(log_dir: Path, core: int, port: int | None = None, ready_s: float
     Args:
         core: the one that it computes on; two engines that share their cores wait for each other in every step.
     """
-    models = prepare_models()
+    folder, name = prepare_model("llm")
     with _server(
         "inference.vllm",
-        models["llm"],
-        models["llm_name"],
+        folder,
+        name,
         log_dir,
         ("--dtype", "float32"),
         _answers_health,

@@ -93,7 +93,7 @@ def new_key(gate: Gateway, **limits: object) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def load(gate: Gateway, key: str, name: str, clients: int = 4, pause_s: float = 0.03) -> AsyncIterator[Load]:
+async def load(gate: Gateway, key: str, name: str, clients: int = 4, pause_s: float = 0.06) -> AsyncIterator[Load]:
     """Clients that ask one small thing after the other until the block ends."""
     found = Load()
     halt = asyncio.Event()

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.engines import INFERENCE_PYTHON, prepare_models
+from tests.support.engines import INFERENCE_PYTHON, prepare_model
 from tests.support.milvus import accepts
 from tests.support.network import free_port
 from tests.support.process import ROOT, stop
@@ -77,9 +77,9 @@ def valkey(folder: Path) -> tuple[Part, str]:
 
 def embeddings(folder: Path) -> tuple[Part, str]:
     """Returns: the embedding server with its default model, and its address."""
-    models, port = prepare_models(), free_port()
-    command = [str(INFERENCE_PYTHON), "-m", "inference.embeddings", "--model", models["embedding"]]
-    command += ["--served-model-name", models["embedding_name"], "--host", "127.0.0.1", "--port", str(port)]
+    (model, name), port = prepare_model("embedding"), free_port()
+    command = [str(INFERENCE_PYTHON), "-m", "inference.embeddings", "--model", model]
+    command += ["--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
 
     def healthy() -> bool:

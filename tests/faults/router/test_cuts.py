@@ -75,7 +75,9 @@ async def _run(router: Router, servers: list[ExactServer], count: int, seed: int
     return counts
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "count", [pytest.param(100, marks=pytest.mark.light), pytest.param(1000, marks=pytest.mark.heavy)]
+)
 async def test_cuts(count: int, figure: Callable[[str], None]) -> None:
     """Three servers that tell their token ids, and three that don't, so that all ways are gone."""
     async with AsyncExitStack() as stack:

@@ -103,7 +103,7 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     plain_stack.client.post("/v1/collections", json={"name": name}).raise_for_status()
     documents = [
         {"title": f"note {i}", "content": "\n\n".join(f"Note {i}, line {j}: crates of tea." * 9 for j in range(12))}
-        for i in range(40)
+        for i in range(16)
     ]
     worker = plain_stack.process("worker")["pid"]
     accepted = plain_stack.client.post("/v1/ingest", json={"collection": name, "documents": documents}).json()
@@ -119,11 +119,11 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(
     assert job["status"] == "succeeded", job
     collection = plain_stack.client.get(f"/v1/collections/{name}").json()
     listed = plain_stack.client.get(f"/v1/collections/{name}/documents", params={"limit": 100}).json()["data"]
-    assert collection["documents"] == len(listed) == 40
+    assert collection["documents"] == len(listed) == 16
     assert all(document["version"] == 1 for document in listed)
     passages = plain_stack.client.post("/v1/search", json={"query": "tea", "collection": name, "top_k": 100}).json()
     spans = [(passage["document_id"], passage["start"]) for passage in passages["data"]]
     assert len(spans) == len(set(spans)) == min(100, collection["chunks"])
-    figure(f"at the kill {at_kill.count('ready')} of 40 documents were ready")
+    figure(f"at the kill {at_kill.count('ready')} of 16 documents were ready")
     assert "ready" in at_kill
     assert set(at_kill) != {"ready"}, "the kill came too late to show anything"

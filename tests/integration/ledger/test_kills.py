@@ -108,7 +108,9 @@ def judge(name: str, of: Told, found: Sequence[Any]) -> None:
     assert row.nano_usd == PRICE.nano_usd(Usage(*tokens))
 
 
-@pytest.mark.parametrize("workers", [pytest.param(2, id="two"), pytest.param(6, marks=pytest.mark.heavy, id="six")])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(2, marks=pytest.mark.light, id="two"), pytest.param(6, marks=pytest.mark.heavy, id="six")]
+)
 async def test_killed_workers_and_killed_shippers_lose_nothing_and_repeat_nothing(
     database: Database, url: str, folder: Path, figure: Callable[[str], None], workers: int
 ) -> None:

@@ -261,7 +261,11 @@ async def walk(house: House) -> AsyncIterator[Walk]:
 
 @pytest.mark.parametrize(
     ("tenants", "steps"),
-    [FEW, pytest.param(*SOME, marks=pytest.mark.heavy), pytest.param(*MANY, marks=pytest.mark.long)],
+    [
+        pytest.param(*FEW, marks=pytest.mark.light),
+        pytest.param(*SOME, marks=pytest.mark.heavy),
+        pytest.param(*MANY, marks=pytest.mark.long),
+    ],
 )
 async def test_everybody_finds_what_is_theirs_and_nothing_else(
     walk: Walk, tenants: int, steps: int, figure: Callable[[str], None]

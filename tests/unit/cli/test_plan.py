@@ -9,11 +9,11 @@ from cli.environments import _without_torch
 from cli.errors import CliError
 from cli.modelfiles import ModelFiles
 from cli.parts import Plan
-from cli.plan import make_plan, needs_inference
+from cli.plan import make_plan, needed_models, needs_inference
 from cli.settings import ROOT, CliSettings, Engine, load_settings
 from cli.supervisor import BackOff
 
-MODELS = ModelFiles("/models/llm", "tiny", "/models/embedding", "mini")
+MODELS = {"llm": ModelFiles("/models/llm", "tiny"), "embedding": ModelFiles("/models/embedding", "mini")}
 PYTHON = Path("/inference/bin/python")
 
 
@@ -47,11 +47,18 @@ def test_what_is_configured_is_used_instead_of_the_embedded_part(tmp_path: Path)
         embedding_url="http://elsewhere:8081",
         database_url="postgresql+asyncpg://u:p@elsewhere/db",
     )
-    plan = make_plan(settings, Engine.NONE, None, PYTHON)
+    plan = make_plan(settings, Engine.NONE, {}, PYTHON)
     assert not needs_inference(settings, Engine.NONE)
     assert [part.name for part in plan.parts] == ["migrate", "worker", "keeper", "gateway"]
     assert plan.environment["STOKER_REDIS_URL"] == "redis://elsewhere/0"
     assert plan.environment["STOKER_DATABASE_URL"] == "postgresql+asyncpg://u:p@elsewhere/db"
+
+
+def test_only_models_that_nobody_named_are_prepared(tmp_path: Path) -> None:
+    assert needed_models(_settings(tmp_path), Engine.VLLM_CPU) == ["llm", "embedding"]
+    assert needed_models(_settings(tmp_path), Engine.NONE) == ["embedding"]
+    assert needed_models(_settings(tmp_path, model="org/A", embedding_model="org/B"), Engine.VLLM) == []
+    assert needed_models(_settings(tmp_path, embedding_url="http://elsewhere:8081"), Engine.VLLM) == ["llm"]
 
 
 def test_the_password_of_the_embedded_server_is_kept_private_and_off_the_command_line(tmp_path: Path) -> None:

@@ -35,13 +35,17 @@ def test_a_folder_that_is_there_is_used_again(
     _made(tmp_path / "models" / models.LLM_NAME, 5)
     assert models.main(["prepare", "--models-dir", str(tmp_path / "models")]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines[-1] == {
-        "llm": str(tmp_path / "models" / models.LLM_NAME),
-        "llm_name": "smollm2-135m",
-        "embedding": str(packages / models.EMBEDDING_PACKAGE / "model"),
-        "embedding_name": "all-minilm-l6-v2",
+    assert lines[-1]["ready"] == {
+        "llm": {"folder": str(tmp_path / "models" / models.LLM_NAME), "name": "smollm2-135m"},
+        "embedding": {"folder": str(packages / models.EMBEDDING_PACKAGE / "model"), "name": "all-minilm-l6-v2"},
     }
     assert all(line["done"] for line in lines[:-1])
+
+
+def test_only_what_is_named_is_made(packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert models.main(["prepare", "--models-dir", str(tmp_path / "models"), "embedding"]) == 0
+    assert list(json.loads(capsys.readouterr().out.splitlines()[-1])["ready"]) == ["embedding"]
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from retrieval import media
@@ -16,10 +16,12 @@ from retrieval.parsers.parsed import Parsed, normalise
 from tests.support.engines import ROOT
 
 SMALL = Limits(characters=60, tokens=20)
+BY_CHARACTERS = Limits(60, 60)  # so many tokens are never in so many characters
 LIMITS = [
     SMALL,
     Limits(),
     Limits(100, 32),
+    BY_CHARACTERS,
     Limits(60, 20, overlap=15),
     Limits(100, 32, overlap=50),
     Limits(60, 20, strategy=Strategy.FIXED),
@@ -49,6 +51,7 @@ TEXTS = st.one_of(st.text(max_size=400), st.lists(WORDS, max_size=40).map("".joi
 
 
 @given(TEXTS, st.booleans(), st.booleans(), st.sampled_from(LIMITS))
+@example("word " * 40, False, False, BY_CHARACTERS)
 def test_every_chunk_is_its_span_and_together_they_cover_the_text(
     text: str, structured: bool, records: bool, limits: Limits
 ) -> None:
