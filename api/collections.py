@@ -23,6 +23,7 @@ class CollectionRequest(BaseModel):
     description: str = Field("", max_length=10_000)
     metadata: dict[str, Any] = Field(default_factory=dict)
     chunking: dict[str, Any] | None = None
+    placement: str | None = None
     embedding_model: str | None = None
     local_only: bool | None = None
 
@@ -41,7 +42,7 @@ async def create_collection(asked: CollectionRequest, state: State, principal: C
     """Make an empty collection; its name is unique within the tenant."""
     asked.refuse_what_is_not_kept()
     made = await state.retrieval.collections.create(
-        principal, asked.name, asked.description, asked.metadata, asked.chunking
+        principal, asked.name, asked.description, asked.metadata, asked.chunking, asked.placement
     )
     return shown(made)
 
@@ -75,6 +76,7 @@ def shown(collection: Collection) -> dict[str, Any]:
         "description": collection.description,
         "metadata": collection.metadata,
         "chunking": collection.chunking,
+        "placement": collection.placement,
         "version": collection.version,
         "documents": collection.documents,
         "chunks": collection.chunks,

@@ -127,7 +127,9 @@ class _Document:
 
 def _make(client: Client, name: str, about: dict[str, Any]) -> None:
     """Make the collection, or find the one that an interrupted import has made: the same in all that was exported."""
-    wanted = {key: about[key] for key in ("description", "metadata", "chunking")}
+    wanted: dict[str, Any] = {
+        key: about[key] for key in ("description", "metadata", "chunking", "placement") if key in about
+    }
     try:
         client.post("/v1/collections", {"name": name, **wanted})
     except ApiRefused as error:

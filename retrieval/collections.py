@@ -1,8 +1,9 @@
 """Collections: named sets of documents of one tenant, with one embedding space."""
 
+import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,9 +13,10 @@ from core.ids import new_id
 from core.principal import Principal
 from retrieval import lifecycle
 from retrieval.access import may_read, reads_as
-from retrieval.embedder import Embedder
+from retrieval.embedder import Embedder, Space
 from retrieval.errors import CollectionExists, CollectionNotFound, CollectionShared, InputInvalid
 from retrieval.rows import fetch
+from retrieval.settings import Placement, RetrievalSettings
 from retrieval.values import check_metadata
 from storage.schema import collections, documents
 from storage.sql import Database
@@ -30,6 +32,7 @@ class Collection:
 
     Attributes:
         chunking: what differs from the settings: "characters", "tokens", "overlap", "strategy".
+        placement: whether it has a Milvus collection of its own, or shares one with others of its embedding space.
         version: rises whenever what a search can find changes.
         documents: how many there are, in any status.
         chunks: how many are visible.
@@ -41,6 +44,7 @@ class Collection:
     description: str
     metadata: dict[str, Any]
     chunking: dict[str, Any]
+    placement: Placement
     embedding_space: str
     dimensions: int
     version: int
@@ -52,11 +56,11 @@ class Collection:
 class Collections:
     """Makes, finds and deletes a tenant's collections."""
 
-    def __init__(self, database: Database, embedder: Embedder, clock: Clock, average_terms: float) -> None:
+    def __init__(self, database: Database, embedder: Embedder, clock: Clock, settings: RetrievalSettings) -> None:
         self._database = database
         self._embedder = embedder
         self._clock = clock
-        self._average_terms = average_terms
+        self._settings = settings
 
     async def create(
         self,
@@ -65,12 +69,16 @@ class Collections:
         description: str = "",
         metadata: dict[str, Any] | None = None,
         chunking: dict[str, Any] | None = None,
+        placement: str | None = None,
     ) -> Collection:
         """Make an empty collection in the space that the embedding server serves.
 
+        Args:
+            placement: `dedicated` or `pooled`; None: as the settings say.
+
         Raises:
             CollectionExists: the tenant has one of this name.
-            InputInvalid: a name, metadata or chunking that can't be taken.
+            InputInvalid: a name, metadata, chunking or placement that can't be taken.
             DependencyError: SQL or the embedding server is away.
         """
         if not _NAME.fullmatch(name):
@@ -79,6 +87,9 @@ class Collections:
             )
         metadata = check_metadata(metadata or {})
         chunking = _check_chunking(chunking or {})
+        placement = self._settings.placement if placement is None else placement
+        if placement not in get_args(Placement):
+            raise InputInvalid("placement", f"placement is one of {', '.join(get_args(Placement))}.")
         space = await self._embedder.space()
         row = {
             "id": new_id("col"),
@@ -90,7 +101,8 @@ class Collections:
             "chunking": chunking,
             "embedding_space": space.name,
             "dimensions": space.dimensions,
-            "average_terms": self._average_terms,
+            "average_terms": self._settings.average_terms,
+            "pool": _pool(space) if placement == "pooled" else None,
             "created_at": self._clock.time(),
         }
 
@@ -162,6 +174,7 @@ def _as_collection(row: Any) -> Collection:
         description=row.description,
         metadata=row.metadata,
         chunking=row.chunking,
+        placement="dedicated" if row.pool is None else "pooled",
         embedding_space=row.embedding_space,
         dimensions=row.dimensions,
         version=row.version,
@@ -169,6 +182,11 @@ def _as_collection(row: Any) -> Collection:
         chunks=row.chunks,
         created_at=row.created_at,
     )
+
+
+def _pool(space: Space) -> str:
+    """The Milvus collection of all pooled collections of an embedding space."""
+    return f"pool_{hashlib.sha256(f'{space.name}/{space.dimensions}'.encode()).hexdigest()[:16]}"
 
 
 def _check_chunking(chunking: dict[str, Any]) -> dict[str, Any]:

@@ -103,21 +103,28 @@ def holds(node: Filter, metadata: Mapping[str, Any]) -> bool:
     return isinstance(found, str) == isinstance(values[0], str) and _ORDERS[node.type](found, values[0])
 
 
-def of_revisions(revision_ids: Sequence[str]) -> str:
-    """The expression for all rows of these revisions; at least one."""
+def of_collections(collection_ids: Sequence[str]) -> str:
+    """The expression for all rows of these collections; at least one."""
+    if not collection_ids:
+        raise ValueError("an expression over no collections would be empty, and an empty one means all rows")
+    return f"collection_id in [{_list(collection_ids)}]"
+
+
+def of_revisions(collection_id: str, revision_ids: Sequence[str]) -> str:
+    """The expression for all rows of these revisions of a collection; at least one."""
     if not revision_ids:
         raise ValueError("an expression over no revisions would be empty, and an empty one means all rows")
-    return f"revision_id in [{_list(revision_ids)}]"
+    return f"collection_id == {_literal(collection_id)} and revision_id in [{_list(revision_ids)}]"
 
 
-def of_strangers(revision_ids: Sequence[str], above: str, up_to: str | None) -> str:
-    """The expression for all rows of other revisions than these, in a stretch of ids.
+def of_strangers(collection_id: str, revision_ids: Sequence[str], above: str, up_to: str | None) -> str:
+    """The expression for all rows of a collection that are of other revisions than these, in a stretch of ids.
 
     Args:
         above: ids that sort behind this one; empty: from the first.
         up_to: ids that do not sort behind this one; None: to the last.
     """
-    clauses = [f"revision_id > {_literal(above)}"]
+    clauses = [f"collection_id == {_literal(collection_id)}", f"revision_id > {_literal(above)}"]
     if up_to is not None:
         clauses.append(f"revision_id <= {_literal(up_to)}")
     if revision_ids:

@@ -18,6 +18,7 @@ from monitoring.logs import logger
 from retrieval import lifecycle
 from retrieval.access import readers_of
 from retrieval.errors import LeaseLost
+from retrieval.milvus import Place
 from retrieval.rows import fetch
 from retrieval.status import STAGES, Status
 from storage.schema import collections, documents, revision_terms, revisions, tasks
@@ -53,10 +54,15 @@ class Lease:
     metadata: dict[str, Any]
     readers: list[str]
     collection_id: str
+    pool: str | None
     embedding_space: str
     dimensions: int
     average_terms: float
     chunking: dict[str, Any]
+
+    @property
+    def place(self) -> Place:
+        return Place(self.collection_id, self.pool)
 
 
 class Leases:
@@ -201,6 +207,7 @@ class Leases:
                 documents.c.metadata,
                 documents.c.acl,
                 documents.c.collection_id,
+                collections.c.pool,
                 collections.c.embedding_space,
                 collections.c.dimensions,
                 collections.c.average_terms,

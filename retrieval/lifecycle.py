@@ -154,7 +154,14 @@ async def queue_refreshes(connection: AsyncConnection, now_s: float, most: int =
     )
     stale = (
         sa.select(documents.c.id, documents.c.tenant_id, documents.c.collection_id)
-        .where(documents.c.stale, documents.c.deleted_at.is_(None), ~unfinished.exists(), ~failed.exists())
+        .join(collections, collections.c.id == documents.c.collection_id)
+        .where(
+            documents.c.stale,
+            documents.c.deleted_at.is_(None),
+            collections.c.deleted_at.is_(None),
+            ~unfinished.exists(),
+            ~failed.exists(),
+        )
         .limit(most)
     )
     found = (await connection.execute(stale)).all()

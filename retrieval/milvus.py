@@ -1,7 +1,7 @@
 """The vector index: the only file that imports pymilvus. Milvus Lite's server and a Milvus server speak the same.
 
-One Milvus collection per Stoker collection, named by its id. Rows are written under a revision id and never changed;
-whether a reader may see them is the catalog's to say.
+A Stoker collection has a Milvus collection of its own, named by its id, or shares one with others of its embedding
+space. Rows are written under a revision id and never changed; whether a reader may see them is the catalog's to say.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from pymilvus.exceptions import MilvusException
 
 from core.dependency import Dependency
 from retrieval.errors import IndexRefused
-from retrieval.expression import METADATA_FIELD, of_revisions, of_strangers
+from retrieval.expression import METADATA_FIELD, of_collections, of_revisions, of_strangers
 
 T = TypeVar("T")
 
@@ -42,6 +42,23 @@ _ANSWERED_AT_ONCE = 1000  # rows
 
 class MilvusAway(OSError):
     """What pymilvus raised means that the server is away, not that it refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collection's rows are.
+
+    Attributes:
+        pool: the Milvus collection that it shares with others, told apart by every expression; None: its own.
+    """
+
+    collection_id: str
+    pool: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the Milvus collection."""
+        return self.pool or self.collection_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,111 +126,130 @@ class VectorIndex:
         """Raises: DependencyError: Milvus does not answer."""
         await self._call(lambda: self._client.list_collections(retry_times=0))
 
-    async def ensure(self, collection_id: str, dimensions: int, deadline_s: float | None = None) -> None:
+    async def ensure(self, place: Place, dimensions: int, deadline_s: float | None = None) -> None:
         """Make the collection unless it is there, and finish one half made; safe to call twice at once."""
-        if await self._call(lambda: self._client.has_collection(collection_id, retry_times=0)):
-            indexed = await self._call(lambda: self._client.list_indexes(collection_id, retry_times=0))
+        if await self._call(lambda: self._client.has_collection(place.name, retry_times=0)):
+            indexed = await self._call(lambda: self._client.list_indexes(place.name, retry_times=0))
             if _INDEXES.keys() <= set(indexed):
                 return
         # The async client waits for an index with a call that Milvus Lite lacks, so the blocking one creates.
-        await self._call(lambda: asyncio.to_thread(_create, self._uri, collection_id, dimensions), deadline_s)
+        await self._call(lambda: asyncio.to_thread(_create, self._uri, place, dimensions), deadline_s)
 
-    async def insert(self, collection_id: str, rows: Sequence[Row], deadline_s: float) -> None:
+    async def insert(self, place: Place, rows: Sequence[Row], deadline_s: float) -> None:
         """Write rows; on an outage some of them may have been written all the same."""
         data = [_as_entity(row) for row in rows]
-        await self._call(lambda: self._client.insert(collection_id, data, retry_times=0), deadline_s)
-        self._unflushed[collection_id] = self._unflushed.get(collection_id, 0) + len(rows)
+        await self._call(lambda: self._client.insert(place.name, data, retry_times=0), deadline_s)
+        self._unflushed[place.name] = self._unflushed.get(place.name, 0) + len(rows)
 
-    async def flush(self, collection_id: str, deadline_s: float) -> None:
+    async def flush(self, place: Place, deadline_s: float) -> None:
         """Turn the newest rows into an indexed segment once there are enough of them: small segments cost searches."""
-        if self._unflushed.get(collection_id, 0) >= self._flush_rows:
-            self._unflushed.pop(collection_id)
-            await self._call(lambda: self._client.flush(collection_id, retry_times=0), deadline_s)
+        if self._unflushed.get(place.name, 0) >= self._flush_rows:
+            self._unflushed.pop(place.name)
+            await self._call(lambda: self._client.flush(place.name, retry_times=0), deadline_s)
 
-    async def search_dense(
-        self, collection_id: str, vector: NDArray[np.float32], expression: str, limit: int
-    ) -> list[Hit]:
+    async def search_dense(self, place: Place, vector: NDArray[np.float32], expression: str, limit: int) -> list[Hit]:
         """Search by cosine similarity, best first; `vector` is float32[dimensions]."""
         params = {"metric_type": "COSINE", "params": {"ef": max(64, limit)}}
-        return await self._search(collection_id, "dense", vector, expression, limit, params)
+        return await self._search(place, "dense", vector, expression, limit, params)
 
-    async def search_sparse(
-        self, collection_id: str, vector: dict[int, float], expression: str, limit: int
-    ) -> list[Hit]:
+    async def search_sparse(self, place: Place, vector: dict[int, float], expression: str, limit: int) -> list[Hit]:
         """Search by inner product with `vector`, best first; an empty vector finds nothing."""
         if not vector:
             return []
-        return await self._search(collection_id, "sparse", vector, expression, limit, {"metric_type": "IP"})
+        return await self._search(place, "sparse", vector, expression, limit, {"metric_type": "IP"})
 
-    async def rows(self, collection_id: str, ids: Sequence[str], deadline_s: float) -> list[Row]:
+    async def rows(self, place: Place, ids: Sequence[str], deadline_s: float) -> list[Row]:
         """The rows of these ids, whole, in any order; those that are not there are missing."""
 
         async def read() -> Any:
-            await self._client.load_collection(collection_id, retry_times=0)
+            await self._client.load_collection(place.name, retry_times=0)
             return await self._client.query(
-                collection_id, ids=list(ids), output_fields=_WHOLE, consistency_level="Strong", retry_times=0
+                place.name, ids=list(ids), output_fields=_WHOLE, consistency_level="Strong", retry_times=0
             )
 
         return [_as_row(entity) for entity in await self._call(read, deadline_s)]
 
-    async def delete_revisions(self, collection_id: str, revision_ids: Sequence[str]) -> None:
+    async def delete_revisions(self, place: Place, revision_ids: Sequence[str]) -> None:
         """Delete all rows of these revisions; what is gone already is no error."""
         for first in range(0, len(revision_ids), _DELETED_AT_ONCE):
-            expression = of_revisions(revision_ids[first : first + _DELETED_AT_ONCE])
-            try:
-                await self._call(lambda: self._client.delete(collection_id, filter=expression, retry_times=0))  # noqa: B023
-            except IndexRefused as error:
-                if not isinstance(error.__cause__, MilvusException) or error.__cause__.code != _COLLECTION_MISSING:
-                    raise
-                return
+            some = revision_ids[first : first + _DELETED_AT_ONCE]
+            await self._delete(place, of_revisions(place.collection_id, some))
 
-    async def strangers(self, collection_id: str, revision_ids: Sequence[str]) -> set[str]:
+    async def _delete(self, place: Place, expression: str) -> None:
+        try:
+            await self._call(lambda: self._client.delete(place.name, filter=expression, retry_times=0))
+        except IndexRefused as error:
+            if not isinstance(error.__cause__, MilvusException) or error.__cause__.code != _COLLECTION_MISSING:
+                raise
+
+    async def strangers(self, place: Place, revision_ids: Sequence[str]) -> set[str]:
         """Revisions that have rows here and are none of these, which are in order; none if there is no collection."""
-        if collection_id not in await self.names():
+        if place.name not in await self.names():
             return set()
         found: set[str] = set()
         above = ""
         for first in range(0, len(revision_ids) + 1, _COMPARED_AT_ONCE):
             known = list(revision_ids[first : first + _COMPARED_AT_ONCE])
             up_to = known[-1] if first + _COMPARED_AT_ONCE <= len(revision_ids) else None
-            while others := await self._others(collection_id, of_strangers(known, above, up_to)):
+            while True:
+                expression = of_strangers(place.collection_id, known, above, up_to)
+                if not (others := await self._some(place.name, expression, "revision_id")):
+                    break
                 found |= others
                 known += others  # one revision may have more rows than an answer
             above = up_to or ""
         return found
 
-    async def _others(self, collection_id: str, expression: str) -> set[str]:
-        """The revisions of the first rows that an expression is true of."""
+    async def _some(self, name: str, expression: str, field: str) -> set[str]:
+        """What the first rows that an expression is true of have in a field."""
 
         async def read() -> Any:
-            await self._client.load_collection(collection_id, retry_times=0)
+            await self._client.load_collection(name, retry_times=0)
             return await self._client.query(
-                collection_id,
+                name,
                 filter=expression,
                 limit=_ANSWERED_AT_ONCE,
-                output_fields=["revision_id"],
+                output_fields=[field],
                 consistency_level="Strong",
                 retry_times=0,
             )
 
-        return {entity["revision_id"] for entity in await self._call(read)}
+        return {entity[field] for entity in await self._call(read)}
 
     async def names(self) -> list[str]:
         """The collections that there are."""
         return list(await self._call(lambda: self._client.list_collections(retry_times=0)))
 
-    async def drop(self, collection_id: str) -> None:
-        """Drop the collection; one that is gone already is no error."""
-        if await self._call(lambda: self._client.has_collection(collection_id, retry_times=0)):
-            await self._call(lambda: self._client.drop_collection(collection_id, retry_times=0))
-        self._unflushed.pop(collection_id, None)
+    async def drop(self, place: Place) -> None:
+        """Delete a collection's rows, and the Milvus collection if it has its own; what is gone is no error."""
+        if place.pool is not None:
+            await self._delete(place, of_collections([place.collection_id]))
+            return
+        if await self._call(lambda: self._client.has_collection(place.name, retry_times=0)):
+            await self._call(lambda: self._client.drop_collection(place.name, retry_times=0))
+        self._unflushed.pop(place.name, None)
 
-    async def count(self, collection_id: str, revision_ids: Sequence[str] = ()) -> int:
+    async def rest_of(self, pool: str, collection_ids: Sequence[str]) -> set[str]:
+        """Of these collections, those that have rows in a pool; none if there is no such pool."""
+        found: set[str] = set()
+        left = list(collection_ids)
+        while left and pool in await self.names():
+            some = await self._some(pool, of_collections(left), "collection_id")
+            if not some:
+                break
+            found |= some
+            left = [each for each in left if each not in some]
+        return found
+
+    async def count(self, place: Place, revision_ids: Sequence[str] = ()) -> int:
         """How many rows there are, of these revisions or in all."""
-        expression = of_revisions(revision_ids) if revision_ids else ""
+        if revision_ids:
+            expression = of_revisions(place.collection_id, revision_ids)
+        else:
+            expression = "" if place.pool is None else of_collections([place.collection_id])
         found = await self._call(
             lambda: self._client.query(
-                collection_id, filter=expression, output_fields=["count(*)"], consistency_level="Strong", retry_times=0
+                place.name, filter=expression, output_fields=["count(*)"], consistency_level="Strong", retry_times=0
             )
         )
         return int(found[0]["count(*)"])
@@ -222,11 +258,11 @@ class VectorIndex:
         await self._client.close()
 
     async def _search(
-        self, collection_id: str, field: str, vector: Any, expression: str, limit: int, params: dict[str, Any]
+        self, place: Place, field: str, vector: Any, expression: str, limit: int, params: dict[str, Any]
     ) -> list[Hit]:
         async def search() -> Any:
             return await self._client.search(
-                collection_id,
+                place.name,
                 data=[vector],
                 anns_field=field,
                 filter=expression,
@@ -243,7 +279,7 @@ class VectorIndex:
                 if error.code != _NOT_LOADED:
                     raise
             # Milvus Lite forgets at each start which collections were loaded.
-            await self._client.load_collection(collection_id, retry_times=0)
+            await self._client.load_collection(place.name, retry_times=0)
             return await search()
 
         found = await self._call(search_loaded)
@@ -275,21 +311,24 @@ class VectorIndex:
                 self._connected = True
 
 
-def _create(uri: str, collection_id: str, dimensions: int) -> None:
+def _create(uri: str, place: Place, dimensions: int) -> None:
+    name = place.name
     client = MilvusClient(uri=uri, dedicated=True)
     try:
         # Each step may have been done by another worker, now or before it was killed.
         _unless(
-            lambda: client.has_collection(collection_id),
-            lambda: client.create_collection(collection_id, schema=_schema(dimensions), consistency_level="Strong"),
+            lambda: client.has_collection(name),
+            lambda: client.create_collection(
+                name, schema=_schema(dimensions, pooled=place.pool is not None), consistency_level="Strong"
+            ),
         )
         for field in _INDEXES:
             _unless(
-                lambda: field in client.list_indexes(collection_id),  # noqa: B023
+                lambda: field in client.list_indexes(name),  # noqa: B023
                 # By default the client sleeps half a second for an index to be built: there are no rows yet.
-                lambda: client.create_index(collection_id, _index(field), sync=False),  # noqa: B023
+                lambda: client.create_index(name, _index(field), sync=False),  # noqa: B023
             )
-        client.load_collection(collection_id)
+        client.load_collection(name)
     finally:
         client.close()
 
@@ -308,11 +347,13 @@ def _unless(done: Callable[[], bool], do: Callable[[], object]) -> None:
             time.sleep(0.05)
 
 
-def _schema(dimensions: int) -> Any:
+def _schema(dimensions: int, *, pooled: bool) -> Any:
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=100)
-    for name in ("revision_id", "document_id", "tenant_id", "collection_id"):
+    for name in ("revision_id", "document_id", "tenant_id"):
         schema.add_field(name, DataType.VARCHAR, max_length=100)
+    # In a pool a search looks only where its collection's rows may be; the expression is what keeps others out.
+    schema.add_field("collection_id", DataType.VARCHAR, max_length=100, is_partition_key=pooled)
     schema.add_field("acl", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=1000, max_length=300)
     schema.add_field("filename", DataType.VARCHAR, max_length=4000)
     for name in ("start", "end", "page"):

@@ -56,7 +56,7 @@ async def open_retrieval(
         stack.push_async_callback(index.close)
         embedder = Embedder(session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch)
         yield Retrieval(
-            collections=Collections(database, embedder, clock, settings.average_terms),
+            collections=Collections(database, embedder, clock, settings),
             documents=Documents(database, redis, objects, clock),
             intake=Intake(database, redis, objects, clock, settings),
             jobs=Jobs(database, redis, clock),

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
 from core.ids import made_at
-from retrieval.milvus import VectorIndex
+from retrieval.milvus import Place, VectorIndex
 from retrieval.rows import fetch
 from retrieval.status import UNFINISHED, Status
 from storage.objects import ObjectStore
@@ -98,15 +98,16 @@ class Orphans:
         return {row.text_key for row in await fetch(self._database, named)}
 
     async def _rows(self, before_s: float) -> int:
-        living = sa.select(collections.c.id).where(collections.c.deleted_at.is_(None))
+        living = sa.select(collections.c.id, collections.c.pool).where(collections.c.deleted_at.is_(None))
         count = 0
         for collection in await fetch(self._database, living):
+            place = Place(collection.id, collection.pool)
             known = await self._unswept(revisions.c.collection_id == collection.id)
-            found = await self._index.strangers(collection.id, sorted(known))
+            found = await self._index.strangers(place, sorted(known))
             # Asked again: some may have been begun since.
             old = [each for each in found if _older(each, before_s)]
             strangers = set(old) - await self._unswept(revisions.c.id.in_(old))
-            await self._index.delete_revisions(collection.id, sorted(strangers))
+            await self._index.delete_revisions(place, sorted(strangers))
             count += len(strangers)
         return count
 
@@ -116,10 +117,14 @@ class Orphans:
 
     async def _collections(self) -> int:
         there = await self._index.names()
-        swept = sa.select(collections.c.id).where(collections.c.id.in_(there), collections.c.swept_at.is_not(None))
-        found = await fetch(self._database, swept)
-        for row in found:
-            await self._index.drop(row.id)
+        swept = sa.select(collections.c.id).where(collections.c.swept_at.is_not(None))
+        found = {Place(row.id) for row in await fetch(self._database, swept.where(collections.c.id.in_(there)))}
+        for pool in there:
+            pooled = await fetch(self._database, swept.where(collections.c.pool == pool))
+            for ids in _parts([row.id for row in pooled]):
+                found |= {Place(each, pool) for each in await self._index.rest_of(pool, ids)}
+        for place in found:
+            await self._index.drop(place)
         return len(found)
 
     async def _catalog(self, before_s: float) -> tuple[int, int]:

@@ -157,14 +157,14 @@ class Pipeline:
         deadline_s = self._settings.ingest_deadline_s
         await self._leases.start(lease, revision)
         await self._objects.put(revision.text_key, digest.text.encode())
-        await self._index.ensure(lease.collection_id, lease.dimensions, deadline_s)
+        await self._index.ensure(lease.place, lease.dimensions, deadline_s)
         for first in range(0, len(chunks), self._settings.ingest_batch):
             last = min(first + self._settings.ingest_batch, len(chunks))
             rows = [
                 _row(lease, revision_id, number, chunks[number], vectors[number], terms[number])
                 for number in range(first, last)
             ]
-            await self._index.insert(lease.collection_id, rows, deadline_s)
+            await self._index.insert(lease.place, rows, deadline_s)
             share = _EMBEDDED + (_INDEXED - _EMBEDDED) * last / len(chunks)
             await self._leases.progress(lease, Status.INDEXING, share)
         await self._leases.publish(lease, revision_id)
@@ -181,7 +181,7 @@ class Pipeline:
         for first in range(0, revision.chunks, self._settings.ingest_batch):
             last = min(first + self._settings.ingest_batch, revision.chunks)
             ids = [_row_id(visible.id, number) for number in range(first, last)]
-            found = {row.id: row for row in await self._index.rows(lease.collection_id, ids, deadline_s)}
+            found = {row.id: row for row in await self._index.rows(lease.place, ids, deadline_s)}
             rows = [
                 replace(
                     found[ids[number - first]],
@@ -192,13 +192,13 @@ class Pipeline:
                 )
                 for number in range(first, last)
             ]
-            await self._index.insert(lease.collection_id, rows, deadline_s)
+            await self._index.insert(lease.place, rows, deadline_s)
             await self._leases.progress(lease, Status.INDEXING, last / revision.chunks)
         await self._leases.publish(lease, revision_id)
 
     async def _flush(self, lease: Lease) -> None:
         try:
-            await self._index.flush(lease.collection_id, self._settings.ingest_deadline_s)
+            await self._index.flush(lease.place, self._settings.ingest_deadline_s)
         except DependencyError as error:  # the document is ready: a late flush only costs speed
             _log.warning("flush postponed", collection=lease.collection_id, reason=str(error))
 

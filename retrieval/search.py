@@ -155,12 +155,12 @@ class Searcher:
                     space = Space(pinned.embedding_space, pinned.dimensions)
                     embedded.append((await self._embedder.embed([query.text], space))[0])
             with _Timer(timings, "dense"):
-                return await self._index.search_dense(pinned.collection_id, embedded[0], expr, limit)
+                return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 
         async def lexical(limit: int) -> list[Hit]:
             vector = bm25.query_vector(analyze(query.text), pinned.chunks, pinned.frequencies)
             with _Timer(timings, "lexical"):
-                return await self._index.search_sparse(pinned.collection_id, vector, expr, limit)
+                return await self._index.search_sparse(pinned.place, vector, expr, limit)
 
         legs = []
         if query.mode in ("hybrid", "dense"):

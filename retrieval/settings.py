@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from storage.settings import StorageSettings
 
+Placement = Literal["dedicated", "pooled"]
+
 
 class RetrievalSettings(StorageSettings):
     """Read from `STOKER_...` environment variables."""
@@ -36,6 +38,10 @@ class RetrievalSettings(StorageSettings):
     )
     average_terms: float = Field(
         65.0, gt=0, description="BM25's average chunk length for new collections, in terms; frozen for each of them."
+    )
+    placement: Placement = Field(
+        "dedicated",
+        description="Whether new collections have a Milvus collection of their own, or share one (`pooled`).",
     )
     max_file_bytes: int = Field(50 * 2**20, ge=1, description="Largest file accepted, in bytes.")
     max_characters: int = Field(5_000_000, ge=1, description="Longest normalised text of one document.")

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from retrieval.access import live, may_read, readers_of
 from retrieval.errors import CollectionNotFound
+from retrieval.milvus import Place
 from retrieval.rows import fetch
 from storage.schema import collections, documents, revisions, term_frequencies
 from storage.sql import Database
@@ -25,6 +26,7 @@ class Snapshot:
     """
 
     collection_id: str
+    place: Place
     tenant_id: str
     version: int
     chunks: int
@@ -76,6 +78,7 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
         stale = (await connection.execute(changed)).all()
         return Snapshot(
             collection_id=row.id,
+            place=Place(row.id, row.pool),
             tenant_id=tenant_id,
             version=row.version,
             chunks=row.chunks,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
-from retrieval.milvus import VectorIndex
+from retrieval.milvus import Place, VectorIndex
 from retrieval.rows import fetch
 from storage.objects import ObjectStore
 from storage.schema import (
@@ -55,6 +55,7 @@ class Sweep:
             sa.select(
                 revisions.c.id,
                 revisions.c.collection_id,
+                collections.c.pool,
                 revisions.c.text_key,
                 revisions.c.visible_from,
                 documents.c.deleted_at,
@@ -67,11 +68,11 @@ class Sweep:
             .limit(_AT_ONCE)
         )
         found = await fetch(self._database, statement)
-        by_collection: defaultdict[str, list[str]] = defaultdict(list)
+        by_place: defaultdict[Place, list[str]] = defaultdict(list)
         for row in found:
-            by_collection[row.collection_id].append(row.id)
-        for collection_id, ids in by_collection.items():
-            await self._index.delete_revisions(collection_id, ids)
+            by_place[Place(row.collection_id, row.pool)].append(row.id)
+        for place, ids in by_place.items():
+            await self._index.delete_revisions(place, ids)
         for row in found:
             if row.visible_from is None:  # text that was visible once stays: citations of it can still be checked
                 await self._objects.delete(row.text_key)
@@ -111,12 +112,12 @@ class Sweep:
         """Deleted collections, with everything that hangs on them."""
         found = await fetch(
             self._database,
-            sa.select(collections.c.id)
+            sa.select(collections.c.id, collections.c.pool)
             .where(collections.c.deleted_at < before_s, collections.c.swept_at.is_(None))
             .limit(_AT_ONCE),
         )
         for row in found:
-            await self._index.drop(row.id)
+            await self._index.drop(Place(row.id, row.pool))
             sources = await fetch(
                 self._database, sa.select(documents.c.source_key).where(documents.c.collection_id == row.id)
             )

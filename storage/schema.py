@@ -195,6 +195,7 @@ collections = Table(
     Column("chunks", Integer, nullable=False, default=0),
     Column("terms", BigInteger, nullable=False, default=0),  # lexical length of all visible chunks together
     Column("average_terms", Float, nullable=False),  # BM25's average chunk length, frozen for this epoch
+    Column("pool", String(200)),  # the Milvus collection that it shares with others; NULL: it has one of its own
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
     Column("swept_at", Float),  # when all that hung on it was deleted; the row stays, so that what comes late is known

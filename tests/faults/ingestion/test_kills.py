@@ -19,6 +19,7 @@ from core.clock import SystemClock
 from core.dependency import DependencyError
 from retrieval.errors import DocumentNotFound
 from retrieval.intake import NewFile
+from retrieval.milvus import Place
 from retrieval.orphans import Found, Orphans
 from retrieval.rows import fetch
 from retrieval.search import Mode, Passage, Query
@@ -258,9 +259,9 @@ async def _audit(house: House, shelf: Shelf) -> int:
     kept = await fetch(house.database, sa.select(revisions).where(revisions.c.swept_at.is_(None)))
     visible = [row for row in kept if row.visible_from is not None and row.visible_to is None]
     assert [row.id for row in kept] == [row.id for row in visible]
-    assert collection.chunks == sum(row.chunks for row in visible) == await index.count(collection.id)
+    assert collection.chunks == sum(row.chunks for row in visible) == await index.count(Place(collection.id))
     for row in visible:
-        assert await index.count(collection.id, [row.id]) == row.chunks
+        assert await index.count(Place(collection.id), [row.id]) == row.chunks
     failed = [row for row in rows if row.status == Status.FAILED and row.deleted_at is None]
     for document in failed:
         await house.retrieval.documents.delete(house.principal, "dock", document.id)

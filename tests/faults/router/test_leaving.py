@@ -57,7 +57,7 @@ async def _leave(router: Router, server: ExactServer, kind: str) -> float:
 
 
 @pytest.mark.parametrize("kind", ["stream", "stream before its first token", "whole", "embedding"])
-@pytest.mark.parametrize("lane", list(LaneName))
+@pytest.mark.parametrize("lane", [LaneName.NATIVE, pytest.param(LaneName.LITELLM, marks=pytest.mark.slow)])
 async def test_an_upstream_is_cut_off_when_its_client_leaves(
     lane: LaneName, kind: str, figure: Callable[[str], None]
 ) -> None:

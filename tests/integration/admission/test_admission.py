@@ -458,6 +458,7 @@ def test_only_tests_have_another_clock() -> None:
     assert text.count("redis.call('TIME')") == 1
 
 
+@pytest.mark.slow
 async def test_cpu_of_admission(opened: Opener, redis: "Redis", url: str, figure: Callable[[str], None]) -> None:
     """Measured, not judged: processor time of this process."""
     wide = Limits(requests_per_minute=10**8, tokens_per_minute=10**9, parallel=10**6, nano_usd_per_day=10**15)

@@ -12,7 +12,7 @@ from pymilvus import DataType, MilvusClient
 from core.dependency import DependencyError, DependencyUnavailable
 from core.ids import new_id
 from retrieval.intake import NewFile
-from retrieval.milvus import VectorIndex
+from retrieval.milvus import Place, VectorIndex
 from retrieval.open import open_retrieval
 from retrieval.rows import fetch
 from retrieval.search import Query
@@ -127,16 +127,16 @@ async def test_the_index_is_found_again_after_milvus_was_restarted(tmp_path: Pat
             await index.check()
         with milvus_server(tmp_path, port):
             await until(lambda: answers(index), 20)
-            await index.ensure("col_1", 4)
-            await index.ensure("col_1", 4)
+            await index.ensure(Place("col_1"), 4)
+            await index.ensure(Place("col_1"), 4)
         with pytest.raises(DependencyUnavailable):
             await index.check()
         with milvus_server(tmp_path, port):
             await until(lambda: answers(index), 20)
-            assert await index.count("col_1") == 0
-            await index.delete_revisions("col_absent", ["rev_1"])
-            await index.drop("col_1")
-            await index.drop("col_1")
+            assert await index.count(Place("col_1")) == 0
+            await index.delete_revisions(Place("col_absent"), ["rev_1"])
+            await index.drop(Place("col_1"))
+            await index.drop(Place("col_1"))
     finally:
         await index.close()
 
@@ -152,9 +152,9 @@ async def test_a_half_made_index_is_finished_and_many_makers_disturb_nobody(serv
         client.create_collection(name, schema=schema)  # as a worker leaves it that is killed here
         assert client.list_indexes(name) == []
         for each in (name, new_id("col")):
-            await asyncio.gather(*(index.ensure(each, 4) for _ in range(5)))
+            await asyncio.gather(*(index.ensure(Place(each), 4) for _ in range(5)))
             assert sorted(client.list_indexes(each)) == ["dense", "sparse"]
-            assert await index.count(each) == 0
+            assert await index.count(Place(each)) == 0
     finally:
         client.close()
         await index.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.ids import new_id
 from retrieval.access import EVERYONE
 from retrieval.expression import build, parse_filter
-from retrieval.milvus import Row, VectorIndex
+from retrieval.milvus import Place, Row, VectorIndex
 from tests.integration.retrieval.conftest import Servers
 
 KEYS = ["lang", 'a"b', "x\\", 'k"] == "v" or tenant_id != "', "we ird", "é"]
@@ -92,7 +92,7 @@ async def filled(servers: Servers) -> AsyncIterator[tuple[VectorIndex, str]]:
     """One collection with the same rows for two tenants, and for readers of two kinds."""
     index = VectorIndex(servers.milvus_uri, 10.0, 1000)
     name = new_id("col")
-    await index.ensure(name, 4)
+    await index.ensure(Place(name), 4)
     rows = [
         Row(
             id=f"{tenant}_{number}_{acl}",
@@ -114,9 +114,9 @@ async def filled(servers: Servers) -> AsyncIterator[tuple[VectorIndex, str]]:
         for acl in (EVERYONE, "user:other")
         for number, metadata in enumerate(METADATA)
     ]
-    await index.insert(name, rows, 10.0)
+    await index.insert(Place(name), rows, 10.0)
     yield index, name
-    await index.drop(name)
+    await index.drop(Place(name))
     await index.close()
 
 
@@ -126,7 +126,7 @@ async def test_hostile_filters_select_what_they_say_and_nothing_foreign(filled: 
 
     async def found(raw: dict[str, Any]) -> set[str]:
         expression = build("mine", name, [EVERYONE], parse_filter(raw))
-        hits = await index.search_dense(name, np.ones(4, np.float32), expression, 200)
+        hits = await index.search_dense(Place(name), np.ones(4, np.float32), expression, 200)
         return {hit.id for hit in hits}
 
     @settings(

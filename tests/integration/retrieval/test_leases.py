@@ -13,7 +13,7 @@ from retrieval.fingerprint import of_said
 from retrieval.intake import NewFile
 from retrieval.leases import Lease, Leases, expire
 from retrieval.lifecycle import NewRevision
-from retrieval.milvus import VectorIndex
+from retrieval.milvus import Place, VectorIndex
 from retrieval.parsing import Parser
 from retrieval.rows import fetch
 from retrieval.search import Query
@@ -222,7 +222,7 @@ async def test_rows_without_a_published_revision_are_never_found(house: House, p
     with pytest.raises(KeyboardInterrupt):
         await house.pipeline(dying, parser).run(lease)
     index = house.retrieval.index
-    assert await index.count(lease.collection_id) == 1
+    assert await index.count(lease.place) == 1
     assert (await house.retrieval.searcher.search(house.principal, Query("c", "tide"))).passages == []
     clock.advance(31)
     await expire(house.database, clock, 3)
@@ -230,9 +230,9 @@ async def test_rows_without_a_published_revision_are_never_found(house: House, p
     await house.pipeline(leases, parser).run(await held(leases))
     found = await house.retrieval.searcher.search(house.principal, Query("c", "tide"))
     assert len(found.passages) == 1
-    assert await index.count(lease.collection_id) == 2
+    assert await index.count(lease.place) == 2
     await sweep(house, index, after_s=100)
-    assert await index.count(lease.collection_id) == 1
+    assert await index.count(lease.place) == 1
     assert len(await house.objects.list_keys("texts/")) == 1
 
 
@@ -249,17 +249,17 @@ async def test_the_sweep_waits_for_readers_and_then_leaves_nothing(house: House,
     for text in ("The tide is high.", "The tide is low."):
         await accepted(house, "c", text)
         await house.pipeline(leases, parser).run(await held(leases))
-    assert await retrieval.index.count(collection.id) == 2
+    assert await retrieval.index.count(Place(collection.id)) == 2
     assert await sweep(house, retrieval.index, after_s=30) == 0
-    assert await retrieval.index.count(collection.id) == 2
+    assert await retrieval.index.count(Place(collection.id)) == 2
     assert await sweep(house, retrieval.index, after_s=100) == 1
-    assert await retrieval.index.count(collection.id) == 1
+    assert await retrieval.index.count(Place(collection.id)) == 1
     document = (await retrieval.documents.list(house.principal, "c"))[0]
     # An answer given earlier may cite the old version: its text stays.
     assert await retrieval.documents.content(house.principal, "c", document.id, 1) == "The tide is high."
     await retrieval.documents.delete(house.principal, "c", document.id)
     assert await sweep(house, retrieval.index, after_s=100) == 2
-    assert await retrieval.index.count(collection.id) == 0
+    assert await retrieval.index.count(Place(collection.id)) == 0
     assert await house.objects.list_keys("") == []
     await retrieval.collections.delete(house.principal, "c")
     assert await sweep(house, retrieval.index, after_s=100) == 1
@@ -270,6 +270,7 @@ async def test_the_sweep_waits_for_readers_and_then_leaves_nothing(house: House,
         assert await rows(house, sa.select(sa.func.count()).select_from(table)) == [(0,)], table.name
 
 
+@pytest.mark.slow
 async def test_a_reader_pinned_to_a_version_never_mixes_two(house: House, parser: Parser) -> None:
     """Many retired rows stand before the visible ones: the search looks further until it has enough."""
     retrieval = house.retrieval

@@ -4,12 +4,13 @@ import asyncio
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import sqlalchemy as sa
 
 from core.clock import SystemClock
 from core.ids import new_id
 from retrieval.intake import NewFile
-from retrieval.milvus import Row
+from retrieval.milvus import Place, Row
 from retrieval.orphans import Found, Orphans
 from retrieval.rows import fetch
 from retrieval.search import Query
@@ -41,6 +42,11 @@ async def collection_id(house: House, name: str) -> str:
     return str(found[0].id)
 
 
+async def place(house: House, name: str) -> Place:
+    found = await fetch(house.database, sa.select(collections).where(collections.c.name == name))
+    return Place(found[0].id, found[0].pool)
+
+
 async def house_keeps(house: House) -> None:
     """Both versions of the document can be read, and it is found."""
     (document,) = await house.retrieval.documents.list(house.principal, "c")
@@ -70,10 +76,10 @@ async def test_what_belongs_to_nothing_goes_and_all_else_stays(house: House) -> 
     await objects.put(f"sources/{new_id('src')}", b"nobody's")
     await objects.put(f"texts/{late}", b"nobody's")
     await objects.put("texts/readme", b"not of ours")
-    await index.insert(living, [row(living, late)], 30)
-    await index.insert(living, [row(living, many, number) for number in range(1_001)], 30)
-    await index.ensure(gone, 384, 30)
-    await index.ensure(stranger, 384, 30)  # another catalog's, on the same server
+    await index.insert(Place(living), [row(living, late)], 30)
+    await index.insert(Place(living), [row(living, many, number) for number in range(1_001)], 30)
+    await index.ensure(Place(gone), 384, 30)
+    await index.ensure(Place(stranger), 384, 30)  # another catalog's, on the same server
     try:
         assert await orphans(house, grace_s=600).run() == Found(collections=1)
         assert await orphans(house).run() == Found(sources=1, texts=1, revisions=2)
@@ -81,23 +87,55 @@ async def test_what_belongs_to_nothing_goes_and_all_else_stays(house: House) -> 
         assert gone not in await index.names()
         assert stranger in await index.names()
         assert await objects.list_keys("texts/readme") == ["texts/readme"]
-        assert await index.count(living, [late, many]) == 0
+        assert await index.count(Place(living), [late, many]) == 0
+        await house_keeps(house)
+    finally:
+        await index.drop(Place(stranger))
+
+
+async def test_in_a_pool_what_comes_too_late_goes_and_the_others_stay(house: House) -> None:
+    """Sweep, drop and orphans tell the collections of a pool apart."""
+    index = house.retrieval.index
+    for name in ("c", "gone"):
+        await house.retrieval.collections.create(house.principal, name, placement="pooled")
+    async with house.worker():
+        await house.ingest("c", guide="The lighthouse is violet.")
+        await house.ingest("c", guide="The lighthouse is green.")
+        await house.ingest("gone", guide="The lighthouse is somewhere else.")
+    living, gone = await place(house, "c"), await place(house, "gone")
+    assert living.pool is not None
+    assert living.name == gone.name != living.collection_id
+    assert (await index.count(living), await index.count(gone)) == (2, 1)
+    await house.retrieval.collections.delete(house.principal, "gone")
+    await asyncio.sleep(0.01)
+    assert await sweep(house).run() > 0
+    assert (await index.count(living), await index.count(gone)) == (1, 0)
+    assert await orphans(house).run() == Found()
+
+    stranger, late = replace(living, collection_id=new_id("col")), new_id("rev")
+    for number, where in enumerate((living, gone, stranger)):
+        await index.insert(where, [row(where.collection_id, late, number)], 30)
+    try:
+        assert await orphans(house).run() == Found(collections=1, revisions=1)
+        assert await orphans(house).run() == Found()
+        assert [await index.count(where) for where in (living, gone, stranger)] == [1, 0, 1]
         await house_keeps(house)
     finally:
         await index.drop(stranger)
 
 
+@pytest.mark.slow
 async def test_more_revisions_than_one_comparison_holds(house: House) -> None:
     index = house.retrieval.index
     name = new_id("col")
     ids = sorted(new_id("rev") for _ in range(1_050))
-    await index.ensure(name, 384, 30)
+    await index.ensure(Place(name), 384, 30)
     try:
-        await index.insert(name, [row(name, each) for each in ids], 60)
+        await index.insert(Place(name), [row(name, each) for each in ids], 60)
         for known in (ids[:500], ids[25:1_025], ids[1:], ids[:-1], [], ids):
-            assert await index.strangers(name, known) == set(ids) - set(known)
+            assert await index.strangers(Place(name), known) == set(ids) - set(known)
     finally:
-        await index.drop(name)
+        await index.drop(Place(name))
 
 
 async def test_what_nobody_works_at_is_given_up_and_said(house: House) -> None:
@@ -134,9 +172,9 @@ async def test_who_is_at_work_is_left_alone(house: House) -> None:
     revision = replace(visible, id=new_id("rev"), document_id=lease.document_id, text_key=f"texts/{new_id('rev')}")
     await leases.start(lease, revision)
     await house.objects.put(revision.text_key, b"The first.")
-    await house.retrieval.index.insert(lease.collection_id, [row(lease.collection_id, revision.id)], 30)
+    await house.retrieval.index.insert(lease.place, [row(lease.collection_id, revision.id)], 30)
     assert await orphans(house).run() == Found()
-    assert await house.retrieval.index.count(lease.collection_id, [revision.id]) == 1
+    assert await house.retrieval.index.count(lease.place, [revision.id]) == 1
 
 
 async def _ready(house: House) -> str:

@@ -96,7 +96,7 @@ class Walk:
         ]  # fmt: skip
 
     async def settle(self, count: int) -> None:
-        """Make tenants, each with a few documents; every second collection has the same name as all the others."""
+        """Make tenants, each with a few documents: a quarter of them in one pool, half under one name."""
         for number in range(count):
             somebody = await self.house.tenant()
             people = [replace(somebody, role=Role.MANAGER)]
@@ -105,7 +105,8 @@ class Walk:
                 groups = frozenset(self.chance.sample(GROUPS, self.chance.randrange(3)))
                 people.append(replace(somebody, role=role, user_id=user, groups=groups))
             tenant = Tenant("shared" if number % 2 else f"own-{number}", people)
-            await self.house.retrieval.collections.create(somebody, tenant.collection)
+            placement = "pooled" if number % 8 < 2 else "dedicated"  # of either name; a pool is slow on Milvus Lite
+            await self.house.retrieval.collections.create(somebody, tenant.collection, placement=placement)
             self.tenants.append(tenant)
             for _ in range(3):
                 await self.put(tenant)

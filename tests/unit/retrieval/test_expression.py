@@ -104,4 +104,4 @@ def test_no_filter_still_names_tenant_collection_and_reader() -> None:
 
 def test_an_expression_over_no_revisions_is_never_built() -> None:
     with pytest.raises(ValueError, match="all rows"):
-        of_revisions([])
+        of_revisions("col_1", [])

@@ -1,0 +1,215 @@
+"""What a collection comes to: uploads, leases, versions and readers as a pure state machine, without any store.
+
+It knows the same operations as the catalog, each as one step, and says what every reader may find. Tests drive it and
+the real parts side by side. Times are seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Of a task."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    READY = "ready"
+    CANCELLED = "cancelled"
+
+
+@dataclass
+class Task:
+    """The work that one upload makes, or one change of what is said about a document.
+
+    Attributes:
+        content: of the upload; None: the visible rows are written anew.
+        metadata: that of the upload; None: as the document has it.
+        begun: the attempt that holds the lease has written its revision down, and nobody has given it up.
+        wrote: metadata and readers that the rows of this attempt hold.
+    """
+
+    document: "Document"
+    content: str | None
+    metadata: dict[str, Any] | None
+    state: State = State.WAITING
+    fence: int = 0
+    lease_until: float = 0.0
+    begun: bool = False
+    wrote: tuple[Any, Any] = (None, None)
+
+    @property
+    def unfinished(self) -> bool:
+        return self.state in (State.WAITING, State.LEASED)
+
+
+@dataclass
+class Document:
+    """A document, all versions of it that anybody could see, and who may see it now.
+
+    Attributes:
+        contents: those of versions 1, 2, …
+        readers: users; None: everyone in the tenant.
+        stale: the index's rows say something else than `metadata` and `readers`.
+    """
+
+    id: str
+    name: str
+    metadata: dict[str, Any]
+    readers: Sequence[str] | None
+    expires_at: float | None
+    contents: list[str] = field(default_factory=list)
+    deleted: bool = False
+    stale: bool = False
+
+    def lives(self, now_s: float) -> bool:
+        return not self.deleted and (self.expires_at is None or self.expires_at > now_s)
+
+    def open_to(self, user: str | None) -> bool:
+        """Whether a user may read it; None: a manager, who may read all."""
+        return self.readers is None or user is None or user in self.readers
+
+
+Pin = Mapping[str, int]  # the version of each document that a reader saw at its start
+
+
+class Model:
+    """One collection. Every method is one atomic step; `now_s` never goes back."""
+
+    def __init__(self, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self.documents: dict[str, Document] = {}
+        self.tasks: list[Task] = []
+
+    def named(self, name: str, now_s: float) -> Document | None:
+        """The document of this name that an upload would become a version of."""
+        return next((one for one in self.documents.values() if one.name == name and one.lives(now_s)), None)
+
+    def put(
+        self,
+        now_s: float,
+        new_id: str,
+        name: str,
+        content: str,
+        metadata: dict[str, Any],
+        readers: Sequence[str] | None,
+        life_s: float | None,
+    ) -> Task:
+        """An upload; `new_id` is the document's if it is a new one. `readers` None: as they were."""
+        for each in self.documents.values():
+            if each.name == name and not each.deleted and not each.lives(now_s):
+                self._hide(each)
+        expires_at = None if life_s is None else now_s + life_s
+        found = self.named(name, now_s)
+        if found is None:
+            found = self.documents[new_id] = Document(new_id, name, metadata, readers, expires_at)
+            return self._queue(Task(found, content, metadata))
+        self._cancel(found)
+        found.expires_at = expires_at
+        unchanged = bool(found.contents) and found.contents[-1] == content
+        before = (found.metadata, found.readers)
+        if readers is not None:
+            found.readers = readers
+        if unchanged:
+            found.metadata = metadata
+        if found.contents and before != (found.metadata, found.readers):
+            found.stale = True
+        return self._queue(Task(found, content, metadata, State.READY if unchanged else State.WAITING))
+
+    def change(self, document: Document, **said: Any) -> None:
+        """Say other things about a document: `metadata`, `readers`."""
+        if "metadata" in said:
+            document.metadata = said["metadata"]
+            for task in self._unfinished(document):
+                if task.content is not None:
+                    task.metadata = said["metadata"]
+        if "readers" in said:
+            document.readers = said["readers"]
+        if document.contents and said:
+            document.stale = True
+
+    def delete(self, document: Document) -> None:
+        self._hide(document)
+
+    def end_expired(self, now_s: float) -> None:
+        for each in self.documents.values():
+            if not each.deleted and not each.lives(now_s):
+                self._hide(each)
+
+    def queue_refreshes(self) -> list[Task]:
+        """Tasks for what is stale and nobody works at."""
+        stale = [one for one in self.documents.values() if one.stale and not one.deleted]
+        return [self._queue(Task(one, None, None)) for one in stale if not self._unfinished(one)]
+
+    def acquire(self, task: Task, now_s: float) -> int:
+        """Lease a waiting task. Returns: the fence."""
+        if task.state is not State.WAITING:
+            raise ValueError(f"a task that is {task.state} is not to be had")
+        task.state, task.fence, task.lease_until = State.LEASED, task.fence + 1, now_s + self.lease_s
+        said = task.document.metadata if task.metadata is None else task.metadata
+        task.wrote = (said, task.document.readers)
+        return task.fence
+
+    def holds(self, task: Task, fence: int) -> bool:
+        """Whether whoever leased it with this fence may go on."""
+        return task.state is State.LEASED and task.fence == fence
+
+    def renew(self, task: Task, fence: int, now_s: float) -> bool:
+        """Returns: whether the lease still held."""
+        if not self.holds(task, fence):
+            return False
+        task.lease_until = now_s + self.lease_s
+        return True
+
+    def start(self, task: Task, fence: int, now_s: float) -> bool:
+        """An attempt writes its revision down. Returns: whether it may go on."""
+        task.begun = self.renew(task, fence, now_s) or task.begun
+        return self.holds(task, fence)
+
+    def publish(self, task: Task, fence: int) -> bool:
+        """Show what the attempt has written, in place of the version before. Returns: whether it was shown."""
+        document = task.document
+        if not self.holds(task, fence) or not task.begun or document.deleted:
+            return False
+        document.contents.append(document.contents[-1] if task.content is None else task.content)
+        if task.metadata is not None:
+            document.metadata = task.metadata
+        document.stale = task.wrote != (document.metadata, document.readers)
+        task.state = State.READY
+        return True
+
+    def expire(self, now_s: float) -> list[Task]:
+        """Take tasks back whose lease has run out."""
+        over = [task for task in self.tasks if task.state is State.LEASED and task.lease_until < now_s]
+        for task in over:
+            task.state, task.begun, task.fence = State.WAITING, False, task.fence + 1
+        return over
+
+    def pin(self) -> Pin:
+        """What a reader that begins now may come to see."""
+        return {one.id: len(one.contents) for one in self.documents.values() if one.contents and not one.deleted}
+
+    def seen(self, pinned: Pin, user: str | None, now_s: float) -> dict[str, tuple[int, str, dict[str, Any]]]:
+        """Of what a reader pinned, what it may be shown now: version, content, metadata by document."""
+        found = {}
+        for document_id, number in pinned.items():
+            document = self.documents[document_id]
+            if document.lives(now_s) and document.open_to(user):
+                found[document_id] = (number, document.contents[number - 1], document.metadata)
+        return found
+
+    def _queue(self, task: Task) -> Task:
+        self.tasks.append(task)
+        return task
+
+    def _unfinished(self, document: Document) -> list[Task]:
+        return [task for task in self.tasks if task.document is document and task.unfinished]
+
+    def _cancel(self, document: Document) -> None:
+        for task in self._unfinished(document):
+            task.state, task.begun, task.fence = State.CANCELLED, False, task.fence + 1
+
+    def _hide(self, document: Document) -> None:
+        document.deleted = True
+        self._cancel(document)
