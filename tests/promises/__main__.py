@@ -1,10 +1,12 @@
-"""`python -m tests.promises [WORDS]`: plant every defect of the promises that speak of all WORDS.
+"""`python -m tests.promises [N..] [WORDS]`: plant every defect of the promises that speak of all WORDS.
 
+`120..` begins with the book's 120th promise, so that a run that was interrupted can go on.
 Exit code 1 if a defect leaves its tests green or breaks them otherwise than by an assertion.
 """
 
 import os
 import queue
+import re
 import signal
 import sys
 import time
@@ -30,7 +32,10 @@ _WITH_EMBEDDINGS = "tests/integration/retrieval/"
 def main(words: Sequence[str]) -> int:
     """Plant and tell. Returns: the exit code."""
     started_s = time.monotonic()
-    promises = [promise for promise in read(ROOT) if promise.concerns(words)]
+    first = 1
+    if words and (begun := re.fullmatch(r"(\d+)\.\.", words[0])):
+        first, words = int(begun[1]), words[1:]
+    promises = [promise for promise in read(ROOT)[first - 1 :] if promise.concerns(words)]
     if not promises:
         err.print(f"no promise in {BOOK} speaks of {' '.join(words)}")
         return 1
