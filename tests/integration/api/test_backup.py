@@ -13,7 +13,12 @@ import pytest
 
 from tests.support.stack import Stack
 
-_ABOUT = {"description": "Of the harbour.", "metadata": {"a": 1}, "chunking": {"characters": 400}}
+_ABOUT = {
+    "description": "Of the harbour.",
+    "metadata": {"a": 1},
+    "chunking": {"characters": 400},
+    "placement": "pooled",
+}
 _COMPARED = ("filename", "media_type", "status", "sha256", "metadata", "acl")
 
 
@@ -62,7 +67,7 @@ def test_a_collection_comes_back_as_it_was(plain_stack: Stack, name: str, tmp_pa
     assert compared(after) == compared(before)
     assert abs(after["short.txt"]["expires_at"] - before["short.txt"]["expires_at"]) <= 2
     about = [plain_stack.client.get(f"/v1/collections/{each}").json() for each in (name, back)]
-    for key in ("description", "metadata", "chunking", "documents", "chunks"):
+    for key in (*_ABOUT, "documents", "chunks"):
         assert about[0][key] == about[1][key]
     found = plain_stack.client.post("/v1/search", json={"collection": back, "query": "fee of pier K"}).json()["data"]
     assert found[0]["text"] == "Pier: K\nFee: 14 crowns"

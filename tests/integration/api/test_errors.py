@@ -77,6 +77,13 @@ def test_ingesting_into_an_unknown_collection_is_404_and_keeps_nothing(plain_sta
     assert plain_stack.client.get("/v1/collections/never-made").status_code == 404
 
 
+@pytest.mark.parametrize("field", [{"placement": "elsewhere"}, {"chunking": {"characters": 7}}, {"name": "a b"}])
+def test_a_collection_that_cannot_be_made_is_400_and_is_not_made(plain_stack: Stack, field: dict[str, object]) -> None:
+    answer = plain_stack.client.post("/v1/collections", json={"name": "not-made", **field})
+    assert error_of(answer, 400)["param"] == next(iter(field))
+    assert plain_stack.client.get("/v1/collections/not-made").status_code == 404
+
+
 @pytest.mark.parametrize(
     "field", [{"use_cache": True}, {"grounding": "strict"}, {"conversation_id": "c"}, {"unheard_of": 1}]
 )

@@ -482,6 +482,7 @@ class Walk:
             seen = self.model.seen(self.model.pin(), None, self.now_s).values()
             left = self.run(self.world.index.count(self.place))
             assert left == sum(len(paragraphs(content)) for _, content, _ in seen)
+        self.change()
         self.run(self.collections.delete(self.manager, "c"))
         assert self.run(refresh_stale(self.database, self.clock)) == 0  # nobody works at what is gone
         for _ in range(2):
