@@ -35,7 +35,7 @@ from api.errors import TABLE, answer_error, answer_http_error, answer_validation
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
 from api.login import routes as login
-from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware
+from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware, UnexpectedMiddleware
 from api.openapi import model_paths
 from api.settings import ApiSettings
 from api.state import open_state
@@ -90,6 +90,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
                 allow_headers=["*"],
                 expose_headers=list(EXPOSED_HEADERS),
             ),
+            Middleware(UnexpectedMiddleware),
             Middleware(IdentityMiddleware),
             Middleware(
                 BodyLimitMiddleware, max_bytes=settings.max_json_bytes, max_upload_bytes=settings.max_body_bytes

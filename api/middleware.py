@@ -55,16 +55,36 @@ class RecordMiddleware:
         metrics.REQUESTS_RUNNING.inc()
         try:
             await self._app(scope, receive_watching, send_with_id)
-        except Exception as error:
-            # Unexpected: answered here, since whoever answers further out would do so without id and record.
-            if record.status:
-                raise
-            await _answer(error, scope, receive, send_with_id)
         finally:
             metrics.REQUESTS_RUNNING.dec()
             record.route = _template(scope)
             record.status = record.status or 499  # nginx's word for a client that left before the answer
             finish(record, self._clock.monotonic())
+
+
+class UnexpectedMiddleware:
+    """Answers what nobody expected: inside of record and CORS, so that the answer has an id, and pages may read it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        except Exception as error:
+            if begun:
+                raise
+            await _answer(error, scope, receive, send)
 
 
 class IdentityMiddleware:

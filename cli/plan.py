@@ -156,7 +156,7 @@ def _milvus(draft: _Draft) -> list[str]:
         draft.shared["STOKER_MILVUS_URI"] = settings.milvus_uri
         return []
     port, folder = draft.port(19530), settings.data_dir / "milvus"
-    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder), "--host", _HOST]
+    command = [sys.executable, "-m", "cli.milvuslite", "server", "--data-dir", str(folder), "--host", _HOST]
     draft.parts.append(
         Part(
             "milvus",

@@ -120,17 +120,16 @@ class Embedder:
             started = time.perf_counter()
             try:
                 rows = await loop.run_in_executor(self._computing, self._model.embed, [entry.ids for entry in batch])
-            except (RuntimeError, ValueError, IndexError) as error:  # torch's: out of memory, a bad shape
+                self._record(batch, time.perf_counter() - started)
+                for entry, row in zip(batch, rows, strict=True):
+                    if not entry.row.done():
+                        entry.row.set_result(row)
+            except Exception as error:  # whatever it was: the next batch must find somebody who computes it
                 _log.exception("a batch failed", texts=len(batch))
                 _fail(batch, error)
-                continue
             except asyncio.CancelledError as error:  # the server ends: nobody may wait for ever
                 _fail(batch, error)
                 raise
-            self._record(batch, time.perf_counter() - started)
-            for entry, row in zip(batch, rows, strict=True):
-                if not entry.row.done():
-                    entry.row.set_result(row)
 
     def close(self) -> None:
         """Let both threads end; a batch that runs is finished first."""

@@ -15,7 +15,7 @@ def milvus_server(folder: Path, port: int | None = None) -> Iterator[str]:
     """Start a server on a free port over `folder`. Yields: its URI."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    command = [sys.executable, "-m", "milvus_lite", "server"]
+    command = [sys.executable, "-m", "cli.milvuslite", "server"]
     command += ["--data-dir", str(folder / "data"), "--host", "127.0.0.1", "--port", str(port)]
     with running(command, folder / "milvus.log", lambda: accepts(port)):
         yield f"http://127.0.0.1:{port}"

@@ -62,7 +62,7 @@ class Part:
 def milvus(folder: Path) -> tuple[Part, str]:
     """Returns: the server over a folder of its own, and its URI."""
     port = free_port()
-    command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", str(folder / "milvus")]
+    command = [sys.executable, "-m", "cli.milvuslite", "server", "--data-dir", str(folder / "milvus")]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     return Part(command, folder / "milvus.log", lambda: accepts(port)), f"http://127.0.0.1:{port}"
 

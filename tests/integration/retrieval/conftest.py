@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,7 +53,9 @@ class Servers:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory, embedding_engine: Engine) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("servers")
-    with milvus_server(folder / "milvus") as milvus_uri, valkey_server(folder / "valkey") as redis_url:
+    given = os.environ.get("MILVUS_URI")  # of a Milvus server, which has to do what Milvus Lite does
+    index = milvus_server(folder / "milvus") if given is None else nullcontext(given)
+    with index as milvus_uri, valkey_server(folder / "valkey") as redis_url:
         yield Servers(milvus_uri, redis_url, embedding_engine.url)
 
 

@@ -141,6 +141,28 @@ async def test_the_index_is_found_again_after_milvus_was_restarted(tmp_path: Pat
         await index.close()
 
 
+@pytest.mark.slow
+async def test_a_kill_between_a_collections_folder_and_its_schema_costs_nothing(tmp_path: Path) -> None:
+    """Milvus Lite was killed as it made a collection, by the worker that now comes again."""
+    port = free_port()
+    index = VectorIndex(f"http://127.0.0.1:{port}", 5.0, 100)
+    begun, tried = (tmp_path / "data" / "collections" / name for name in ("col_1", "col_2"))
+    for folder in (begun, tried):
+        folder.mkdir(parents=True)
+    (tried / "schema.json.tmp").write_text("{")
+    try:
+        with milvus_server(tmp_path, port):
+            await until(lambda: answers(index), 20)
+            for name in ("col_1", "col_2"):
+                await index.ensure(Place(name), 4)
+                assert await index.count(Place(name)) == 0
+        with milvus_server(tmp_path, port):  # what is whole stays
+            await until(lambda: answers(index), 20)
+            assert sorted(await index.names()) == ["col_1", "col_2"]
+    finally:
+        await index.close()
+
+
 async def test_a_half_made_index_is_finished_and_many_makers_disturb_nobody(servers: Servers) -> None:
     index, name = VectorIndex(servers.milvus_uri, 5.0, 100), new_id("col")
     client = MilvusClient(uri=servers.milvus_uri, dedicated=True)
