@@ -356,6 +356,7 @@ async def test_sign_in_and_sign_out_stand_in_the_audit_log(gate: Gate) -> None:
     assert closed["request_id"] == answer.headers["x-request-id"]
 
 
+@pytest.mark.slow
 async def test_while_sql_stands_still_known_sessions_go_on_and_nobody_is_told_that_theirs_is_over(
     postgres: Postgres, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ async def test_a_hostile_file_is_refused_with_its_reason_and_the_next_one_read(p
     assert (await parser.parse(b"# Next", media.MARKDOWN)).text == "# Next"
 
 
+@pytest.mark.slow
 async def test_a_file_that_takes_too_long_is_stopped_at_its_deadline_and_the_next_one_read(parser: Parser) -> None:
     slow = docx(b"<w:p><w:r><w:t>a</w:t></w:r></w:p>" * 10_000 for _ in range(600))
     assert len(slow) < 2**20
