@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -257,6 +258,7 @@ def held_by_redis(redis: "Redis", now_ms: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_scripts_do_what_the_model_does(redis: "Redis") -> None:
     run_state_machine_as_test(
         lambda: AdmissionMachine(redis),

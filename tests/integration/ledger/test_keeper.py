@@ -14,6 +14,7 @@ from tests.support.process import running
 from tests.support.valkey import valkey_server
 
 
+@pytest.mark.slow
 async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
     database: Database, url: str, tmp_path: Path
 ) -> None:

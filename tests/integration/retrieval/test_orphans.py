@@ -56,6 +56,7 @@ async def house_keeps(house: House) -> None:
     assert [passage.document_version for passage in result.passages] == [2]
 
 
+@pytest.mark.slow
 async def test_what_belongs_to_nothing_goes_and_all_else_stays(house: House) -> None:
     index, objects = house.retrieval.index, house.objects
     await house.retrieval.collections.create(house.principal, "c")
@@ -93,6 +94,7 @@ async def test_what_belongs_to_nothing_goes_and_all_else_stays(house: House) -> 
         await index.drop(Place(stranger))
 
 
+@pytest.mark.slow
 async def test_in_a_pool_what_comes_too_late_goes_and_the_others_stay(house: House) -> None:
     """Sweep, drop and orphans tell the collections of a pool apart."""
     index = house.retrieval.index
@@ -138,6 +140,7 @@ async def test_more_revisions_than_one_comparison_holds(house: House) -> None:
         await index.drop(Place(name))
 
 
+@pytest.mark.slow
 async def test_what_nobody_works_at_is_given_up_and_said(house: House) -> None:
     await house.retrieval.collections.create(house.principal, "c")
     accepted = await house.retrieval.intake.accept(house.principal, "c", [NewFile("a.md", None, b"The first.")])
