@@ -4,6 +4,8 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from api.ledger.ledger import Ledger
 from core.clock import SystemClock
 from storage.sql import Database
