@@ -20,7 +20,11 @@ SubjectId = Annotated[str, Path(max_length=200, description="An id; of a model i
 async def set_limits(
     kind: SubjectKind, subject_id: SubjectId, asked: LimitsForm, state: State, by: Acting, tenant: InTenant = None
 ) -> dict[str, Any]:
-    """Give a subject these limits and no others. A model's and a route's are those of one tenant."""
+    """Give a subject these limits and no others.
+
+    A model's and a route's are those of one tenant, or, with `tenant=*`, of all tenants together; the tenant
+    `*` stands for all of them, too.
+    """
     return _shown(*await state.directory.limits.put(by, kind, subject_id, tenant, asked.on(Limits())))
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from api.announcer import Announcer, Bumped, tell_nobody
+from api.announcer import Announcer, Bumped, Recount, recount_nothing, tell_nobody
 from api.audit import AuditLog
 from api.identities import Identities, polled
 from api.jwt import open_verifier
@@ -46,12 +46,14 @@ async def open_directory(
     clock: Clock,
     model_names: Callable[[], Sequence[str]],
     bumped: Bumped = tell_nobody,
+    recount: Recount = recount_nothing,
 ) -> AsyncIterator[Directory]:
     """Open the directory, and keep what the worker remembers of it true while it is open.
 
     Args:
         model_names: the model groups that there are.
         bumped: told tenant, key and generation of every key that was changed here.
+        recount: told tenant and subject before a limit of money is set.
     """
     async with AsyncExitStack() as stack:
         mark = HostMark(settings.data_dir / "identities.mark")
@@ -71,7 +73,7 @@ async def open_directory(
             overlap_s=settings.sql_deadline_s + _CLOCKS_APART_S,
         )
         await stack.enter_async_context(polled(identities, settings.identity_poll_s))
-        announcer = Announcer(mark, bumped)
+        announcer = Announcer(mark, bumped, recount)
         oidc = await stack.enter_async_context(
             open_oidc(
                 settings.oidc_providers,

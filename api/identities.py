@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from api.errors import NotAuthenticated, SessionEnded
@@ -19,7 +19,7 @@ from api.keytext import digest_of, has_key_form
 from api.login.secret import has_secret_form, is_session_name, name_of
 from core.clock import Clock
 from core.dependency import DependencyError
-from core.limits import Subject
+from core.limits import EVERYONE, Subject
 from core.principal import Principal
 from monitoring.logs import logger
 
@@ -52,9 +52,9 @@ class Identity:
     """Who calls, and whose limits hold.
 
     Attributes:
-        subjects: key, user, team and tenant, those that have limits.
-        models: the tenant's model groups that have limits, by name.
-        routes: the tenant's routes that have limits, by template.
+        subjects: key, user, team, tenant and all tenants together, those that have limits.
+        models: model groups that have limits, the tenant's own or for all tenants, by name.
+        routes: routes that have limits, the tenant's own or for all tenants, by template.
         generation: of the key; rises by one with each change of it. 0 for a token.
         digest: of the key's text, or the session's name; empty for a token.
         session: None where a key or token was shown.
@@ -63,8 +63,8 @@ class Identity:
 
     principal: Principal
     subjects: tuple[Subject, ...] = ()
-    models: Mapping[str, Subject] = field(default_factory=dict)
-    routes: Mapping[str, Subject] = field(default_factory=dict)
+    models: Mapping[str, tuple[Subject, ...]] = field(default_factory=dict)
+    routes: Mapping[str, tuple[Subject, ...]] = field(default_factory=dict)
     generation: int = 0
     digest: str = field(default="", repr=False)
     session: Session | None = None
@@ -74,7 +74,7 @@ class Identity:
     )
 
     def __post_init__(self) -> None:
-        everybody = (*self.subjects, *self.models.values(), *self.routes.values())
+        everybody = chain(self.subjects, *self.models.values(), *self.routes.values())
         object.__setattr__(self, "limits_amounts", any(map(_limits_amounts, everybody)))
 
     def subjects_of(self, model_group: str, route: str) -> tuple[Subject, ...]:
@@ -82,13 +82,12 @@ class Identity:
 
         The same request gets the same tuple.
         """
-        model, its_route = self.models.get(model_group), self.routes.get(route)
-        if model is None and its_route is None:
+        model, its_route = self.models.get(model_group, ()), self.routes.get(route, ())
+        if not model and not its_route:
             return self.subjects
         found = self._of_request.get((model_group, route))
         if found is None:
-            named = tuple(one for one in (model, its_route) if one is not None)
-            found = self._of_request[model_group, route] = (*self.subjects, *named)
+            found = self._of_request[model_group, route] = (*self.subjects, *model, *its_route)
         return found
 
 
@@ -437,6 +436,7 @@ def _names(identity: Identity) -> set[tuple[str, str | None]]:
         ("user", principal.user_id),
         ("team", principal.team_id),
         ("tenant", principal.tenant_id),
+        ("tenant", EVERYONE),
         ("session", identity.digest),
     }
 

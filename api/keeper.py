@@ -23,7 +23,7 @@ from api.login.sessions import forget_expired
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
-from core.limits import Limits, Subject, SubjectKind
+from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from monitoring.logs import configure_logs, logger
 from retrieval.leases import expire
 from storage.redis import RedisClient
@@ -77,6 +77,7 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         """No worker settled these: have the money of all whom they concern counted anew."""
         for tenant_id, concerned in _concerned(lines).items():
             await admission.forget_spent(tenant_id, concerned)
+        await admission.forget_common(_common(lines))
 
     shipper = Shipper(database, settings.ledger_folder(), shipped=alerts.note, dropped=dropped)
     duties = [
@@ -106,6 +107,15 @@ def _concerned(lines: Iterable[Line]) -> dict[str, set[Subject]]:
         }
         subjects = found.setdefault(line.tenant_id, set())
         subjects |= {Subject(kind, name, Limits()) for kind, name in ids.items() if name is not None}
+    return found
+
+
+def _common(lines: Iterable[Line]) -> set[Subject]:
+    """Those that all tenants share and that some lines fall under."""
+    found = {Subject(SubjectKind.TENANT, EVERYONE, Limits(), common=True)}
+    for line in lines:
+        for kind, name in ((SubjectKind.MODEL, line.model_group), (SubjectKind.ROUTE, line.route)):
+            found.add(Subject(kind, name, Limits(), common=True))
     return found
 
 

@@ -11,7 +11,7 @@ from api.keytext import PREFIX_LENGTH, digest_of
 from api.limits import bounds_of, write_limits
 from api.limits_form import shown_limits
 from core.ids import new_id
-from core.limits import Limits, SubjectKind
+from core.limits import Limits, Subject, SubjectKind
 from core.principal import Role
 from core.priority import Priority
 from storage.schema import api_keys, limits
@@ -85,7 +85,7 @@ async def insert_key(
     row = {"id": key_id, "tenant_id": tenant_id, "sha256": digest_of(text), "created_at": now, "changed_at": now}
     await connection.execute(insert(api_keys).values(**row, **told))
     if plan.limits != Limits():
-        await write_limits(connection, database, tenant_id, SubjectKind.KEY, key_id, plan.limits, now)
+        await write_limits(connection, database, tenant_id, Subject(SubjectKind.KEY, key_id, plan.limits), now)
     [key] = await find_keys(connection, select(api_keys).where(api_keys.c.id == key_id))
     return key, {**told, "limits": shown_limits(plan.limits)}
 

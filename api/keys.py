@@ -19,7 +19,7 @@ from api.roles import SCOPES
 from api.teams import check_team
 from api.users import find_user
 from core.clock import Clock
-from core.limits import SubjectKind
+from core.limits import Subject, SubjectKind
 from storage.schema import api_keys
 from storage.sql import Database
 
@@ -104,8 +104,9 @@ class Keys:
                 await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(**values))
             if "limits" in changes:
                 bounds = changes["limits"](before.limits)
-                subject = (before.tenant_id, SubjectKind.KEY, key_id)
-                await write_limits(connection, self._database, *subject, bounds, now)
+                subject = Subject(SubjectKind.KEY, key_id, bounds)
+                await self._announcer.recount(before.tenant_id, subject)
+                await write_limits(connection, self._database, before.tenant_id, subject, now)
                 told["limits"] = shown_limits(bounds)
             raised = await raise_generations(connection, api_keys.c.id == key_id, now)
             await note(connection, by, now, before.tenant_id, "key.change", key_id, told)

@@ -1,4 +1,4 @@
-"""Limits as SQL keeps them: of keys, users, teams, tenants, model groups and routes."""
+"""Limits as SQL keeps them: of keys, users, teams, tenants, models and routes, and those that all tenants share."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from api.errors import (
 from api.limits_form import shown_limits
 from api.roles import TEMPLATES
 from core.clock import Clock
-from core.limits import Limits, Subject, SubjectKind
+from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from core.principal import Role
 from router.errors import ModelNotFound
 from storage.schema import api_keys, limits, teams, tenants, users
@@ -70,7 +70,8 @@ class LimitBook:
     ) -> tuple[str, Subject]:
         """Give a subject these limits and no others.
 
-        Raises: NotAllowed: a manager and the tenant's own limits; the subject's NotFound; RequestInvalid: no route.
+        Raises: NotAllowed: a manager and the tenant's own limits, or those of all tenants; the subject's NotFound;
+            RequestInvalid: no route; DependencyError: a limit of money, and Redis can't be told of it.
         """
         tenant_id = await self._set(by, kind, subject_id, tenant, bounds, "limits.set")
         return tenant_id, Subject(kind, subject_id, bounds)
@@ -88,12 +89,17 @@ class LimitBook:
 
         async def act(connection: AsyncConnection) -> tuple[str, Sequence[Raised]]:
             tenant_id = await self._tenant_of(connection, by, kind, subject_id, tenant)
+            subject = Subject(kind, subject_id, bounds, common=tenant_id == EVERYONE)
+            if subject.common and bounds.strict:
+                raise RequestInvalid("what all tenants share is leased in parts, which no strict minute has", "strict")
             before = await read_limits(connection, tenant_id, kind, subject_id)
             if bounds == _NONE and before == _NONE:
                 raise _no_limits(kind, subject_id)
-            await write_limits(connection, self._database, tenant_id, kind, subject_id, bounds, now)
-            details = {"before": shown_limits(before), "after": shown_limits(bounds)}
-            await note(connection, by, now, tenant_id, action, f"{kind}:{subject_id}", details)
+            await self._announcer.recount(tenant_id, subject)
+            await write_limits(connection, self._database, tenant_id, subject, now)
+            details = {"before": shown_limits(before), "after": shown_limits(bounds), "tenant": tenant_id}
+            at = by.principal.tenant_id if subject.common else tenant_id
+            await note(connection, by, now, at, action, f"{kind}:{subject_id}", details)
             if kind is SubjectKind.KEY:
                 return tenant_id, await raise_generations(connection, api_keys.c.id == subject_id, now)
             return tenant_id, ()
@@ -106,6 +112,9 @@ class LimitBook:
         self, connection: AsyncConnection, by: Actor, kind: SubjectKind, subject_id: str, tenant: str | None
     ) -> str:
         """The tenant of a subject, which exists and is within reach."""
+        if tenant == EVERYONE or (kind is SubjectKind.TENANT and subject_id == EVERYONE):
+            self._check_common(by, kind, subject_id)
+            return EVERYONE
         if kind is SubjectKind.MODEL or kind is SubjectKind.ROUTE:
             self._check_name(kind, subject_id)
             return await reach(connection, by, tenant)
@@ -117,6 +126,15 @@ class LimitBook:
         if kind is SubjectKind.KEY or kind is SubjectKind.USER:
             by.check_role(Role(row.role))
         return str(row.id if table is tenants else row.tenant_id)
+
+    def _check_common(self, by: Actor, kind: SubjectKind, subject_id: str) -> None:
+        """What all tenants share is the admins' to set, and a model's, a route's, or everybody's."""
+        if not by.crosses_tenants:
+            raise NotAllowed("limits that all tenants share are the role admin's to set")
+        if kind is SubjectKind.MODEL or kind is SubjectKind.ROUTE:
+            self._check_name(kind, subject_id)
+        elif (kind, subject_id) != (SubjectKind.TENANT, EVERYONE):
+            raise RequestInvalid(f"a {kind} is of one tenant; leave tenant=* out", "tenant")
 
     def _check_name(self, kind: SubjectKind, name: str) -> None:
         """Limits of what does not exist would never hold, so they are refused."""
@@ -139,14 +157,12 @@ async def write_limits(
     connection: AsyncConnection,
     database: Database,
     tenant_id: str,
-    kind: SubjectKind,
-    subject_id: str,
-    bounds: Limits,
+    subject: Subject,
     now: float,
 ) -> None:
     """Keep a subject's limits. No row is deleted: its `changed_at` tells the workers that it bounds nothing now."""
-    values = {**dataclasses.asdict(bounds), "changed_at": now}
-    key = {"tenant_id": tenant_id, "kind": kind.value, "subject_id": subject_id}
+    values = {**dataclasses.asdict(subject.limits), "changed_at": now}
+    key = {"tenant_id": tenant_id, "kind": subject.kind.value, "subject_id": subject.id}
     statement = database.upsert(limits).values(**key, **values)
     await connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
 

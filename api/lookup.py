@@ -13,7 +13,7 @@ from api.limits import bounds_of
 from api.login.secret import hash_of_name, name_of_hash
 from core.clock import Clock
 from core.ids import new_id
-from core.limits import Subject, SubjectKind
+from core.limits import EVERYONE, Subject, SubjectKind
 from core.principal import Principal, Role
 from core.priority import Priority
 from storage.schema import api_keys, limits, sessions, tenants, users
@@ -117,7 +117,7 @@ class Lookup:
             )
             columns = (limits.c.kind, limits.c.subject_id, limits.c.tenant_id, limits.c.changed_at)
             for row in await connection.execute(select(*columns).where(limits.c.changed_at > since)):
-                whole = row.kind in _OF_TENANT
+                whole = row.kind in _OF_TENANT  # of `*`: whatever knows any tenant
                 name = (SubjectKind.TENANT.value, row.tenant_id) if whole else (row.kind, row.subject_id)
                 found.add(Change(name[0], name[1], row.changed_at))
             return frozenset(found)
@@ -185,13 +185,13 @@ def _says_something_new(user: Row[Any], claims: Claims) -> bool:
 
 
 async def _limits(connection: AsyncConnection, principals: Iterable[Principal]) -> _LimitRows:
-    """The limits of these callers and of their tenants, by tenant, kind and id."""
+    """The limits of these callers, of their tenants and of all tenants, by tenant, kind and id."""
     callers = list(principals)
     if not callers:
         return {}
     own = {id_ for one in callers for id_ in (one.key_id, one.user_id, one.team_id) if id_ is not None}
     query = select(limits).where(
-        limits.c.tenant_id.in_({one.tenant_id for one in callers}),
+        limits.c.tenant_id.in_({EVERYONE, *(one.tenant_id for one in callers)}),
         or_(limits.c.kind.in_(_OF_TENANT), limits.c.subject_id.in_(own)),
     )
     rows = await connection.execute(query)
@@ -212,15 +212,16 @@ def _identity(
 ) -> Identity:
     tenant_id = principal.tenant_id
     subjects = []
-    for kind, id_ in (
-        (SubjectKind.KEY, principal.key_id),
-        (SubjectKind.USER, principal.user_id),
-        (SubjectKind.TEAM, principal.team_id),
-        (SubjectKind.TENANT, tenant_id),
+    for owner, kind, id_ in (
+        (tenant_id, SubjectKind.KEY, principal.key_id),
+        (tenant_id, SubjectKind.USER, principal.user_id),
+        (tenant_id, SubjectKind.TEAM, principal.team_id),
+        (tenant_id, SubjectKind.TENANT, tenant_id),
+        (EVERYONE, SubjectKind.TENANT, EVERYONE),
     ):
-        row = rows.get((tenant_id, kind, id_)) if id_ is not None else None
+        row = rows.get((owner, kind, id_)) if id_ is not None else None
         if row is not None:
-            subjects.append(Subject(kind, row.subject_id, bounds_of(row)))
+            subjects.append(_subject(row))
     return Identity(
         principal,
         tuple(subjects),
@@ -232,12 +233,18 @@ def _identity(
     )
 
 
-def _named(rows: _LimitRows, tenant_id: str, kind: SubjectKind) -> Mapping[str, Subject]:
-    return {
-        id_: Subject(kind, id_, bounds_of(row))
-        for (tenant, of_kind, id_), row in rows.items()
-        if tenant == tenant_id and of_kind == kind
-    }
+def _named(rows: _LimitRows, tenant_id: str, kind: SubjectKind) -> Mapping[str, tuple[Subject, ...]]:
+    """Model groups or routes with limits, the tenant's own before those that all tenants share."""
+    found: dict[str, tuple[Subject, ...]] = {}
+    for owner in (tenant_id, EVERYONE):
+        for (tenant, of_kind, id_), row in rows.items():
+            if tenant == owner and of_kind == kind:
+                found[id_] = (*found.get(id_, ()), _subject(row))
+    return found
+
+
+def _subject(row: Row[Any]) -> Subject:
+    return Subject(SubjectKind(row.kind), row.subject_id, bounds_of(row), common=row.tenant_id == EVERYONE)
 
 
 def _of_key(row: Row[Any]) -> Principal:

@@ -76,8 +76,14 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             with suppress(DependencyError):  # the change is made; who asks SQL learns of it within a second
                 await admission.bump_generation(tenant_id, key_id, generation)
 
+        async def recount(tenant_id: str, subject: Subject) -> None:
+            if subject.common:
+                await admission.forget_common([subject])
+            else:
+                await admission.forget_spent(tenant_id, [subject])
+
         directory = await stack.enter_async_context(
-            open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump)
+            open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump, recount)
         )
         metering = Metering(admission, ledger, directory.identities, clock)
         yield AppState(

@@ -3,9 +3,12 @@
 import enum
 from dataclasses import dataclass
 
+EVERYONE = "*"
+"""Stands where a tenant's id would, for all tenants together; no tenant has it."""
+
 
 class SubjectKind(enum.StrEnum):
-    """Who can have limits. A model's and a route's are those of one tenant."""
+    """Who can have limits."""
 
     KEY = "key"
     USER = "user"
@@ -53,8 +56,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Somebody or something with limits, within one tenant."""
+    """Somebody or something with limits.
+
+    Attributes:
+        common: the limits are for all tenants together: of a model, of a route, or of the tenant `EVERYONE`; else they
+            are those of one tenant.
+    """
 
     kind: SubjectKind
     id: str
     limits: Limits
+    common: bool = False

@@ -90,10 +90,11 @@ api_keys = Table(
 )
 
 # Limits of a key, user, team, tenant, model group or route, each within one tenant; null: none of this kind.
+# `*` stands for all tenants together.
 limits = Table(
     "limits",
     metadata,
-    Column("tenant_id", ForeignKey("tenants.id"), primary_key=True),
+    Column("tenant_id", String(64), primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("subject_id", String(200), primary_key=True),
     Column("requests_per_minute", BigInteger),
@@ -163,6 +164,7 @@ ledger = Table(
     Column("at", Float, nullable=False),  # when it was admitted
     Index("ix_ledger_tenant_id_at", "tenant_id", "at"),
     Index("ix_ledger_key_id_at", "key_id", "at"),
+    Index("ix_ledger_at", "at"),
 )
 
 # Budget alerts that were sent: each threshold of each period once.

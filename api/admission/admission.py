@@ -8,11 +8,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
-from api.admission.errors import BudgetReached, Dimension, KeyStale, LimitReached
-from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE, Meter, Metered, metered, name_of, prefix_of
+from api.admission.errors import Dimension, KeyStale
+from api.admission.holdings import Taken
+from api.admission.leases import Leases
+from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE, Metered, common_prefix, metered, name_of, prefix_of
 from api.admission.model import Counter, Granted, Late, Load, Missing, Outcome, Refused, Stale, period_name, period_of
 from api.admission.reservation import Ask, Rate, Reservation
-from api.admission.scripts import Scripts, admit_args, outcome_of
+from api.admission.scripts import WHOLE, Scripts, admit_args, outcome_of
 from api.admission.settlements import Adopted, Ended, Settlements
 from api.admission.share import Share
 from core.clock import Clock
@@ -28,6 +30,8 @@ _SWEEP_AT_ONCE = 100
 _AGAIN_S = 0.2
 _LATEST_S = 0.05  # by so much a call may come after its time and still be taken
 _KNOWN = 10_000
+
+_Wanted = tuple[Metered, tuple[Subject, ...]]
 
 
 class Spent(Protocol):
@@ -72,12 +76,22 @@ class Admission:
         self._deadline_s = deadline_s
         self._share = Share(workers)
         self._live: dict[str, Reservation] = {}
-        self._known: dict[int, tuple[tuple[Subject, ...], str, Metered]] = {}
+        self._known: dict[int, tuple[tuple[Subject, ...], str, _Wanted]] = {}
         self._loading: dict[tuple[str, Dimension, int, int], asyncio.Future[int]] = {}
         self._name = secrets.token_hex(4)
         self._count = 0
         self._skew_s: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._leases = Leases(
+            self._line,
+            self._scripts,
+            self._load,
+            lambda: self._server_ms(self._clock.time()),
+            self._heard,
+            deadline_s=deadline_s,
+            lease_ms=self._lease_ms,
+            workers=workers,
+        )
         self._settlements = Settlements(
             self._line,
             self._scripts,
@@ -89,7 +103,8 @@ class Admission:
         )
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._settlements.run()), asyncio.create_task(self._keep_leases())]
+        every = (self._settlements.run(), self._keep_leases(), self._leases.run())
+        self._tasks = [asyncio.create_task(one) for one in every]
         return self
 
     async def __aexit__(
@@ -97,11 +112,12 @@ class Admission:
     ) -> None:
         """Send what is queued; what Redis does not take now is left to the leases."""
         self._settlements.stop()
-        settling, renewing = self._tasks
-        renewing.cancel()
+        settling, *renewing = self._tasks
+        for task in renewing:
+            task.cancel()
         try:
-            with suppress(asyncio.CancelledError):
-                await renewing
+            await asyncio.gather(*renewing, return_exceptions=True)
+            await self._leases.close()
             await settling
         finally:
             await self._line.close()
@@ -115,11 +131,21 @@ class Admission:
             DependencyError: neither Redis nor the ledger can say what a budget has left.
             ValueError: a subject's limit is out of range.
         """
-        wanted = self._metered(ask.tenant_id, ask.subjects)
+        wanted, common = self._metered(ask.tenant_id, ask.subjects)
+        if not common:
+            return await self._admit(ask, wanted, ())
+        taken = await self._leases.take(common, (ask.tokens, ask.nano_usd))
+        try:
+            return await self._admit(ask, wanted, taken)
+        except BaseException:
+            self._leases.end(taken, 0, 0, released=True)
+            raise
+
+    async def _admit(self, ask: Ask, wanted: Metered, taken: Sequence[Taken]) -> Reservation:
+        """Reserve what the request asks for in its own tenant, having taken it of what all tenants share."""
         self._count += 1
-        reservation = Reservation(
-            ask.tenant_id, f"{ask.request_id}:{self._name}{self._count:x}", ask.tokens, ask.nano_usd, wanted
-        )
+        name = f"{ask.request_id}:{self._name}{self._count:x}"
+        reservation = Reservation(ask.tenant_id, name, ask.tokens, ask.nano_usd, wanted, taken)
         if not wanted.meters and ask.key_id is None:
             return reservation
         outcome = await self._ask_redis(ask, reservation)
@@ -130,7 +156,7 @@ class Admission:
         if isinstance(outcome, Stale) and ask.key_id is not None:
             raise KeyStale(ask.key_id)
         if isinstance(outcome, Refused):
-            raise _refusal(outcome)
+            raise outcome.error()
         if isinstance(outcome, Granted):
             reservation.left = outcome.left
         if wanted.meters:
@@ -184,6 +210,15 @@ class Admission:
         """
         names = [name_of(subject) for subject in subjects]
         await self._line.run(self._scripts.forget, prefix_of(tenant_id), names, self._deadline_s)
+
+    async def forget_common(self, subjects: Iterable[Subject]) -> None:
+        """As `forget_spent`, of limits that all tenants share.
+
+        Raises: DependencyError: Redis is away.
+        """
+        calls: list[Call] = [(self._scripts.forget, common_prefix(subject), [WHOLE]) for subject in subjects]
+        if calls:
+            await self._line.run_all(calls, self._deadline_s)
 
     async def bump_generation(self, tenant_id: str, key_id: str, generation: int) -> None:
         """Make requests with an earlier generation of the key stale. Raises: DependencyError: Redis is away."""
@@ -285,14 +320,19 @@ class Admission:
         if not done.cancelled():
             done.exception()  # whoever waited for it may have gone
 
-    def _metered(self, tenant_id: str, subjects: tuple[Subject, ...]) -> Metered:
-        """What these subjects come to; the same tuple is known by itself, which is quicker than by what it holds."""
+    def _metered(self, tenant_id: str, subjects: tuple[Subject, ...]) -> _Wanted:
+        """What these subjects come to in their tenant, and those that all tenants share.
+
+        The same tuple is known by itself, which is quicker than by what it holds.
+        """
         known = self._known.get(id(subjects))
         if known is not None and known[0] is subjects and known[1] == tenant_id:
             return known[2]
         if len(self._known) >= _KNOWN:
             self._known.clear()
-        found = metered(tenant_id, subjects)
+        common = tuple(subject for subject in subjects if subject.common)
+        own = tuple(subject for subject in subjects if not subject.common) if common else subjects
+        found = metered(tenant_id, own), common
         self._known[id(subjects)] = (subjects, tenant_id, found)
         return found
 
@@ -316,6 +356,9 @@ class Admission:
         if reservation.ended:
             return
         reservation.ended = True
+        counted = min(tokens, MAX_PER_MINUTE), min(nano_usd, MAX_NANO_USD)
+        if reservation.taken:
+            self._leases.end(reservation.taken, *counted, released=released)
         if self._live.pop(reservation.id, None) is None:
             return
         if reservation.local:
@@ -324,7 +367,6 @@ class Admission:
                 self._share.release(now_ms, reservation.id)
             else:
                 self._share.settle(now_ms, reservation.id, tokens, nano_usd)
-        counted = min(tokens, MAX_PER_MINUTE), min(nano_usd, MAX_NANO_USD)
         self._settlements.put(Ended(reservation.id, reservation.metered, *counted, released))
 
     async def _keep_leases(self) -> None:
@@ -332,16 +374,12 @@ class Admission:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._line.lost.wait(), self._lease_s / 3)
+            lost = self._line.lost.is_set()
             self._line.lost.clear()
             try:
                 await self.renew()
+                if lost:
+                    await self._leases.beat()
             except DependencyError:
                 self._line.lost.set()
                 await asyncio.sleep(min(_AGAIN_S, self._lease_s / 3))
-
-
-def _refusal(refused: Refused) -> LimitReached:
-    meter: Meter = refused.meter
-    kind = BudgetReached if meter.dimension.money else LimitReached
-    wait_s = None if refused.wait_ms is None else refused.wait_ms / 1000
-    return kind(meter.subject, meter.dimension, meter.limit, wait_s)

@@ -8,7 +8,7 @@ AdmissionError
 
 import enum
 
-from core.limits import Subject
+from core.limits import EVERYONE, Subject
 
 
 class Dimension(enum.StrEnum):
@@ -19,6 +19,10 @@ class Dimension(enum.StrEnum):
     PARALLEL = "parallel"
     USD_DAY = "usd_day"
     USD_MONTH = "usd_month"
+
+    @property
+    def rate(self) -> bool:
+        return self in (Dimension.REQUESTS, Dimension.TOKENS)
 
     @property
     def money(self) -> bool:
@@ -55,7 +59,10 @@ class LimitReached(AdmissionError):
             if retry_after_s is not None
             else "this request alone is larger than that; ask for fewer tokens, or have the limit raised"
         )
-        super().__init__(f"the limit of {subject.kind} {subject.id}, {bound} {_NAMES[dimension]}, is reached: {remedy}")
+        whose = f"{subject.kind} {subject.id}"
+        if subject.common:
+            whose = "all tenants together" if subject.id == EVERYONE else f"{whose} for all tenants together"
+        super().__init__(f"the limit of {whose}, {bound} {_NAMES[dimension]}, is reached: {remedy}")
         self.subject = subject
         self.dimension = dimension
         self.limit = limit

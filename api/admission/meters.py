@@ -12,6 +12,9 @@ MAX_PER_MINUTE = 150_000_000_000
 MAX_NANO_USD = 9_000_000_000_000_000
 """Largest limits that scripts reckon exactly: their numbers are whole up to 2^53, and a bucket counts in 1/60000."""
 
+LETTERS = dict(zip(Dimension, "rtpdm", strict=True))
+"""How scripts name dimensions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Meter:
@@ -60,6 +63,11 @@ class Metered:
 def prefix_of(tenant_id: str) -> str:
     """Where all of a tenant's keys lie; the braces keep them in one hash slot of a cluster."""
     return f"stoker:{{{quote(tenant_id, safe='')}}}:"
+
+
+def common_prefix(subject: Subject) -> str:
+    """Where the keys of a subject that all tenants share lie: a hash slot of its own, and no tenant's."""
+    return f"stoker:{{*{name_of(subject)}}}:"
 
 
 def name_of(subject: Subject) -> str:
@@ -154,5 +162,5 @@ def _bounds(limits: Limits) -> list[str | int]:
 
 
 def _flag(meter: Meter) -> str:
-    letter = dict(zip(Dimension, "rtpdm", strict=True))[meter.dimension]
+    letter = LETTERS[meter.dimension]
     return letter.upper() if meter.window else letter

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from api.admission.errors import Dimension
+from api.admission.errors import BudgetReached, Dimension, LimitReached
 from api.admission.meters import Meter, Metered
 
 MINUTE_MS = 60_000
@@ -38,6 +38,12 @@ class Refused:
 
     meter: Meter
     wait_ms: int | None
+
+    def error(self) -> LimitReached:
+        """What the caller is told."""
+        kind = BudgetReached if self.meter.dimension.money else LimitReached
+        wait_s = None if self.wait_ms is None else self.wait_ms / 1000
+        return kind(self.meter.subject, self.meter.dimension, self.meter.limit, wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ class Book:
             self._load(now_ms, load)
         known = reservation_id in self.holds
         if not known:
-            asked = [_asked(meter, tokens, nano_usd) for meter in metered.meters]
+            asked = [asked_of(meter, tokens, nano_usd) for meter in metered.meters]
             if missing := self._missing(now_ms, metered, nano_usd, loads):
                 return Missing(missing)
             waits = [self._wait(now_ms, meter, ask) for meter, ask in zip(metered.meters, asked, strict=True)]
@@ -219,8 +225,8 @@ class Book:
         if hold is not None:
             self._give_back_shared(hold)
             for meter in hold.metered.meters:
-                if not meter.dimension.money and meter.dimension is not Dimension.PARALLEL:
-                    self._give_back_rate(now_ms, meter, hold.second, _asked(meter, hold.tokens, 0))
+                if meter.dimension.rate:
+                    self._give_back_rate(now_ms, meter, hold.second, asked_of(meter, hold.tokens, 0))
 
     def renew(self, now_ms: int, reservation_id: str, lease_ms: int) -> bool:
         """Prolong a lease. Returns: whether the reservation was there."""
@@ -282,7 +288,7 @@ class Book:
     def _wait(self, now_ms: int, meter: Meter, asked: int) -> float:
         """Milliseconds until the meter has room, if nobody else asks; infinite: never; 0: it has."""
         left = self._left(now_ms, meter)
-        bucket = meter.dimension in (Dimension.REQUESTS, Dimension.TOKENS) and not meter.window
+        bucket = meter.dimension.rate and not meter.window
         need = asked * MINUTE_MS if bucket else asked
         if left >= need:
             return 0
@@ -313,7 +319,7 @@ class Book:
         adopted_ms: int | None,
     ) -> None:
         for meter in metered.meters:
-            asked = _asked(meter, tokens, nano_usd)
+            asked = asked_of(meter, tokens, nano_usd)
             if meter.dimension.money:
                 self._purse(now_ms, meter).held += asked
             elif meter.dimension is Dimension.PARALLEL:
@@ -404,7 +410,8 @@ def period_end_ms(dimension: Dimension, now_ms: int) -> int:
     return (datetime.date(following // 12, following % 12 + 1, 1).toordinal() - _EPOCH) * _DAY_MS
 
 
-def _asked(meter: Meter, tokens: int, nano_usd: int) -> int:
+def asked_of(meter: Meter, tokens: int, nano_usd: int) -> int:
+    """What a request of so many tokens and so much money takes of a meter."""
     if meter.dimension.money:
         return nano_usd
     return tokens if meter.dimension is Dimension.TOKENS else 1

@@ -1,8 +1,10 @@
 """What is asked of admission, and what it gives."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from api.admission.holdings import Taken
 from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE, Meter, Metered
 from api.admission.model import MINUTE_MS, WINDOW_S
 from core.limits import Subject
@@ -39,6 +41,7 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Rate:
     """What is left for this caller: requests and tokens, each of the subject that has the fewest; None: no limit.
+    What all tenants share is not told: it is nobody's alone, and would tell of others.
 
     `limit_...` is what may be used at once; `reset_..._s` are the seconds until all of it is there again, and
     `window_..._s` those in which all of it comes back.
@@ -60,6 +63,7 @@ class Reservation:
 
     Attributes:
         id: unlike any other's.
+        taken: of limits that all tenants share.
         local: granted by the worker alone, while Redis was silent.
     """
 
@@ -68,6 +72,7 @@ class Reservation:
     tokens: int
     nano_usd: int
     metered: Metered
+    taken: Sequence[Taken] = ()
     left: tuple[int, ...] = ()
     local: bool = False
     ended: bool = field(default=False, init=False)

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from api.admission.common import Lease, Leased, Old, Reply, Want
 from api.admission.errors import Dimension
-from api.admission.meters import Meter, Metered
+from api.admission.meters import LETTERS, Meter, Metered
 from api.admission.model import Counter, Granted, Late, Load, Missing, Outcome, Refused, Stale
 from storage.scripts import Argument, Script
 
-_GRANTED, _REFUSED, LATE, _STALE, _MISSING = range(5)
+_OK, _REFUSED, LATE, _STALE, _MISSING, _OLD = range(6)
 _DIMENSIONS = list(Dimension)
 _ADOPT = -1
+WHOLE = "whole"
+"""The key below a common subject's prefix that counts what it has spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,13 @@ class Scripts:
     sweep: Script
     forget: Script
     generation: Script
+    lease: Script
 
     @classmethod
     def load(cls, clock: str = "clock") -> "Scripts":
         """Read the files. `clock`: the one that says what `clock_ms()` is."""
-        shared = (clock, "admission/reservations")
+        words = (clock, "admission/words")
+        shared = (*words, "admission/reservations")
         return cls(
             admit=Script(*shared, "admission/admit"),
             settle=Script(*shared, "admission/settle"),
@@ -35,6 +40,7 @@ class Scripts:
             sweep=Script(*shared, "admission/sweep"),
             forget=Script(*shared, "admission/forget"),
             generation=Script(*shared, "admission/generation"),
+            lease=Script(*words, "admission/lease"),
         )
 
 
@@ -58,8 +64,7 @@ def admit_args(
     args += [metered.record, len(loads)]
     for load in loads:
         name = load.meter.key.removeprefix(metered.prefix)
-        letter = "d" if load.meter.dimension is Dimension.USD_DAY else "m"
-        args += [name, letter, load.period, load.late, load.nano_usd]
+        args += [name, LETTERS[load.meter.dimension], load.period, load.late, load.nano_usd]
     args += metered.args
     return args
 
@@ -82,7 +87,7 @@ def adopt_args(
 def outcome_of(reply: list[int], metered: Metered) -> Outcome:
     """What `admit.lua` says."""
     kind, values = reply[0], reply[2:]
-    if kind == _GRANTED:
+    if kind == _OK:
         return Granted(tuple(values))
     if kind == LATE:
         return Late()
@@ -95,6 +100,44 @@ def outcome_of(reply: list[int], metered: Metered) -> Outcome:
         triples = zip(values[::3], values[1::3], values[2::3], strict=True)
         return Missing(tuple(Counter(_meter(metered, subject, what), late) for subject, what, late in triples))
     raise ValueError(f"admit.lua answered {reply!r}")
+
+
+def lease_args(
+    account: str,
+    call: int,
+    meters: Sequence[Meter],
+    wants: Sequence[Want],
+    *,
+    lease_ms: int,
+    not_after_ms: int,
+    loads: Sequence[Load] = (),
+) -> list[Argument]:
+    """What `lease.lua` takes."""
+    args: list[Argument] = [account, call, not_after_ms, lease_ms, len(loads)]
+    for load in loads:
+        args += [LETTERS[load.meter.dimension], load.period, load.late, load.nano_usd]
+    for meter, want in zip(meters, wants, strict=True):
+        args += [LETTERS[meter.dimension], meter.limit, meter.per_minute]
+        args += [want.period, want.used, want.floor, want.need, want.spare]
+    return args
+
+
+def reply_of(reply: list[int | str], meters: Sequence[Meter]) -> Reply:
+    """What `lease.lua` says."""
+    kind, values = reply[0], reply[2:]
+    if kind == _OK:
+        triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+        return Leased(
+            tuple(Lease(int(held), None if left == "" else int(left), int(period)) for held, left, period in triples)
+        )
+    if kind == LATE:
+        return Late()
+    if kind == _OLD:
+        return Old()
+    if kind == _MISSING:
+        pairs = zip(values[::2], values[1::2], strict=True)
+        return Missing(tuple(Counter(meters[int(at)], int(late)) for at, late in pairs))
+    raise ValueError(f"lease.lua answered {reply!r}")
 
 
 def _meter(metered: Metered, subject: int, dimension: int) -> Meter:

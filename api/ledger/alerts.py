@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.ledger.line import Line
 from api.ledger.reports import COLUMNS, day_of, month_of, spent
 from core.clock import Clock
-from core.limits import Limits, Subject, SubjectKind
+from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from monitoring.logs import logger
 from storage.schema import budget_alerts, limits
 from storage.sql import Database
@@ -36,6 +36,9 @@ class Alerts:
                 subject_id = getattr(line, column.name)
                 if subject_id is not None:
                     self._touched.add((line.tenant_id, kind, subject_id, day))
+                if kind in (SubjectKind.MODEL, SubjectKind.ROUTE):
+                    self._touched.add((EVERYONE, kind, subject_id, day))
+            self._touched.add((EVERYONE, SubjectKind.TENANT, EVERYONE, day))
 
     async def check(self) -> int:
         """Look at what was noted since the last check. Returns: alerts that are new.

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.ledger.errors import TooManyRows
-from core.limits import Subject, SubjectKind
+from core.limits import EVERYONE, Subject, SubjectKind
 from core.money import Money
 from storage.schema import ledger
 from storage.sql import Database
@@ -58,15 +58,18 @@ async def spent(database: Database, tenant_id: str, subject: Subject, period: st
     """Money that a subject of a tenant has spent, in nano-USD.
 
     Args:
+        tenant_id: `EVERYONE` for what all tenants spent by a model group or route, or, as subject too, at all.
         period: a day as `2026-11-21` or a month as `2026-11`.
 
     Raises: ValueError: the period is neither; DependencyError: SQL is away.
     """
     start, end = bounds(period)
-    query = sa.select(sa.func.coalesce(sa.func.sum(ledger.c.nano_usd), 0)).where(
-        COLUMNS[subject.kind] == subject.id, ledger.c.at >= start, ledger.c.at < end
-    )
-    if subject.kind is not SubjectKind.KEY:  # a key is of one tenant; to name that leads SQLite to the longer index
+    total = sa.func.coalesce(sa.func.sum(ledger.c.nano_usd), 0)
+    query = sa.select(total).where(ledger.c.at >= start, ledger.c.at < end)
+    if (subject.kind, subject.id) != (SubjectKind.TENANT, EVERYONE):
+        query = query.where(COLUMNS[subject.kind] == subject.id)
+    # A key is of one tenant; to name that leads SQLite to the longer index.
+    if tenant_id != EVERYONE and subject.kind is not SubjectKind.KEY:
         query = query.where(ledger.c.tenant_id == tenant_id)
     return int(await database.read(lambda connection: connection.scalar(query)) or 0)
 

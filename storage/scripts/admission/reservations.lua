@@ -1,4 +1,4 @@
--- What the scripts of admission share. `api/admission/model.py` says what they must do.
+-- What the scripts share that work on a tenant's keys. `api/admission/model.py` says what they must do.
 --
 -- KEYS[1] is the prefix `stoker:{TENANT}:` of every key that is touched, so that all lie in one hash slot:
 --   leases        sorted set: reservation -> end of its lease, ms
@@ -15,22 +15,8 @@
 -- Numbers of Lua are exact up to 2^53, and whole ones reach Redis whole; `api/admission/meters.py` keeps limits below.
 local PREFIX = KEYS[1]
 local LEASES, RECORDS, DONE = PREFIX .. 'leases', PREFIX .. 'records', PREFIX .. 'done:'
-local OK, REFUSED, LATE, STALE, MISSING = 0, 1, 2, 3, 4
 local SETTLED, RELEASED, OVERDUE = 's', 'r', 'o'
-local MINUTE_MS, DAY_MS, WINDOW_S = 60000, 86400000, 61
-local KEEP_MS, DONE_MS, SLACK_MS = 40 * DAY_MS, 600000, 1000
-
--- Months since year 0 of a day since 1970. Source: Howard Hinnant, chrono-compatible low-level date algorithms.
-local function month_of(day)
-  local z = day + 719468
-  local era = math.floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
-  local shifted = math.floor((5 * doy + 2) / 153)
-  local month = shifted < 10 and shifted + 3 or shifted - 9
-  return (yoe + era * 400 + (month <= 2 and 1 or 0)) * 12 + month - 1
-end
+local WINDOW_S, DONE_MS = 61, 600000
 
 -- Removes a reservation. Returns the words of its record, or nil when there is none.
 local function take_out(id)

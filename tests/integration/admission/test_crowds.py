@@ -22,9 +22,9 @@ class Crowd:
 
     workers: Sequence["subprocess.Popen[str]"]
 
-    def ask(self, limits: Limits, count: int) -> tuple[int, float]:
+    def ask(self, limits: Limits, count: int, *, common: bool = False) -> tuple[int, float]:
         """Ask `count` times at once. Returns: how many were admitted, and the seconds that it took."""
-        self._say(json.dumps({"limits": asdict(limits), "count": count // len(self.workers)}))
+        self._say(json.dumps({"limits": asdict(limits), "common": common, "count": count // len(self.workers)}))
         assert self._hear() == ["ready"] * len(self.workers)
         start_s = time.monotonic()
         self._say("go")
@@ -58,7 +58,7 @@ def crowd(url: str) -> Iterator[Crowd]:
 def test_a_thousand_at_once_against_a_budget_for_a_hundred(crowd: Crowd, redis: "Redis") -> None:
     admitted, _ = crowd.ask(Limits(nano_usd_per_day=100_000), 1_000)
     assert admitted == 100
-    assert redis.hmget("stoker:{acme}:key:k", "ds", "dh") == ["100000", "0"]
+    assert redis.hmget("stoker:{acme}:model:m", "ds", "dh") == ["100000", "0"]
     assert redis.zcard("stoker:{acme}:leases") == 0
 
 
@@ -75,3 +75,19 @@ def test_a_bucket_gives_what_it_holds_and_what_flows_in_meanwhile(crowd: Crowd, 
 def test_tokens_are_counted_as_exactly(crowd: Crowd, redis: "Redis") -> None:
     admitted, _ = crowd.ask(Limits(tokens_per_minute=1_000, strict=True), 500)
     assert admitted == 100
+
+
+def test_a_thousand_at_once_of_five_tenants_against_a_budget_for_a_hundred_that_they_share(
+    crowd: Crowd, redis: "Redis"
+) -> None:
+    admitted, _ = crowd.ask(Limits(nano_usd_per_day=100_000), 1_000, common=True)
+    assert admitted == 100
+    end_s = time.monotonic() + 20
+    while (told := redis.hmget("stoker:{*model:m}:whole", "ds", "dh")) != ["100000", "0"]:  # workers tell when they end
+        assert time.monotonic() < end_s, told
+        time.sleep(0.05)
+
+
+def test_five_hundred_at_once_of_five_tenants_on_a_bucket_that_they_share(crowd: Crowd, redis: "Redis") -> None:
+    admitted, seconds = crowd.ask(Limits(requests_per_minute=100), 500, common=True)
+    assert 100 <= admitted <= 100 + seconds * 100 / 60

@@ -3,7 +3,9 @@
 import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -132,6 +134,47 @@ def test_a_budget_holds_and_says_so(client: httpx.Client, gate: Gateway) -> None
     assert 0 < spent <= limit - 10_000
     usage = client.get("/v1/usage", headers=headers).json()["data"]
     assert sum(row["nano_usd"] for row in usage) == spent
+
+
+def test_a_budget_counts_what_was_spent_while_there_was_none(client: httpx.Client, gate: Gateway) -> None:
+    """What admission knew from before was believed: a budget lifted for an hour did not count that hour."""
+    key = new_key(client, limits={"usd_per_day": "1"})
+    headers = {"authorization": f"Bearer {key['key']}"}
+    budget = f"/v1/admin/limits/key/{key['id']}"
+    assert client.post(CHAT, json=body(), headers=headers).status_code == 200
+    assert client.put(budget, json={"rpm": 100}).status_code == 200
+    for _ in range(9):
+        assert client.post(CHAT, json=body(), headers=headers).status_code == 200
+    await_lines(gate, 10, key_id=key["id"])
+    assert client.put(budget, json={"usd_per_day": "0.000030"}).status_code == 200  # of 31,500 nano-USD
+    refused = client.post(CHAT, json=body(), headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "insufficient_quota")
+
+
+@pytest.mark.parametrize(("path", "query"), [("model/mock", {"tenant": "*"}), ("tenant/*", {})])
+def test_what_all_tenants_share_holds_over_tenants_and_workers(
+    client: httpx.Client, path: str, query: dict[str, str]
+) -> None:
+    made = [client.post("/v1/admin/tenants", json={"name": f"{path} {at}"}).json() for at in range(3)]
+    keys = [new_key(client, tenant=one["id"])["key"] for one in made]
+    bounds = {"rpm": 1, "burst": 12}
+    assert client.put(f"/v1/admin/limits/{path}", params=query, json=bounds).status_code == 200
+    try:
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda at: _chat(client, keys[at % 3]), range(36)))
+    finally:
+        assert client.delete(f"/v1/admin/limits/{path}", params=query).status_code == 200
+    assert Counter(one.status_code for one in answers) == {200: 12, 429: 24}
+    refused = next(one for one in answers if one.status_code == 429)
+    assert "all tenants together" in refused.json()["error"]["message"]
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    told = [int(one.headers["x-ratelimit-remaining-requests"]) for one in answers if one.status_code == 200]
+    assert min(told) > 12, "what is left of the shared limit would tell of other tenants"
+    assert _chat(client, keys[0]).status_code == 200
+
+
+def _chat(client: httpx.Client, key: str) -> httpx.Response:
+    return client.post(CHAT, json=body(), headers={"authorization": f"Bearer {key}"})
 
 
 def test_a_bound_that_nobody_can_count_is_refused_as_too_many_tokens(client: httpx.Client) -> None:

@@ -44,8 +44,8 @@ async def test_all_subjects_of_a_request_reach_the_worker_with_the_next_request(
         SubjectKind.TEAM: (team["id"], 3),
         SubjectKind.TENANT: ("default", 4),
     }
-    assert identity.models["provider/large"].limits == Limits(requests_per_minute=5)
-    assert identity.routes["/v1/chat/completions"].limits == Limits(requests_per_minute=6)
+    assert [one.limits for one in identity.models["provider/large"]] == [Limits(requests_per_minute=5)]
+    assert [one.limits for one in identity.routes["/v1/chat/completions"]] == [Limits(requests_per_minute=6)]
     asked = identity.subjects_of("provider/large", "/v1/chat/completions")
     assert [one.limits.requests_per_minute for one in asked] == [1, 2, 3, 4, 5, 6]
     assert identity.subjects_of("small", "/v1/embeddings") == identity.subjects
@@ -65,6 +65,42 @@ async def test_a_model_limit_is_of_one_tenant(gate: Gate) -> None:
     assert (await gate.directory.identities.identify(key["key"])).models
     assert not (await gate.directory.identities.identify(gate.admin)).models
     assert (await gate.call("GET", "/v1/admin/limits/model/small")).status_code == 404
+
+
+async def test_what_all_tenants_share_reaches_every_tenant(gate: Gate) -> None:
+    await gate.made("/v1/admin/tenants", name="acme")
+    keys = [gate.admin, (await gate.key(tenant="acme"))["key"]]
+    for key in keys:
+        await gate.directory.identities.identify(key)
+    await gate.call("PUT", "/v1/admin/limits/model/small", params={"tenant": "acme"}, json={"rpm": 1})
+    put = await gate.call("PUT", "/v1/admin/limits/model/small", params={"tenant": "*"}, json={"rpm": 2})
+    assert (put.status_code, put.json()["tenant"], put.json()["rpm"]) == (200, "*", 2)
+    assert (await gate.call("PUT", "/v1/admin/limits/tenant/*", json={"rpm": 3})).status_code == 200
+    for key, own in zip(keys, ([], [1]), strict=True):
+        identity = await gate.directory.identities.identify(key)
+        asked = identity.subjects_of("small", "/v1/chat/completions")
+        found = [(one.limits.requests_per_minute, one.common) for one in asked if one.kind is not SubjectKind.KEY]
+        assert sorted(found) == [*((rpm, False) for rpm in own), (2, True), (3, True)]
+    assert (await gate.call("GET", "/v1/admin/limits/model/small", params={"tenant": "*"})).json() == put.json()
+    assert (await gate.call("DELETE", "/v1/admin/limits/model/small", params={"tenant": "*"})).status_code == 200
+    assert (await gate.call("DELETE", "/v1/admin/limits/tenant/*")).status_code == 200
+    identity = await gate.directory.identities.identify(gate.admin)
+    assert not any(one.common for one in identity.subjects_of("small", "/v1/chat/completions"))
+    entries = (await gate.call("GET", "/v1/admin/audit")).json()["data"]
+    assert [entry["details"]["tenant"] for entry in entries if entry["action"] == "limits.remove"] == ["*", "*"]
+
+
+async def test_what_all_tenants_share_is_the_admins_to_set_and_never_strict(gate: Gate) -> None:
+    manager = (await gate.key(role="manager"))["key"]
+    for path, params in (("model/small", {"tenant": "*"}), ("tenant/*", {})):
+        for method in ("GET", "PUT", "DELETE"):
+            answer = await gate.call(method, f"/v1/admin/limits/{path}", params=params, json={"rpm": 1}, key=manager)
+            assert answer.status_code == 403, (method, path)
+    answer = await gate.call("PUT", "/v1/admin/limits/tenant/*", json={"rpm": 1, "strict": True})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "strict")
+    key = await gate.key()
+    answer = await gate.call("PUT", f"/v1/admin/limits/key/{key['id']}", params={"tenant": "*"}, json={"rpm": 1})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tenant")
 
 
 async def test_a_keys_limits_raise_its_generation(gate: Gate) -> None:

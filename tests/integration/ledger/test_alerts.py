@@ -31,8 +31,8 @@ def clock() -> ManualClock:
     return ManualClock(NOON)
 
 
-async def limit(database: Database, kind: str, subject_id: str, **bounds: int) -> None:
-    values = {"tenant_id": "default", "kind": kind, "subject_id": subject_id, "strict": False, "changed_at": 0.0}
+async def limit(database: Database, kind: str, subject_id: str, tenant_id: str = "default", **bounds: int) -> None:
+    values = {"tenant_id": tenant_id, "kind": kind, "subject_id": subject_id, "strict": False, "changed_at": 0.0}
 
     async def write(connection: Any) -> None:
         tenant = {"id": "default", "name": "default", "local_only": False, "created_at": 0.0, "changed_at": 0.0}
@@ -133,6 +133,18 @@ async def test_another_tenants_subject_of_the_same_name_is_left_alone(database: 
     await books.ship(80, at=NOON - _DAY_S)
     assert await books.spend(500, tenant_id="other") == 2
     assert {period for _, _, period, _ in await stored(database)} == {"2026-11-20"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject_id"), [("model", "words"), ("route", "/v1/chat/completions"), ("tenant", "*")]
+)
+async def test_a_budget_that_all_tenants_share_counts_what_all_of_them_spend(
+    database: Database, books: Books, kind: str, subject_id: str
+) -> None:
+    await limit(database, kind, subject_id, "*", nano_usd_per_day=100)
+    assert await books.spend(40) == 0
+    assert await books.spend(40, tenant_id="other") == 2
+    assert await stored(database) == {(kind, subject_id, "2026-11-21", percent) for percent in (50, 80)}
 
 
 async def test_limits_of_nothing_and_lines_without_cost_alert_nobody(database: Database, books: Books) -> None:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from api.ledger.ledger import Ledger
 from core.clock import SystemClock
@@ -14,6 +15,8 @@ from tests.integration.ledger.test_kills import files_in, outcomes, until
 from tests.support.ledger import PRICE, a_line, finished
 from tests.support.process import running
 from tests.support.valkey import valkey_server
+
+SHARED = [f"stoker:{{*{name}}}:whole" for name in ("model:words", "route:%2Fv1%2Fchat%2Fcompletions", "tenant:%2A")]
 
 
 @pytest.mark.slow
@@ -35,8 +38,12 @@ async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
             "STOKER_REDIS_URL": redis_url,
             "STOKER_BUDGET_WEBHOOK": taker.url,
         }
+        redis = stack.enter_context(Redis.from_url(redis_url, decode_responses=True))
+        for name in (own := "stoker:{default}:key:key_1", *SHARED):
+            redis.hset(name, "ds", 1)  # the dead worker's last lines are not in it
         with running([sys.executable, "-m", "api.keeper"], tmp_path / "log", lambda: True, settings) as keeper:
             await until(lambda: len(taker.bodies) == 2 and not files_in(tmp_path / "ledger"))
+        assert not any(redis.hexists(name, "ds") for name in (own, *SHARED)), "the ledger is not asked what was spent"
     assert keeper.returncode == 0
     assert await outcomes(database) == {"done": "ok", "open": "lost"}
     assert {percent for *_, percent in await stored(database)} == {50, 80}

@@ -25,7 +25,7 @@ from api.ledger.line import Line, row
 from api.ledger.reports import COLUMNS, Group, bounds, spent, usage
 from api.middleware import RecordMiddleware
 from core.clock import ManualClock, SystemClock
-from core.limits import Limits, Subject, SubjectKind
+from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from core.principal import Principal, Role
 from storage.schema import ledger
 from storage.sql import Database
@@ -142,6 +142,16 @@ async def test_spent_is_the_sum_of_the_lines(
             found = await spent(database, tenant_id, subject(kind, subject_id), period)
             assert found == expected
             assert type(found) is int
+            if kind in (SubjectKind.MODEL, SubjectKind.ROUTE):
+                of_all = [one for one in lines if getattr(one, COLUMNS[kind].name) == subject_id]
+                assert await spent(database, EVERYONE, subject(kind, subject_id), period) == in_period(of_all, period)
+        everybody_spent = await spent(database, EVERYONE, subject(SubjectKind.TENANT, EVERYONE), period)
+        assert everybody_spent == in_period(lines, period)
+
+
+def in_period(lines: list[Line], period: str) -> int:
+    start, end = bounds(period)
+    return sum(line.nano_usd for line in lines if start <= line.at < end and day(line).startswith(period))
 
 
 async def test_sums_beyond_what_a_float_holds_are_exact(database: Database) -> None:

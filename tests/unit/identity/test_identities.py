@@ -426,5 +426,5 @@ def test_whether_amounts_are_limited_counts_every_subject() -> None:
     rate = Subject(SubjectKind.KEY, "k", Limits(requests_per_minute=1, parallel=1))
     money = Subject(SubjectKind.MODEL, "m", Limits(nano_usd_per_day=0))
     assert not Identity(principal, (rate,)).limits_amounts
-    assert Identity(principal, (rate,), {"m": money}).limits_amounts
-    assert Identity(principal, (rate,), {"m": money}).subjects_of("m", "/r") == (rate, money)
+    assert Identity(principal, (rate,), {"m": (money,)}).limits_amounts
+    assert Identity(principal, (rate,), {"m": (money,)}).subjects_of("m", "/r") == (rate, money)

@@ -1,0 +1,183 @@
+"""Limits that all tenants share, through admission on a real Valkey."""
+
+import asyncio
+import time
+
+import pytest
+from redis import Redis
+
+from api.admission.admission import Admission, Ask, Reservation
+from api.admission.errors import BudgetReached, Dimension, LimitReached
+from core.limits import EVERYONE, Limits, Subject, SubjectKind
+from tests.integration.admission.conftest import LedgerBook, Opener
+from tests.support.valkey import frozen
+
+pytestmark = pytest.mark.usefixtures("redis")  # emptied for each
+TODAY = time.strftime("%Y-%m-%d", time.gmtime())
+WHOLE = "stoker:{*model:m}:whole"
+
+
+def of_all(limits: Limits) -> Subject:
+    return Subject(SubjectKind.MODEL, "m", limits, common=True)
+
+
+def ask(tenant: str, *subjects: Subject, tokens: int = 0, nano_usd: int = 0) -> Ask:
+    return Ask(tenant, "req", subjects, tokens, nano_usd)
+
+
+async def admitted(admission: Admission, tenant: str, subject: Subject, most: int = 100) -> list[Reservation]:
+    """Ask until it is refused."""
+    found: list[Reservation] = []
+    while len(found) < most:
+        try:
+            found.append(await admission.admit(ask(tenant, subject)))
+        except LimitReached:
+            break
+    return found
+
+
+async def test_tenants_share_one_limit(opened: Opener) -> None:
+    places = of_all(Limits(parallel=10))
+    async with opened() as first, opened() as second:
+        held = await admitted(first, "acme", places, 6)
+        rest = await admitted(second, "globex", places)
+        assert len(held) + len(rest) <= 10
+        await first._leases.beat()  # what the first one has in hand without need goes back
+        await first._leases.beat()
+        rest += await admitted(second, "globex", places)
+        assert len(held) + len(rest) == 10
+        first.settle(held.pop(), 0, 0)
+        await first._leases.beat()
+        await first._leases.beat()
+        assert len(await admitted(second, "initech", places)) == 1
+
+
+async def test_a_refusal_says_that_all_tenants_share_the_limit(opened: Opener) -> None:
+    everyone = Subject(SubjectKind.TENANT, EVERYONE, Limits(requests_per_minute=60, burst=1), common=True)
+    async with opened() as admission:
+        await admission.admit(ask("acme", everyone))
+        with pytest.raises(LimitReached, match="the limit of all tenants together, 1 requests per minute") as caught:
+            await admission.admit(ask("globex", everyone))
+        assert caught.value.retry_after_s == pytest.approx(1, abs=0.3)
+        with pytest.raises(LimitReached, match="the limit of model m for all tenants together"):
+            await admission.admit(ask("acme", of_all(Limits(parallel=0))))
+
+
+async def test_what_the_tenants_own_limit_refuses_burns_nothing_of_the_shared_one(
+    opened: Opener, redis: "Redis"
+) -> None:
+    shared, own = of_all(Limits(requests_per_minute=10)), Subject(SubjectKind.TENANT, "acme", Limits(parallel=0))
+    async with opened() as admission:
+        for _ in range(50):
+            with pytest.raises(LimitReached, match="tenant acme"):
+                await admission.admit(ask("acme", own, shared))
+        assert len(await admitted(admission, "globex", shared)) == 10
+
+
+async def test_what_the_shared_limit_refuses_burns_nothing_of_the_tenants_own(opened: Opener) -> None:
+    shared, own = of_all(Limits(parallel=1)), Subject(SubjectKind.TENANT, "acme", Limits(requests_per_minute=2))
+    async with opened() as admission:
+        held = await admission.admit(ask("globex", shared))
+        for _ in range(20):
+            with pytest.raises(LimitReached, match="model m"):
+                await admission.admit(ask("acme", own, shared))
+        admission.settle(held, 0, 0)
+        admission.settle(await admission.admit(ask("acme", own, shared)), 0, 0)
+        admission.settle(await admission.admit(ask("acme", own, shared)), 0, 0)
+
+
+async def test_a_request_larger_than_the_limit_is_refused_for_good_and_takes_nothing_from_others(
+    opened: Opener, redis: "Redis"
+) -> None:
+    shared = of_all(Limits(tokens_per_minute=100))
+    async with opened() as admission:
+        with pytest.raises(LimitReached, match="larger than that") as caught:
+            await admission.admit(ask("acme", shared, tokens=101))
+        assert caught.value.retry_after_s is None
+        assert not redis.exists(WHOLE)
+
+
+async def test_a_large_request_that_does_not_fit_now_leaves_what_there_is_to_others(opened: Opener) -> None:
+    shared = of_all(Limits(tokens_per_minute=100))
+    async with opened() as first, opened() as second:
+        await first.admit(ask("acme", shared, tokens=60))
+        with pytest.raises(LimitReached) as caught:
+            await second.admit(ask("globex", shared, tokens=90))
+        assert caught.value.retry_after_s == pytest.approx(30, abs=1)
+        await second.admit(ask("globex", shared, tokens=20))
+        await first.admit(ask("acme", shared, tokens=20))
+
+
+async def test_unused_tokens_and_money_come_back(opened: Opener, ledger: LedgerBook) -> None:
+    shared = of_all(Limits(tokens_per_minute=100, nano_usd_per_day=100))
+    async with opened() as admission:
+        for _ in range(10):
+            held = await admission.admit(ask("acme", shared, tokens=90, nano_usd=90))
+            admission.settle(held, 1, 1)
+            ledger.spent["m", TODAY] = ledger.spent.get(("m", TODAY), 0) + 1
+        with pytest.raises(BudgetReached) as caught:
+            await admission.admit(ask("acme", shared, tokens=1, nano_usd=91))
+        assert caught.value.dimension is Dimension.USD_DAY
+
+
+async def test_money_is_loaded_from_the_ledger_of_all_tenants(opened: Opener, ledger: LedgerBook) -> None:
+    ledger.spent["m", TODAY] = 95
+    shared = of_all(Limits(nano_usd_per_day=100))
+    async with opened() as admission:
+        with pytest.raises(BudgetReached):
+            await admission.admit(ask("acme", shared, nano_usd=6))
+        await admission.admit(ask("acme", shared, nano_usd=5))
+
+
+async def test_whoever_leaves_while_more_is_asked_for_keeps_nothing(opened: Opener, redis: "Redis") -> None:
+    shared = of_all(Limits(parallel=10))
+    async with opened() as admission:
+        for _ in range(20):
+            waiting = [asyncio.create_task(admission.admit(ask("acme", shared))) for _ in range(5)]
+            await asyncio.sleep(0.0005)
+            for task in waiting:
+                task.cancel()
+            for task in await asyncio.gather(*waiting, return_exceptions=True):
+                if isinstance(task, Reservation):
+                    admission.release(task)
+    assert redis.hget(WHOLE, "ph") == "0"
+
+
+async def test_what_a_dead_worker_held_comes_back_with_its_lease(opened: Opener, redis: "Redis") -> None:
+    shared = of_all(Limits(parallel=4))
+    async with opened(lease_s=1.5) as dead, opened() as other:
+        await admitted(dead, "acme", shared)
+        dead._leases._held.clear()  # as if it had been killed: it reports nothing any more
+        assert await admitted(other, "globex", shared) == []
+        await asyncio.sleep(1.6)
+        assert len(await admitted(other, "globex", shared)) == 4
+
+
+async def test_while_redis_is_silent_a_worker_goes_on_with_its_share(opened: Opener, redis: "Redis") -> None:
+    shared = of_all(Limits(parallel=20))
+    async with opened(workers=4) as admission:
+        held = await admitted(admission, "acme", shared, 4)
+        with frozen(redis):
+            alone = await admitted(admission, "globex", shared)
+            assert 1 <= len(alone) <= 8  # a fourth of what was left, and what was in hand
+        for one in alone + held:
+            admission.settle(one, 0, 0)
+        for _ in range(200):
+            again = await admitted(admission, "acme", shared, 20)
+            for one in again:
+                admission.settle(one, 0, 0)
+            if len(again) == 20:
+                break
+            await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("after the outage not all places could be had")
+    assert redis.hget(WHOLE, "ph") == "0"
+
+
+async def test_an_empty_redis_learns_what_is_held(opened: Opener, redis: "Redis") -> None:
+    shared = of_all(Limits(parallel=4))
+    async with opened() as first, opened() as second:
+        held = await admitted(first, "acme", shared, 3)
+        redis.flushall()
+        await first._leases.beat()
+        assert len(held) + len(await admitted(second, "globex", shared)) <= 4
