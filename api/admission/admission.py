@@ -373,7 +373,8 @@ class Admission:
         """Renew in time, and at once after the connection was lost: a server that came back empty has to learn."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._line.lost.wait(), self._lease_s / 3)
+                async with asyncio.timeout(self._lease_s / 3):  # wait_for may swallow a cancellation
+                    await self._line.lost.wait()
             lost = self._line.lost.is_set()
             self._line.lost.clear()
             try:

@@ -16,6 +16,8 @@ from core.limits import EVERYONE, Subject
 Amounts = tuple[int, int]
 """Tokens and nano-USD of a request."""
 
+_NEVER_MS = 1 << 62
+
 
 @dataclass(slots=True)
 class _Pot:
@@ -39,18 +41,39 @@ class _Pot:
     period: int = 0
 
 
+_Parts = tuple[tuple[int, _Pot], ...]
+"""The pots of a holding, each with the place of its dimension among all."""
+
+_REQUESTS, _TOKENS, _PLACES = range(3)
+
+
 @dataclass(slots=True, eq=False)
 class Taken:
     """What one request took of a holding. `alone`: the name under which the outage's share admitted it, or None."""
 
-    holding: "Holding"
+    parts: _Parts
     amounts: Amounts
-    periods: tuple[tuple[Dimension, int], ...]
     alone: str | None = None
 
     def end(self, tokens: int, nano_usd: int, *, released: bool) -> None:
-        """Keep what was used and have the rest for the next request; released: all of it, the request too."""
-        self.holding.put_back(self, tokens, nano_usd, released=released)
+        """Keep what was used and have the rest for the next request; released: all of it, the request too.
+
+        Money of a period that is over lies in a pot that nobody asks any more.
+        """
+        for place, pot in self.parts:
+            if place == _REQUESTS:
+                pot.used -= released
+                pot.free += released
+            elif place == _TOKENS:
+                pot.used -= self.amounts[0] - tokens
+                pot.free += self.amounts[0] - tokens
+            elif place == _PLACES:
+                pot.busy -= 1
+                pot.free += 1
+            else:
+                pot.busy -= self.amounts[1]
+                pot.used += nano_usd
+                pot.free += self.amounts[1] - nano_usd
 
 
 class Holding:
@@ -66,6 +89,8 @@ class Holding:
         self.calls = 0
         self.metered: Metered
         self._pots: dict[Dimension, _Pot] = {}
+        self._parts: _Parts = ()
+        self._turns_ms = 0  # when the day or month of the money ends
         self.adapt(subject)
 
     def adapt(self, subject: Subject) -> None:
@@ -74,6 +99,8 @@ class Holding:
         self.metered = metered(EVERYONE, (subject,))
         for meter in self.metered.meters:
             self._pots.setdefault(meter.dimension, _Pot())
+        self._turns_ms = 0
+        self._collect()
 
     @property
     def idle(self) -> bool:
@@ -83,40 +110,25 @@ class Holding:
     def fits(self, now_ms: int, amounts: Amounts) -> bool:
         """Whether a request can be admitted from what is in hand."""
         self._turn(now_ms)
-        return all(self._pots[meter.dimension].free >= asked_of(meter, *amounts) for meter in self.metered.meters)
+        asked = (1, amounts[0], 1, amounts[1], amounts[1])
+        for place, pot in self._parts:  # noqa: SIM110  # on every request's way, where a generator costs as much again
+            if pot.free < asked[place]:
+                return False
+        return True
 
     def take(self, now_ms: int, amounts: Amounts) -> Taken:
         """Take what a request asks for, whether or not it is in hand."""
         self._turn(now_ms)
-        for meter in self.metered.meters:
-            pot, asked = self._pots[meter.dimension], asked_of(meter, *amounts)
-            pot.free -= asked
-            pot.taken += asked
-            if meter.dimension.rate:
-                pot.used += asked
+        asked = (1, amounts[0], 1, amounts[1], amounts[1])
+        for place, pot in self._parts:
+            amount = asked[place]
+            pot.free -= amount
+            pot.taken += amount
+            if place <= _TOKENS:
+                pot.used += amount
             else:
-                pot.busy += asked
-        return Taken(
-            self, amounts, tuple((meter.dimension, self._pots[meter.dimension].period) for meter in self.metered.meters)
-        )
-
-    def put_back(self, taken: Taken, tokens: int, nano_usd: int, *, released: bool) -> None:
-        """End what a request took. Money of a period that is over is not asked for any more."""
-        for dimension, period in taken.periods:
-            pot = self._pots[dimension]
-            if dimension is Dimension.PARALLEL:
-                pot.busy -= 1
-                pot.free += 1
-            elif dimension is Dimension.REQUESTS:
-                pot.used -= released
-                pot.free += released
-            elif dimension is Dimension.TOKENS:
-                pot.used -= taken.amounts[0] - tokens
-                pot.free += taken.amounts[0] - tokens
-            elif pot.period == period:
-                pot.busy -= taken.amounts[1]
-                pot.used += nano_usd
-                pot.free += taken.amounts[1] - nano_usd
+                pot.busy += amount
+        return Taken(self._parts, amounts)
 
     def ask(self, now_ms: int, waiting: Iterable[Amounts]) -> list[Want]:
         """What to report and want so that those who wait can go on; all that is in hand is kept."""
@@ -160,6 +172,8 @@ class Holding:
                 pot.free = lease.held - pot.busy - (pot.used - want.used)
             elif pot.period == want.period:  # a clock stands a little wrong at midnight
                 self._pots[meter.dimension] = _Pot(period=lease.period)
+                self._turns_ms = 0
+                self._collect()
 
     def refusal(self, now_ms: int, amounts: Amounts) -> Refused:
         """Of what does not fit, that which opens last."""
@@ -182,8 +196,17 @@ class Holding:
 
     def _turn(self, now_ms: int) -> None:
         """Money begins anew with its day or month."""
-        for meter in self.metered.meters:
-            if meter.dimension.money:
-                period = period_of(meter.dimension, now_ms)
-                if self._pots[meter.dimension].period < period:
-                    self._pots[meter.dimension] = _Pot(period=period)
+        if now_ms < self._turns_ms:
+            return
+        money = [meter.dimension for meter in self.metered.meters if meter.dimension.money]
+        for dimension in money:
+            period = period_of(dimension, now_ms)
+            if self._pots[dimension].period < period:
+                self._pots[dimension] = _Pot(period=period)
+        self._turns_ms = min((period_end_ms(dimension, now_ms) for dimension in money), default=_NEVER_MS)
+        self._collect()
+
+    def _collect(self) -> None:
+        places = list(Dimension)
+        pots = self._pots
+        self._parts = tuple((places.index(meter.dimension), pots[meter.dimension]) for meter in self.metered.meters)

@@ -90,6 +90,7 @@ class Walk:
         self.opened = 0
         self.straying: list[tuple[str, Sent]] = []
         self.died_ms = 0
+        self.admitted_ms: dict[Taken, int] = {}
         self.limits = self.random.choice(SOME)
         self.requests, self.tokens = Refills(20, 30), Refills(3_000, 3_000)
         self.ledger: dict[tuple[Dimension, int], int] = {}
@@ -276,12 +277,14 @@ class Walk:
             taken.amounts[1]
             for worker in self.workers
             for taken in worker.running
-            if (meter.dimension, period) in taken.periods
+            if period_of(meter.dimension, self.admitted_ms[taken]) == period
         )
         return self.ledger.get((meter.dimension, period), 0) + held
 
     def admit(self, worker: Worker, amounts: Amounts) -> None:
-        worker.running.append(worker.holding.take(self.now_ms, amounts))
+        taken = worker.holding.take(self.now_ms, amounts)
+        worker.running.append(taken)
+        self.admitted_ms[taken] = self.now_ms
         self.requests.take(1)
         self.tokens.take(amounts[0])
         self.done["admitted"] += 1
@@ -293,9 +296,9 @@ class Walk:
         self.tokens.take(tokens - taken.amounts[0])
 
     def bill(self, taken: Taken, nano_usd: int) -> None:
-        for key in taken.periods:
-            if key[0].money:
-                self.ledger[key] = self.ledger.get(key, 0) + nano_usd
+        for dimension in (Dimension.USD_DAY, Dimension.USD_MONTH):
+            key = (dimension, period_of(dimension, self.admitted_ms[taken]))
+            self.ledger[key] = self.ledger.get(key, 0) + nano_usd
 
     def write(self, worker: Worker, wants: Sequence[Want]) -> None:
         worker.holding.calls += 1

@@ -45,11 +45,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0,
   local account = hash(ACCOUNT .. id)
   for _, letter in ipairs({'r', 't', 'p', 'd', 'm'}) do
     local held = number(account, letter .. 'h')
-    if held ~= 0 and not current[letter] then
+    if held ~= 0 and (not current[letter] or whole[letter] == account[letter]) then
       put(letter .. 'h', number(whole, letter .. 'h') - held)
-    elseif held ~= 0 and whole[letter] == account[letter] then
-      put(letter .. 'h', number(whole, letter .. 'h') - held)
-      drop(letter .. 's') -- it had not reported all that it spent
+      if current[letter] then drop(letter .. 's') end -- it had not reported all that it spent
     end
   end
   redis.call('DEL', ACCOUNT .. id)

@@ -485,9 +485,35 @@ async def test_cpu_of_admission(opened: Opener, redis: "Redis", url: str, figure
             await asyncio.sleep(0)
         await flushed(admission)
         settle_s = time.process_time() - start_s
+        shared = (*subjects, Subject(SubjectKind.MODEL, "m", wide, common=True))
+        start_s = time.process_time()
+        for _ in range(40):
+            both = await asyncio.gather(*(admission.admit(ask(shared, 1_000, 5_000)) for _ in range(25)))
+            for one in both:
+                admission.settle(one, 900, 4_000)
+        shared_s = time.process_time() - start_s
+        start_s = time.process_time()
+        for _ in range(40):
+            own = await asyncio.gather(*(admission.admit(ask(subjects, 1_000, 5_000)) for _ in range(25)))
+            for one in own:
+                admission.settle(one, 900, 4_000)
+        own_s = time.process_time() - start_s
     await client.close()
     figure(
         f"EVALSHA of nothing by redis-py {bare_s * 1e3:.0f} us; "
         f"admit {alone_s * 1e3:.0f} us alone, {among_s * 1e3:.0f} us among 25; "
-        f"settle {settle_s / len(held) * 1e6:.1f} us, twenty a turn"
+        f"settle {settle_s / len(held) * 1e6:.1f} us, twenty a turn; "
+        f"admit and settle {own_s * 1e3:.0f} us, with four limits that tenants share {shared_s * 1e3:.0f} us"
     )
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_connection_that_is_lost_while_the_worker_ends_does_not_keep_it(
+    opened: Opener, redis: "Redis", turns: int
+) -> None:
+    async with asyncio.timeout(10):
+        async with opened() as admission:
+            await admission.admit(ask(key(BUDGET), nano_usd=1))
+            admission._line.lost.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)

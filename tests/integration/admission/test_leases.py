@@ -109,6 +109,6 @@ def test_the_script_does_what_the_model_does(redis: "Redis") -> None:
 
 
 def test_a_short_walk_of_script_and_model(redis: "Redis") -> None:
-    for seed in range(4):
+    for seed in (14, 15, 18, 19, 34, 42):  # calls that come late, and money that is asked for often
         Walk(seed, lambda: Both(redis)).walk()
     lose_everything_while_money_is_spent(Walk(0, lambda: Both(redis)))
