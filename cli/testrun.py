@@ -67,6 +67,7 @@ def run_promises(words: Sequence[str]) -> None:
 
 def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     started_s = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a `kill` ends the steps as Ctrl-C does
     for environment in (environments.TEST, environments.SDK, environments.inference(Engine.VLLM_CPU)):
         environment.ensure()
     environments.SDK_NODE.ensure()

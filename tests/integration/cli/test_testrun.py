@@ -1,7 +1,10 @@
 """`./stoker test` with steps of our own: what fails is named, and what is left running is found and ended."""
 
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +61,19 @@ def test_a_process_that_is_left_running_is_told_and_ended(needle: str) -> None:
     assert "left running" in result.stderr
     assert needle in result.stderr
     assert subprocess.run(["pgrep", "-f", needle], capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_ended_ends_its_steps(name: signal.Signals, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    step = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(985)"
+    run = subprocess.Popen([sys.executable, "-c", _RUN, step], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    end_s = time.monotonic() + 60
+    while not begun.exists():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    run.send_signal(name)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert "the run was interrupted / run it again" in told
+    assert subprocess.run(["pgrep", "-f", "sleep.985"], capture_output=True, check=False).returncode == 1
