@@ -17,7 +17,7 @@ routes = APIRouter(prefix="/v1/admin/audit", tags=["Administration"])
 async def list_acts(
     state: State, by: Acting, tenant: InTenant = None, after: After = None, limit: Limit = 20
 ) -> dict[str, Any]:
-    """What administrators did to a tenant, the newest first."""
+    """What administrators did to a tenant, or, with `tenant=*`, to all together, the newest first."""
     return page(await state.directory.audit.page(by, tenant, after, limit + 1), limit, _shown)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.acting import Actor, reach
 from core.ids import new_id
+from core.limits import EVERYONE
 from storage.schema import audit_log
 from storage.sql import Database
 
@@ -34,10 +35,15 @@ class AuditLog:
         self._database = database
 
     async def page(self, by: Actor, tenant: str | None, after: str | None, limit: int) -> Sequence[AuditEntry]:
-        """A tenant's acts, the newest first. Raises: NotAllowed; TenantNotFound."""
+        """What was done to a tenant, or, for admins, to `EVERYONE`, the newest first.
+
+        Raises: NotAllowed; TenantNotFound.
+        """
 
         async def find(connection: AsyncConnection) -> Sequence[AuditEntry]:
-            query = select(audit_log).where(audit_log.c.tenant_id == await reach(connection, by, tenant))
+            everyone = tenant == EVERYONE and by.crosses_tenants
+            owner = EVERYONE if everyone else await reach(connection, by, tenant)
+            query = select(audit_log).where(audit_log.c.tenant_id == owner)
             if after is not None:
                 query = query.where(audit_log.c.id < after)
             rows = await connection.execute(query.order_by(audit_log.c.id.desc()).limit(limit))

@@ -97,9 +97,8 @@ class LimitBook:
                 raise _no_limits(kind, subject_id)
             await self._announcer.recount(tenant_id, subject)
             await write_limits(connection, self._database, tenant_id, subject, now)
-            details = {"before": shown_limits(before), "after": shown_limits(bounds), "tenant": tenant_id}
-            at = by.principal.tenant_id if subject.common else tenant_id
-            await note(connection, by, now, at, action, f"{kind}:{subject_id}", details)
+            details = {"before": shown_limits(before), "after": shown_limits(bounds)}
+            await note(connection, by, now, tenant_id, action, f"{kind}:{subject_id}", details)
             if kind is SubjectKind.KEY:
                 return tenant_id, await raise_generations(connection, api_keys.c.id == subject_id, now)
             return tenant_id, ()

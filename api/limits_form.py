@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE
 from api.errors import RequestInvalid
 from core.limits import Limits
 from core.money import NANO_PER_USD, Money
 
-_MOST_USD = 1_000_000_000
+_MOST_USD = MAX_NANO_USD // NANO_PER_USD
 _COLUMNS = {
     "rpm": "requests_per_minute",
     "burst": "burst",
@@ -53,7 +54,9 @@ class LimitsForm(BaseModel):
 
     rpm: int | None = Field(None, ge=1, le=10**9, description="Requests a minute.")
     burst: int | None = Field(None, ge=1, le=10**9, description="Requests at once; unset: as many as a minute allows.")
-    tpm: int | None = Field(None, ge=1, le=10**12, description="Tokens a minute, prompt and completion together.")
+    tpm: int | None = Field(
+        None, ge=1, le=MAX_PER_MINUTE, description="Tokens a minute, prompt and completion together."
+    )
     parallel: int | None = Field(None, ge=1, le=10**6, description="Requests at the same time.")
     usd_per_day: Usd = Field(None, description="US dollars a calendar day, UTC, exact to nine places.")
     usd_per_month: Usd = Field(None, description="US dollars a calendar month, UTC, exact to nine places.")

@@ -164,7 +164,7 @@ ledger = Table(
     Column("at", Float, nullable=False),  # when it was admitted
     Index("ix_ledger_tenant_id_at", "tenant_id", "at"),
     Index("ix_ledger_key_id_at", "key_id", "at"),
-    Index("ix_ledger_at", "at"),
+    Index("ix_ledger_at", "at", "model_group", "route", "nano_usd"),  # sums over all tenants
 )
 
 # Budget alerts that were sent: each threshold of each period once.

@@ -79,10 +79,10 @@ Reply = Leased | Late | Old | Missing
 class _Account:
     call: int = 0
     lease_end_ms: int = 0
-    at_ms: int = 0
     held: dict[Dimension, int] = field(default_factory=dict)
     used: dict[Dimension, int] = field(default_factory=dict)
     periods: dict[Dimension, int] = field(default_factory=dict)
+    told_ms: dict[Dimension, int] = field(default_factory=dict)  # when it last reported money
 
 
 @dataclass(slots=True)
@@ -102,14 +102,19 @@ class Whole:
         meters: Sequence[Meter],
         wants: Sequence[Want],
         *,
+        known: bool,
         lease_ms: int,
         not_after_ms: int,
         loads: Sequence[Load] = (),
     ) -> Reply:
-        """Count what was used, take back what is not kept, and give what is needed, as far as it goes; then some spare.
+        """Count what was used, take back what is not kept, and give what is needed; then some spare.
 
-        Of what is left beyond all needs an account gets at most half its even part, so that the last of it goes to
-        whoever asks for it.
+        Where a need can't be met nothing is given at all, so that who asks for too much keeps nothing from others; the
+        answer says what there is. Of what is left beyond all needs an account gets at most half its even part, so that
+        the last of it goes to whoever asks for it.
+
+        Args:
+            known: whether the account has been answered before.
         """
         if now_ms > not_after_ms:
             return Late()
@@ -118,18 +123,20 @@ class Whole:
         if account is not None and call <= account.call:
             return Old()
         if account is None:
-            account = self._open(now_ms, account_id, meters, wants)
+            account = self._open(now_ms, account_id, meters, wants, known=known)
         for load in loads:
             self._load(now_ms, load)
         told = {(load.meter.dimension, load.period) for load in loads}
         asked = [self._count(now_ms, account, meter, want) for meter, want in zip(meters, wants, strict=True)]
-        account.call, account.at_ms, account.lease_end_ms = call, now_ms, now_ms + lease_ms
+        account.call, account.lease_end_ms = call, now_ms + lease_ms
         missing = [
             Counter(meter, self.purses[meter.dimension].late)
             for meter, want in zip(meters, asked, strict=True)
             if meter.dimension.money and want.need and self._unknown(now_ms, account, meter, want, told)
         ]
-        leases = [self._give(now_ms, account, *each, nothing=bool(missing)) for each in zip(meters, asked, strict=True)]
+        pairs = list(zip(meters, asked, strict=True))
+        short = any(want.need > max(0, self._pool(now_ms, account, meter, want)) for meter, want in pairs)
+        leases = [self._give(now_ms, account, *pair, nothing=short or bool(missing)) for pair in pairs]
         return Missing(tuple(missing)) if missing else Leased(tuple(leases))
 
     def return_overdue(self, now_ms: int, most: int) -> int:
@@ -144,13 +151,13 @@ class Whole:
                     self.held[dimension] -= held
                 elif held and (purse := self.purses[dimension]).period == account.periods[dimension]:
                     purse.held -= held
-                    purse.spent = None
+                    purse.forget()
         return len(ends[:most])
 
     def forget(self) -> None:
         """Drop what was spent, so that it is loaded anew."""
         for purse in self.purses.values():
-            purse.spent = None
+            purse.forget()
 
     def left(self, now_ms: int, meter: Meter) -> int:
         """What nobody holds; of a bucket in 1/60000."""
@@ -166,20 +173,26 @@ class Whole:
             return most
         return min(most, bucket.units + meter.per_minute * max(0, now_ms - bucket.at_ms))
 
-    def _open(self, now_ms: int, account_id: str, meters: Sequence[Meter], wants: Sequence[Want]) -> _Account:
-        """A new account; or one that was lost, whose unreported money only the ledger knows."""
-        account = self.accounts[account_id] = _Account(at_ms=now_ms)
+    def _open(
+        self, now_ms: int, account_id: str, meters: Sequence[Meter], wants: Sequence[Want], *, known: bool
+    ) -> _Account:
+        """A new account, in which all that its worker used counts; or one that was lost, whose reports were heard up to
+        a point that nobody knows: of its money the ledger knows, and an answer that is on its way may miss some.
+        """
+        account = self.accounts[account_id] = _Account()
         for meter, want in zip(meters, wants, strict=True):
-            account.used[meter.dimension] = want.used
+            account.used[meter.dimension] = want.used if known else 0
             if meter.dimension.money:
                 account.periods[meter.dimension] = want.period
-                if want.used:
-                    self._purse(now_ms, meter).spent = None
+                if known and want.used:
+                    purse = self._purse(now_ms, meter)
+                    purse.spent = None
+                    purse.late += want.used
         return account
 
     def _load(self, now_ms: int, load: Load) -> None:
         purse = self._purse(now_ms, load.meter)
-        if load.period == purse.period and (purse.spent is None or purse.doubt):
+        if load.period == purse.period and load.late >= purse.forgot and (purse.spent is None or purse.doubt):
             purse.spent = load.nano_usd + max(0, purse.late - load.late)
             purse.loaded_ms = now_ms
             purse.doubt = purse.late > load.late
@@ -199,13 +212,15 @@ class Whole:
             account.held[dimension] = account.used[dimension] = 0
         account.periods[dimension] = purse.period
         if want.period != purse.period:
-            purse.spent = None  # whatever it has not reported is in the ledger
+            purse.forget()  # whatever it has not reported is in the ledger
             account.used[dimension] = 0
             return Want(0, 0, period=purse.period)
+        told_ms = account.told_ms.get(dimension, 0)
+        account.told_ms[dimension] = now_ms
         used = want.used - account.used.get(dimension, 0)
         account.used[dimension] = want.used
         if used:
-            purse.settle(used, doubt=purse.loaded_ms >= account.at_ms - SLACK_MS)
+            purse.settle(used, doubt=purse.loaded_ms >= told_ms - SLACK_MS)
             self._hold(account, meter, account.held.get(dimension, 0) - used)
         return want
 
@@ -226,7 +241,7 @@ class Whole:
     def _give(self, now_ms: int, account: _Account, meter: Meter, want: Want, *, nothing: bool) -> Lease:
         dimension = meter.dimension
         pool = max(0, self._pool(now_ms, account, meter, want))
-        given = 0 if nothing else min(want.need, pool)
+        given = 0 if nothing else want.need
         if not nothing and not (dimension.money and self._purse(now_ms, meter).spent is None):
             given += min(want.spare, (pool - given) // (2 * len(self.accounts)))
         units = self.left(now_ms, meter) + (account.held.get(dimension, 0) - want.floor - given) * MINUTE_MS

@@ -59,10 +59,12 @@ class LimitReached(AdmissionError):
             if retry_after_s is not None
             else "this request alone is larger than that; ask for fewer tokens, or have the limit raised"
         )
-        whose = f"{subject.kind} {subject.id}"
-        if subject.common:
-            whose = "all tenants together" if subject.id == EVERYONE else f"{whose} for all tenants together"
-        super().__init__(f"the limit of {whose}, {bound} {_NAMES[dimension]}, is reached: {remedy}")
+        if not subject.common:
+            what = f"{subject.kind} {subject.id}, {bound} {_NAMES[dimension]},"
+        else:  # how much it is, is nobody's but the admins'
+            whose = "all tenants together" if subject.id == EVERYONE else f"{subject.kind} {subject.id} for all tenants"
+            what = f"{whose} of {_NAMES[dimension]}"
+        super().__init__(f"the limit of {what} is reached: {remedy}")
         self.subject = subject
         self.dimension = dimension
         self.limit = limit

@@ -17,6 +17,7 @@ Amounts = tuple[int, int]
 """Tokens and nano-USD of a request."""
 
 _NEVER_MS = 1 << 62
+_CLOCKS_APART_MS = 50
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class _Pot:
         free: what the next request may take; below zero where a request was admitted without asking.
         taken: since the last beat.
         lately: the most that a beat took, halved with each beat.
-        left: of the whole, as the last answer said.
+        left: of the whole, as the last answer said; `units`: of a bucket in 1/60000.
     """
 
     used: int = 0
@@ -38,6 +39,7 @@ class _Pot:
     taken: int = 0
     lately: int = 0
     left: int = 0
+    units: int = 0
     period: int = 0
 
 
@@ -51,6 +53,7 @@ _REQUESTS, _TOKENS, _PLACES = range(3)
 class Taken:
     """What one request took of a holding. `alone`: the name under which the outage's share admitted it, or None."""
 
+    holding: "Holding"
     parts: _Parts
     amounts: Amounts
     alone: str | None = None
@@ -58,8 +61,12 @@ class Taken:
     def end(self, tokens: int, nano_usd: int, *, released: bool) -> None:
         """Keep what was used and have the rest for the next request; released: all of it, the request too.
 
-        Money of a period that is over lies in a pot that nobody asks any more.
+        Money of a period that is over lies in a pot that nobody asks any more; money that was not limited when the
+        request began, and is now, is reported all the same.
         """
+        self.holding.running -= 1
+        if self.parts is not self.holding.parts and not released:
+            self.holding.report_late(self.parts, nano_usd)
         for place, pot in self.parts:
             if place == _REQUESTS:
                 pot.used -= released
@@ -87,17 +94,23 @@ class Holding:
         self.account = account
         self.prefix = common_prefix(subject)
         self.calls = 0
+        self.running = 0
+        self.heard_ms: int | None = None  # when the last answer came; None: none has
         self.metered: Metered
+        self.parts: _Parts = ()
         self._pots: dict[Dimension, _Pot] = {}
-        self._parts: _Parts = ()
+        self._gone: dict[Dimension, Meter] = {}  # limits that were taken away, while something is held of them
         self._turns_ms = 0  # when the day or month of the money ends
         self.adapt(subject)
 
     def adapt(self, subject: Subject) -> None:
         """Limits that were changed hold from here on."""
+        before = self.metered.meters if hasattr(self, "metered") else ()
         self.subject = subject
         self.metered = metered(EVERYONE, (subject,))
+        self._gone.update((meter.dimension, meter) for meter in before)
         for meter in self.metered.meters:
+            self._gone.pop(meter.dimension, None)
             self._pots.setdefault(meter.dimension, _Pot())
         self._turns_ms = 0
         self._collect()
@@ -105,13 +118,15 @@ class Holding:
     @property
     def idle(self) -> bool:
         """Whether nothing is held, and nothing was taken lately."""
-        return not any(pot.busy or pot.free or pot.taken or pot.lately for pot in self._pots.values())
+        return not self.running and not any(
+            pot.busy or pot.free or pot.taken or pot.lately for pot in self._pots.values()
+        )
 
     def fits(self, now_ms: int, amounts: Amounts) -> bool:
         """Whether a request can be admitted from what is in hand."""
         self._turn(now_ms)
         asked = (1, amounts[0], 1, amounts[1], amounts[1])
-        for place, pot in self._parts:  # noqa: SIM110  # on every request's way, where a generator costs as much again
+        for place, pot in self.parts:  # noqa: SIM110  # on every request's way, where a generator costs as much again
             if pot.free < asked[place]:
                 return False
         return True
@@ -120,7 +135,8 @@ class Holding:
         """Take what a request asks for, whether or not it is in hand."""
         self._turn(now_ms)
         asked = (1, amounts[0], 1, amounts[1], amounts[1])
-        for place, pot in self._parts:
+        self.running += 1
+        for place, pot in self.parts:
             amount = asked[place]
             pot.free -= amount
             pot.taken += amount
@@ -128,7 +144,31 @@ class Holding:
                 pot.used += amount
             else:
                 pot.busy += amount
-        return Taken(self._parts, amounts)
+        return Taken(self, self.parts, amounts)
+
+    def report_late(self, parts: _Parts, nano_usd: int) -> None:
+        """Money of a request that began before money was limited; `parts` is what it took."""
+        counted = {place for place, _ in parts}
+        for place, pot in self.parts:
+            if place > _PLACES and place not in counted:
+                pot.used += nano_usd
+
+    @property
+    def meters(self) -> tuple[Meter, ...]:
+        """What calls report: the meters, then those that were taken away and of which something is still held."""
+        return (*self.metered.meters, *self._gone.values())
+
+    def could_fit(self, waiting: Iterable[Amounts]) -> list[bool]:
+        """Who of those that wait would fit into what is in hand and what is left of the whole, the first ones first."""
+        room = {place: pot.free + pot.left for place, pot in self.parts}
+        found = []
+        for tokens, nano_usd in waiting:
+            asked = (1, tokens, 1, nano_usd, nano_usd)
+            fits = all(asked[place] <= rest for place, rest in room.items())
+            found.append(fits)
+            if fits:
+                room = {place: rest - asked[place] for place, rest in room.items()}
+        return found
 
     def ask(self, now_ms: int, waiting: Iterable[Amounts]) -> list[Want]:
         """What to report and want so that those who wait can go on; all that is in hand is kept."""
@@ -140,7 +180,7 @@ class Holding:
             asked = sum(asked_of(meter, *amounts) for amounts in some)
             keep = max(0, pot.free)
             wants.append(Want(pot.used, pot.busy + keep, max(0, asked - keep), max(pot.taken, pot.lately), pot.period))
-        return wants
+        return wants + self._report_gone()
 
     def beat(self, now_ms: int) -> list[Want]:
         """What to report and want once a second: what no request took lately goes back, and is given up at once."""
@@ -149,46 +189,61 @@ class Holding:
         for meter in self.metered.meters:
             pot = self._pots[meter.dimension]
             pot.lately, pot.taken = max(pot.taken, pot.lately // 2), 0
-            left = pot.left // MINUTE_MS if meter.dimension.rate else pot.left
-            keep = max(0, min(pot.free, pot.lately, left // 2))  # the less is left, the less is kept from others
+            keep = max(0, min(pot.free, pot.lately, pot.left // 2))  # the less is left, the less is kept from others
             pot.free = min(pot.free, keep)
             wants.append(Want(pot.used, pot.busy + keep, 0, pot.lately - keep, pot.period))
-        return wants
+        return wants + self._report_gone()
 
     def last(self, now_ms: int) -> list[Want]:
         """What to report at the end: only what requests under way hold is kept."""
         self._turn(now_ms)
+        self.give_up()
         pots = [self._pots[meter.dimension] for meter in self.metered.meters]
-        for pot in pots:
-            pot.free = min(pot.free, 0)
-        return [Want(pot.used, pot.busy, 0, 0, pot.period) for pot in pots]
+        return [Want(pot.used, pot.busy, 0, 0, pot.period) for pot in pots] + self._report_gone()
 
-    def heard(self, meters: Sequence[Meter], wants: Sequence[Want], leases: Sequence[Lease]) -> None:
-        """Learn what is held now; what was used since the wants were written is used of it."""
+    def give_up(self) -> None:
+        """Use nothing of what is in hand any more."""
+        for pot in self._pots.values():
+            pot.free = min(pot.free, 0)
+
+    def heard(self, now_ms: int, meters: Sequence[Meter], wants: Sequence[Want], leases: Sequence[Lease]) -> bool:
+        """Learn what is held now; what was used since the wants were written is used of it.
+
+        Returns: whether day and month are the ones in which money was wanted; else a clock stands a little wrong at
+            midnight, and the call is to be made again.
+        """
+        self.heard_ms, agreed = now_ms, True
         for meter, want, lease in zip(meters, wants, leases, strict=True):
             pot = self._pots[meter.dimension]
-            pot.left = lease.left or 0
+            left = lease.left or 0
+            pot.left = left // MINUTE_MS if meter.dimension.rate else left
+            pot.units = left
             if pot.period == want.period == lease.period:
                 pot.free = lease.held - pot.busy - (pot.used - want.used)
-            elif pot.period == want.period:  # a clock stands a little wrong at midnight
+                if meter.dimension in self._gone and pot.busy == pot.free == lease.held == 0:
+                    del self._gone[meter.dimension]
+            elif pot.period == want.period:
                 self._pots[meter.dimension] = _Pot(period=lease.period)
-                self._turns_ms = 0
-                self._collect()
+                agreed = False
+        if not agreed:
+            self._turns_ms = now_ms + _CLOCKS_APART_MS
+            self._collect()
+        return agreed
 
     def refusal(self, now_ms: int, amounts: Amounts) -> Refused:
         """Of what does not fit, that which opens last."""
         waits = [self._wait_ms(now_ms, meter, asked_of(meter, *amounts)) for meter in self.metered.meters]
-        longest = max(waits)
-        return Refused(self.metered.meters[waits.index(longest)], None if longest == math.inf else int(longest))
+        longest = max(1, *waits)  # at once, where somebody else took it first
+        return Refused(self.metered.meters[waits.index(max(waits))], None if longest == math.inf else int(longest))
 
     def _wait_ms(self, now_ms: int, meter: Meter, asked: int) -> float:
         pot = self._pots[meter.dimension]
-        if pot.free >= asked:
+        if pot.free + pot.left >= asked:
             return 0
         if asked > meter.limit or (meter.dimension.rate and meter.per_minute == 0):
             return math.inf
         if meter.dimension.rate:
-            missing = (asked - pot.free) * MINUTE_MS - pot.left
+            missing = (asked - pot.free) * MINUTE_MS - pot.units
             return max(1, -(-missing // meter.per_minute))
         if meter.dimension is Dimension.PARALLEL:
             return PARALLEL_RETRY_MS
@@ -200,8 +255,10 @@ class Holding:
             return
         money = [meter.dimension for meter in self.metered.meters if meter.dimension.money]
         for dimension in money:
-            period = period_of(dimension, now_ms)
-            if self._pots[dimension].period < period:
+            period, pot = period_of(dimension, now_ms), self._pots[dimension]
+            if pot.period == 0:  # the limit is new, and what was used before this is of this period
+                pot.period = period
+            elif pot.period < period:
                 self._pots[dimension] = _Pot(period=period)
         self._turns_ms = min((period_end_ms(dimension, now_ms) for dimension in money), default=_NEVER_MS)
         self._collect()
@@ -209,4 +266,11 @@ class Holding:
     def _collect(self) -> None:
         places = list(Dimension)
         pots = self._pots
-        self._parts = tuple((places.index(meter.dimension), pots[meter.dimension]) for meter in self.metered.meters)
+        self.parts = tuple((places.index(meter.dimension), pots[meter.dimension]) for meter in self.metered.meters)
+
+    def _report_gone(self) -> list[Want]:
+        """Of limits that were taken away, only what requests under way hold is kept."""
+        pots = [self._pots[dimension] for dimension in self._gone]
+        for pot in pots:
+            pot.free, pot.taken, pot.lately = min(pot.free, 0), 0, 0
+        return [Want(pot.used, pot.busy, 0, 0, pot.period) for pot in pots]

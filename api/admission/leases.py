@@ -8,9 +8,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
-from api.admission.common import Leased, Want
+from api.admission.common import Lease, Leased, Want
 from api.admission.holdings import Amounts, Holding, Taken
+from api.admission.meters import Metered
 from api.admission.model import Counter, Load, Missing, Refused
 from api.admission.scripts import Scripts, lease_args, reply_of
 from api.admission.share import Share
@@ -20,6 +22,7 @@ from storage.scripts import ScriptLine
 
 BEAT_S = 1.0
 """So often a worker reports what it used and gives back what no request takes."""
+_TRIES = 16  # somebody else may take first what an answer said there is
 _ROUNDS = 4  # a call may come too late by the server's clock once, and miss money once for each turn of a period
 
 Write = Callable[[int], list[Want]]
@@ -35,9 +38,13 @@ class _Waiter:
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A holding, its calls, which go one after the other, and those who wait for the next one."""
+    """A holding, its calls, which go one after the other, and those who wait for the next one.
+
+    `wanting`: how many requests want something that is not in hand.
+    """
 
     holding: Holding
+    wanting: int = 0
     calling: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: list[_Waiter] = field(default_factory=list)
 
@@ -115,8 +122,10 @@ class Leases:
     async def beat(self) -> None:
         """Report what was used and give back what no request took lately; holdings that nobody uses end."""
         for name, one in list(self._held.items()):
-            if one.holding.idle and not one.calling.locked() and not one.waiting:
+            if one.holding.idle and not one.wanting and not one.calling.locked():
                 del self._held[name]
+            elif one.holding.heard_ms is not None and self._time_ms() - one.holding.heard_ms > self._lease_ms:
+                one.holding.give_up()  # by now others may have it
         await self._call_all(lambda holding: holding.beat)
 
     async def close(self) -> None:
@@ -129,7 +138,7 @@ class Leases:
         if found is None:
             self._count += 1
             found = self._held[name] = _Held(Holding(subject, f"{self._name}{self._count:x}"))
-        elif found.holding.subject is not subject:
+        elif found.holding.subject.limits != subject.limits:
             found.holding.adapt(subject)
         return found
 
@@ -141,6 +150,15 @@ class Leases:
         never = one.holding.refusal(self._time_ms(), amounts)
         if never.wait_ms is None:
             raise never.error()
+        one.wanting += 1
+        try:
+            return await self._wait(one, amounts)
+        except DependencyError:
+            return await self._take_alone(one.holding, amounts)
+        finally:
+            one.wanting -= 1
+
+    async def _wait(self, one: _Held, amounts: Amounts) -> Taken:
         waiter = _Waiter(amounts, asyncio.get_running_loop().create_future())
         one.waiting.append(waiter)
         if len(one.waiting) == 1:
@@ -149,46 +167,54 @@ class Leases:
             task.add_done_callback(self._asking.discard)
         try:
             return await waiter.taken
-        except DependencyError:
-            return await self._take_alone(one.holding, amounts)
         except asyncio.CancelledError:
             if waiter.taken.done() and not waiter.taken.cancelled() and waiter.taken.exception() is None:
                 self.end([waiter.taken.result()], 0, 0, released=True)
             raise
 
     async def _ask(self, one: _Held) -> None:
-        """Ask for all who wait by the time that the call before has ended, and serve them in their order."""
+        """Ask for all who wait by the time that the call before has ended, and serve them in their order.
+
+        What is asked for is given as a whole or not at all, and then the answer says what there is: it is asked for
+        those who would fit into that, until all that wait are served or refused.
+        """
         holding = one.holding
-        waiting: list[_Waiter] = []
-
-        def write(now_ms: int) -> list[Want]:
-            return holding.ask(now_ms, [waiter.amounts for waiter in waiting])
-
         async with one.calling:
             waiting, one.waiting = one.waiting, []
-            try:
-                await self._call(holding, write)
-            except Exception as error:
-                for waiter in waiting:
-                    if not waiter.taken.done():
-                        waiter.taken.set_exception(error)
-                return
-            if self._serve(holding, waiting):
-                with suppress(DependencyError):  # what is too little for those who were refused is not kept from others
-                    await self._call(holding, holding.last)
+            for _ in range(_TRIES):
+                waiting = [waiter for waiter in waiting if not waiter.taken.done()]
+                if not waiting:
+                    return
+                known = holding.metered
+                try:
+                    await self._call(holding, partial(_ask_for, holding, waiting))
+                except Exception as error:
+                    for waiter in waiting:
+                        if not waiter.taken.done():
+                            waiter.taken.set_exception(error)
+                    return
+                if holding.metered is known:  # else a limit was added for which nothing was asked
+                    waiting = self._serve(holding, waiting)
+            self._refuse(holding, waiting)
 
-    def _serve(self, holding: Holding, waiting: Sequence[_Waiter]) -> bool:
-        """Let those go on for whom there is enough. Returns: whether anybody was refused."""
-        refused, now_ms = False, self._time_ms()
-        for waiter in waiting:
-            if waiter.taken.done():
-                continue  # it was cancelled
+    def _serve(self, holding: Holding, waiting: Sequence[_Waiter]) -> list[_Waiter]:
+        """Let those go on for whom there is enough, and refuse those for whom there can't be. Returns: the others."""
+        now_ms = self._time_ms()
+        some = [waiter for waiter in waiting if not waiter.taken.done()]
+        left = []
+        for waiter in some:
             if holding.fits(now_ms, waiter.amounts):
                 waiter.taken.set_result(holding.take(now_ms, waiter.amounts))
             else:
-                waiter.taken.set_exception(holding.refusal(now_ms, waiter.amounts).error())
-                refused = True
-        return refused
+                left.append(waiter)
+        possible = holding.could_fit(waiter.amounts for waiter in left)
+        self._refuse(holding, [waiter for waiter, fits in zip(left, possible, strict=True) if not fits])
+        return [waiter for waiter, fits in zip(left, possible, strict=True) if fits]
+
+    def _refuse(self, holding: Holding, waiting: Sequence[_Waiter]) -> None:
+        for waiter in waiting:
+            if not waiter.taken.done():
+                waiter.taken.set_exception(holding.refusal(self._time_ms(), waiter.amounts).error())
 
     async def _call_all(self, write: Callable[[Holding], Write]) -> None:
         await asyncio.gather(*(self._call_quietly(one, write(one.holding)) for one in self._held.values()))
@@ -205,14 +231,16 @@ class Leases:
         """
         loads: list[Load] = []
         for _ in range(_ROUNDS):
-            now_ms, meters = self._time_ms(), holding.metered.meters
+            now_ms, known = self._time_ms(), holding.metered
             wants = write(now_ms)
+            meters = holding.meters
             holding.calls += 1
             args = lease_args(
                 holding.account,
                 holding.calls,
                 meters,
                 wants,
+                known=holding.heard_ms is not None,
                 lease_ms=self._lease_ms,
                 not_after_ms=now_ms + int(self._deadline_s * 1000),
                 loads=loads,
@@ -223,19 +251,19 @@ class Leases:
             if isinstance(answer, Missing):
                 loads = await self._load(EVERYONE, answer.counters, reply[1])
             elif isinstance(answer, Leased):
-                holding.heard(meters, wants, answer.leases)
-                self._tell(holding, reply[1], answer)
-                return
+                agreed = holding.heard(self._time_ms(), meters, wants, answer.leases)
+                self._tell(known, reply[1], answer.leases[: len(known.meters)])
+                if agreed:
+                    return
         raise DependencyTimeout("redis", "redis found each call late, or the day turned while the ledger was asked")
 
-    def _tell(self, holding: Holding, now_ms: int, answer: Leased) -> None:
+    def _tell(self, known: Metered, now_ms: int, leases: Sequence[Lease]) -> None:
         """Redis answers: shares end; what is left now is what they would be of."""
         if self._share.used:
             self._share.close()
-        left = [lease.left for lease in answer.leases]
-        known = tuple(amount for amount in left if amount is not None)
-        if len(known) == len(left):
-            self._share.tell(now_ms, holding.metered, known)
+        left = tuple(lease.left for lease in leases if lease.left is not None)
+        if len(left) == len(leases):
+            self._share.tell(now_ms, known, left)
 
     async def _take_alone(self, holding: Holding, amounts: Amounts) -> Taken:
         """What the worker may admit by itself while Redis is silent.
@@ -256,3 +284,7 @@ class Leases:
         taken = holding.take(now_ms, amounts)
         taken.alone = name
         return taken
+
+
+def _ask_for(holding: Holding, waiting: Sequence[_Waiter], now_ms: int) -> list[Want]:
+    return holding.ask(now_ms, [waiter.amounts for waiter in waiting if not waiter.taken.done()])

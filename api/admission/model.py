@@ -102,6 +102,7 @@ class Purse:
 
     Attributes:
         loaded_ms: when the ledger was asked last.
+        forgot: an answer of the ledger counts if it was asked for when at least so much had been settled.
         doubt: some may be counted twice: the ledger is asked before this refuses anybody.
     """
 
@@ -111,6 +112,13 @@ class Purse:
     late: int = 0
     loaded_ms: int = 0
     doubt: bool = False
+    forgot: int = 0
+
+    def forget(self) -> None:
+        """Have the ledger asked anew; an answer that is on its way does not count."""
+        self.spent = None
+        self.late += 1
+        self.forgot = self.late
 
     def settle(self, nano_usd: int, *, doubt: bool) -> None:
         """Count what was used."""
@@ -246,7 +254,7 @@ class Book:
         """Drop what subjects have spent, so that it is loaded anew."""
         for (key, _), purse in self.purses.items():
             if key in keys:
-                purse.spent = None
+                purse.forget()
 
     def bump(self, key_id: str, generation: int) -> None:
         """Raise a key's generation; it never falls."""
@@ -255,7 +263,7 @@ class Book:
     def _load(self, now_ms: int, load: Load) -> None:
         if load.period == period_of(load.meter.dimension, now_ms):
             purse = self._purse(now_ms, load.meter)
-            if purse.spent is None or purse.doubt:
+            if load.late >= purse.forgot and (purse.spent is None or purse.doubt):
                 purse.spent = load.nano_usd + max(0, purse.late - load.late)
                 purse.loaded_ms = now_ms
                 purse.doubt = purse.late > load.late

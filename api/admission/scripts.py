@@ -108,12 +108,13 @@ def lease_args(
     meters: Sequence[Meter],
     wants: Sequence[Want],
     *,
+    known: bool,
     lease_ms: int,
     not_after_ms: int,
     loads: Sequence[Load] = (),
 ) -> list[Argument]:
     """What `lease.lua` takes."""
-    args: list[Argument] = [account, call, not_after_ms, lease_ms, len(loads)]
+    args: list[Argument] = [account, call, not_after_ms, lease_ms, int(known), len(loads)]
     for load in loads:
         args += [LETTERS[load.meter.dimension], load.period, load.late, load.nano_usd]
     for meter, want in zip(meters, wants, strict=True):

@@ -47,6 +47,7 @@ class Sent:
     number: int
     meters: Sequence[Meter]
     wants: Sequence[Want]
+    known: bool
     not_after_ms: int
     leases: tuple[Lease, ...] | None = None
 
@@ -174,7 +175,7 @@ class Walk:
 
     def hear(self, worker: Worker) -> None:
         if worker.sent is not None and worker.sent.leases is not None:
-            worker.holding.heard(worker.sent.meters, worker.sent.wants, worker.sent.leases)
+            worker.holding.heard(self.now_ms, worker.sent.meters, worker.sent.wants, worker.sent.leases)
             worker.heard_ms = worker.sent.not_after_ms - 250
             worker.sent = None
 
@@ -189,7 +190,9 @@ class Walk:
         if self.straying:
             account, sent = self.straying.pop(0)
             wanted = (account, sent.number, sent.meters, sent.wants)
-            reply = self.whole.lease(self.now_ms, *wanted, lease_ms=LEASE_MS, not_after_ms=sent.not_after_ms)
+            reply = self.whole.lease(
+                self.now_ms, *wanted, known=sent.known, lease_ms=LEASE_MS, not_after_ms=sent.not_after_ms
+            )
             self.done[f"late: {type(reply).__name__}"] += 1
 
     def settle(self) -> None:
@@ -302,8 +305,8 @@ class Walk:
 
     def write(self, worker: Worker, wants: Sequence[Want]) -> None:
         worker.holding.calls += 1
-        meters = worker.holding.metered.meters
-        worker.sent = Sent(worker.holding.calls, meters, wants, self.now_ms + 250)
+        known = worker.holding.heard_ms is not None
+        worker.sent = Sent(worker.holding.calls, worker.holding.meters, wants, known, self.now_ms + 250)
 
     def deliver(self, worker: Worker, sent: Sent, loads: Sequence[Load] = ()) -> Missing | None:
         reply = self.whole.lease(
@@ -312,6 +315,7 @@ class Walk:
             sent.number,
             sent.meters,
             sent.wants,
+            known=sent.known,
             lease_ms=LEASE_MS,
             not_after_ms=sent.not_after_ms,
             loads=loads,

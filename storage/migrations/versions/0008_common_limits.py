@@ -13,7 +13,7 @@ _NAMES = metadata.naming_convention
 def upgrade() -> None:
     with op.batch_alter_table("limits", naming_convention=_NAMES) as batch_op:
         batch_op.drop_constraint("fk_limits_tenant_id", type_="foreignkey")
-    op.create_index("ix_ledger_at", "ledger", ["at"])
+    op.create_index("ix_ledger_at", "ledger", ["at", "model_group", "route", "nano_usd"])
 
 
 def downgrade() -> None:

@@ -30,11 +30,11 @@ for i = 10, first - 1, 5 do
   local current = letter == 'd' and day or month
   if tonumber(ARGV[i + 2]) == current then
     told[ARGV[i] .. letter] = true
-    local state = redis.call('HMGET', key, letter, letter .. 's', letter .. 'l', letter .. 'q')
+    local state = redis.call('HMGET', key, letter, letter .. 's', letter .. 'l', letter .. 'q', letter .. 'f')
     if tonumber(state[1]) ~= current then
       redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 's', ARGV[i + 4], letter .. 'w', now)
-      redis.call('HDEL', key, letter .. 'l', letter .. 'q')
-    elseif not state[2] or state[4] then
+      redis.call('HDEL', key, letter .. 'l', letter .. 'q', letter .. 'f')
+    elseif tonumber(ARGV[i + 3]) >= tonumber(state[5] or 0) and (not state[2] or state[4]) then
       redis.call('HSET', key, letter .. 's', ARGV[i + 4], letter .. 'w', now)
       redis.call('HDEL', key, letter .. 'q')
       -- What was settled while the ledger was asked may not have been in its answer, or may.
@@ -127,6 +127,7 @@ local function money(which, what, letter, current, kept, held, spent, late, doub
     table.insert(drops[which], letter .. 'l')
     table.insert(drops[which], letter .. 'w')
     table.insert(drops[which], letter .. 'q')
+    table.insert(drops[which], letter .. 'f')
   end
   held = tonumber(held or 0)
   -- In this order nothing is rounded where it decides.

@@ -4,11 +4,13 @@
 --   whole       hash: for each letter r, t, p, d, m (requests, tokens, places, money of a day, of a month) LETTERh held by all accounts;
 --               r, t what is left in the bucket, in 1/60000, and ra, ta when that was, ms; d, m the period that the money is
 --               of, ds, ms spent (absent: ask the ledger), dw, mw when the ledger was asked last, ms, dl, ml settled since
---               the period began, dq, mq set while what was spent is in doubt
+--               the period began, dq, mq set while what was spent is in doubt, df, mf as for a tenant's subjects
 --   leases      sorted set: account -> end of its lease, ms
---   account:ID  hash: c number of its last call, a when that was, ms; LETTERh held, LETTERu used; d, m the money's period
--- ARGV: 1 account, 2 number of the call, 3 not_after ms, 4 lease ms, 5 number of loads, then for each load 4: d or m, period,
--- late seen, spent; then for each meter 8: letter, limit, units a minute, period, used, floor, need, spare.
+--   account:ID  hash: c number of its last call; LETTERh held, LETTERu used; d, m the money's period, da, ma when it was
+--               reported last, ms
+-- ARGV: 1 account, 2 number of the call, 3 not_after ms, 4 lease ms, 5 whether the account was answered before 0/1, 6 number of
+-- loads, then for each load 4: d or m, period, late seen, spent; then for each meter 8: letter, limit, units a minute, period,
+-- used, floor, need, spare.
 -- Returns {OK, now, [held, left or '', period]...}, {LATE, now}, {OLD, now} or {MISSING, now, [meter, late]...}. Meters count
 -- from 0; what is left of a bucket is in 1/60000.
 local PREFIX = KEYS[1]
@@ -41,13 +43,20 @@ local function put(name, value)
   drops[name] = nil
 end
 
+-- Has the ledger asked anew; an answer that is on its way does not count.
+local function forget(letter)
+  drop(letter .. 's')
+  put(letter .. 'l', number(whole, letter .. 'l') + 1)
+  put(letter .. 'f', whole[letter .. 'l'])
+end
+
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, OVERDUE_AT_ONCE)) do
   local account = hash(ACCOUNT .. id)
   for _, letter in ipairs({'r', 't', 'p', 'd', 'm'}) do
     local held = number(account, letter .. 'h')
     if held ~= 0 and (not current[letter] or whole[letter] == account[letter]) then
       put(letter .. 'h', number(whole, letter .. 'h') - held)
-      if current[letter] then drop(letter .. 's') end -- it had not reported all that it spent
+      if current[letter] then forget(letter) end -- it had not reported all that it spent
     end
   end
   redis.call('DEL', ACCOUNT .. id)
@@ -76,7 +85,7 @@ if known and call <= tonumber(account.c) then
 end
 
 local meters = {}
-for i = 6 + tonumber(ARGV[5]) * 4, #ARGV, 8 do
+for i = 7 + tonumber(ARGV[6]) * 4, #ARGV, 8 do
   meters[#meters + 1] = {
     letter = ARGV[i], limit = tonumber(ARGV[i + 1]), rate = tonumber(ARGV[i + 2]), period = tonumber(ARGV[i + 3]),
     used = tonumber(ARGV[i + 4]), floor = tonumber(ARGV[i + 5]), need = tonumber(ARGV[i + 6]), spare = tonumber(ARGV[i + 7]),
@@ -89,7 +98,7 @@ local function turn(letter)
   if tonumber(whole[letter]) ~= current[letter] then
     put(letter, current[letter])
     put(letter .. 'h', 0)
-    for _, what in ipairs({'s', 'l', 'w', 'q'}) do drop(letter .. what) end
+    for _, what in ipairs({'s', 'l', 'w', 'q', 'f'}) do drop(letter .. what) end
   end
 end
 
@@ -116,24 +125,27 @@ local function hold(meter, held)
 end
 
 if not known then -- a new account, or one that was lost, whose unreported money only the ledger knows
-  account.a = now
+  local lost = ARGV[5] == '1'
   for _, meter in ipairs(meters) do
-    account[meter.letter .. 'u'] = meter.used
+    account[meter.letter .. 'u'] = lost and meter.used or 0
     if meter.money then
       account[meter.letter] = meter.period
       turn(meter.letter)
-      if meter.used ~= 0 then drop(meter.letter .. 's') end
+      if lost and meter.used ~= 0 then
+        drop(meter.letter .. 's')
+        put(meter.letter .. 'l', number(whole, meter.letter .. 'l') + meter.used)
+      end
     end
   end
 end
 
 local told = {} -- what this call brought: it asks for no more, even of what is in doubt
-for i = 6, 5 + tonumber(ARGV[5]) * 4, 4 do
+for i = 7, 6 + tonumber(ARGV[6]) * 4, 4 do
   local letter, spent = ARGV[i], ARGV[i] .. 's'
   turn(letter)
   if tonumber(ARGV[i + 1]) == current[letter] then
     told[letter] = true
-    if not whole[spent] or whole[letter .. 'q'] then
+    if tonumber(ARGV[i + 2]) >= number(whole, letter .. 'f') and (not whole[spent] or whole[letter .. 'q']) then
       local since = math.max(0, number(whole, letter .. 'l') - tonumber(ARGV[i + 2]))
       put(spent, tonumber(ARGV[i + 3]) + since)
       put(letter .. 'w', now)
@@ -152,17 +164,17 @@ for _, meter in ipairs(meters) do
     end
     account[letter] = current[letter]
     if meter.period ~= current[letter] then
-      drop(letter .. 's') -- whatever it has not reported is in the ledger
+      forget(letter) -- whatever it has not reported is in the ledger
       account[letter .. 'u'] = 0
       meter.floor, meter.need, meter.spare = 0, 0, 0
     else
-      local used = meter.used - number(account, letter .. 'u')
-      account[letter .. 'u'] = meter.used
+      local used, told = meter.used - number(account, letter .. 'u'), number(account, letter .. 'a')
+      account[letter .. 'u'], account[letter .. 'a'] = meter.used, now
       if used ~= 0 then
         put(letter .. 'l', number(whole, letter .. 'l') + used)
         if whole[letter .. 's'] then
           put(letter .. 's', number(whole, letter .. 's') + used)
-          if number(whole, letter .. 'w') >= tonumber(account.a) - SLACK_MS then put(letter .. 'q', 1) end
+          if number(whole, letter .. 'w') >= told - SLACK_MS then put(letter .. 'q', 1) end
         end
         hold(meter, number(account, letter .. 'h') - used)
       end
@@ -178,7 +190,8 @@ for _, meter in ipairs(meters) do
 end
 redis.call('ZADD', LEASES, now + tonumber(ARGV[4]), ARGV[1])
 local accounts = redis.call('ZCARD', LEASES)
-account.c, account.a = call, now
+redis.call('PEXPIRE', LEASES, KEEP_MS)
+account.c = call
 
 -- What is there for needs and spare if the account keeps its floor.
 local function pool_of(meter)
@@ -186,11 +199,11 @@ local function pool_of(meter)
   return math.floor((left_of(meter) + (number(account, meter.letter .. 'h') - meter.floor) * units) / units)
 end
 
-local missing = {MISSING, now}
+local missing, nothing = {MISSING, now}, false
 for at, meter in ipairs(meters) do
-  local letter = meter.letter
+  local letter, short = meter.letter, meter.need > math.max(0, pool_of(meter))
+  nothing = nothing or short
   if meter.money and meter.need > 0 then
-    local short = pool_of(meter) < meter.need
     if not whole[letter .. 's'] or (whole[letter .. 'q'] and short and not told[letter]) then
       missing[#missing + 1] = at - 1
       missing[#missing + 1] = number(whole, letter .. 'l')
@@ -203,8 +216,8 @@ for _, meter in ipairs(meters) do
   local letter = meter.letter
   local unknown = meter.money and not whole[letter .. 's']
   local pool, given = math.max(0, pool_of(meter)), 0
-  if #missing == 2 then
-    given = math.min(meter.need, pool)
+  if #missing == 2 and not nothing then
+    given = meter.need
     if not unknown then given = given + math.min(meter.spare, math.floor((pool - given) / (2 * accounts))) end
   end
   local units = left_of(meter) + (number(account, letter .. 'h') - meter.floor - given) * MINUTE_MS

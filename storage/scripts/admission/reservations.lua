@@ -9,7 +9,8 @@
 --   KIND:ID       hash of a subject: r, t requests and tokens left in the bucket, in 1/60000, and ra, ta when that was, ms;
 --                 p reservations under way; d, m the day and month that the money is of, dh, mh held, ds, ms spent
 --                 (absent: ask the ledger), dw, mw when the ledger was asked last, ms, dl, ml settled since the period
---                 began, dq, mq set while what was spent is in doubt; x the day its life was last prolonged
+--                 began, dq, mq set while what was spent is in doubt, df, mf the least of dl, ml at which an answer of the
+--                 ledger must have been asked for; x the day its life was last prolonged
 --   KIND:ID:r, :t hash of a sliding minute: second -> requests or tokens
 -- A record's FLAGS say what was taken: r, t from the bucket, R, T from the sliding minute, p, d, m.
 -- Numbers of Lua are exact up to 2^53, and whole ones reach Redis whole; `api/admission/meters.py` keeps limits below.

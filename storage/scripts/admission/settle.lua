@@ -13,7 +13,7 @@ local function spend_unknown(names, nano)
       local key, current = PREFIX .. name, letter == 'd' and day or month_of(day)
       if tonumber(redis.call('HGET', key, letter)) ~= current then
         redis.call('HSET', key, letter, current, letter .. 'h', 0, letter .. 'l', 0)
-        redis.call('HDEL', key, letter .. 'w', letter .. 's', letter .. 'q')
+        redis.call('HDEL', key, letter .. 'w', letter .. 's', letter .. 'q', letter .. 'f')
         redis.call('PEXPIRE', key, KEEP_MS)
       end
       spend(key, letter, nano, true)

@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import BudgetReached, Dimension, LimitReached
+from api.admission.holdings import Holding
+from api.admission.leases import Leases
 from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from tests.integration.admission.conftest import LedgerBook, Opener
 from tests.support.valkey import frozen
@@ -36,6 +40,12 @@ async def admitted(admission: Admission, tenant: str, subject: Subject, most: in
     return found
 
 
+async def turns(count: int) -> None:
+    """Let the event loop go round."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_tenants_share_one_limit(opened: Opener) -> None:
     places = of_all(Limits(parallel=10))
     async with opened() as first, opened() as second:
@@ -56,10 +66,10 @@ async def test_a_refusal_says_that_all_tenants_share_the_limit(opened: Opener) -
     everyone = Subject(SubjectKind.TENANT, EVERYONE, Limits(requests_per_minute=60, burst=1), common=True)
     async with opened() as admission:
         await admission.admit(ask("acme", everyone))
-        with pytest.raises(LimitReached, match="the limit of all tenants together, 1 requests per minute") as caught:
+        with pytest.raises(LimitReached, match="all tenants together of requests per minute is reached") as caught:
             await admission.admit(ask("globex", everyone))
         assert caught.value.retry_after_s == pytest.approx(1, abs=0.3)
-        with pytest.raises(LimitReached, match="the limit of model m for all tenants together"):
+        with pytest.raises(LimitReached, match="model m for all tenants of requests at the same time"):
             await admission.admit(ask("acme", of_all(Limits(parallel=0))))
 
 
@@ -181,3 +191,101 @@ async def test_an_empty_redis_learns_what_is_held(opened: Opener, redis: "Redis"
         redis.flushall()
         await first._leases.beat()
         assert len(held) + len(await admitted(second, "globex", shared)) <= 4
+
+
+async def test_whoever_leaves_in_the_moment_in_which_it_is_served_keeps_nothing(
+    opened: Opener, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = Leases._serve
+
+    def serve_and_leave(self: Leases, holding: Holding, waiting: Sequence[Any]) -> list[Any]:
+        left = serve(self, holding, waiting)
+        task.cancel()
+        return left
+
+    monkeypatch.setattr(Leases, "_serve", serve_and_leave)
+    async with opened() as admission:
+        task = asyncio.create_task(admission.admit(ask("acme", of_all(Limits(parallel=10)))))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert redis.hget(WHOLE, "ph") == "1"
+    assert redis.hget(WHOLE, "ph") == "0"
+
+
+async def test_a_tenant_that_asks_for_too_much_again_and_again_has_nobody_refused(opened: Opener) -> None:
+    shared = of_all(Limits(tokens_per_minute=100_000))
+    async with opened() as first, opened() as second:
+        await first.admit(ask("acme", shared, tokens=40_000))
+        ended = asyncio.Event()
+
+        async def ask_for_too_much() -> int:
+            refused = 0
+            while not ended.is_set():
+                with pytest.raises(LimitReached):
+                    await first.admit(ask("acme", shared, tokens=99_000))
+                refused += 1
+            return refused
+
+        attacks = [asyncio.create_task(ask_for_too_much()) for _ in range(3)]
+        for _ in range(150):
+            second.release(await second.admit(ask("globex", shared, tokens=10)))
+            await second._leases.beat()
+        ended.set()
+        assert min(await asyncio.gather(*attacks)) > 0
+
+
+async def test_limits_that_change_while_a_request_waits_refuse_nobody_who_fits(opened: Opener) -> None:
+    before, after = of_all(Limits(requests_per_minute=100)), of_all(Limits(requests_per_minute=100, nano_usd_per_day=9))
+    async with opened() as admission:
+        waits = asyncio.create_task(admission.admit(ask("acme", before, nano_usd=5)))
+        await turns(3)
+        await admission.admit(ask("globex", after, nano_usd=1))
+        await waits
+
+
+async def test_an_outage_after_limits_have_changed_goes_by_the_new_ones(opened: Opener, redis: "Redis") -> None:
+    before, after = of_all(Limits(requests_per_minute=100)), of_all(Limits(parallel=4))
+    async with opened(workers=4) as admission:
+        asked = asyncio.create_task(admission.admit(ask("acme", before)))
+        await turns(3)
+        (held,) = admission._leases._held.values()
+        held.holding.adapt(after)  # while the call is under way
+        await asked
+        with frozen(redis):
+            assert len(await admitted(admission, "globex", after)) <= 4
+
+
+async def test_a_request_that_goes_on_alone_after_beats_is_reported(
+    opened: Opener, redis: "Redis", ledger: LedgerBook
+) -> None:
+    shared = of_all(Limits(nano_usd_per_day=100))
+    async with opened() as admission:
+        with frozen(redis):
+            ledger.gate = asyncio.Event()
+            alone = asyncio.create_task(admission.admit(ask("acme", shared, nano_usd=40)))
+            await asyncio.sleep(2)  # a beat comes by while the ledger is asked
+            assert ledger.asked
+            ledger.gate.set()
+            await alone
+        for _ in range(100):
+            await admission._leases.beat()
+            if redis.hget(WHOLE, "dh") == "40":
+                break
+            await asyncio.sleep(0.1)
+        assert redis.hget(WHOLE, "dh") == "40"
+
+
+async def test_a_worker_that_was_cut_off_for_longer_than_its_lease_uses_nothing_of_what_it_had(opened: Opener) -> None:
+    shared = of_all(Limits(parallel=20))
+    async with opened(lease_s=1.5) as first, opened() as second:
+        held = await admitted(first, "acme", shared, 8)
+        (own,) = first._leases._held.values()
+        async with own.calling:  # nothing of it is heard any more
+            await asyncio.sleep(1.7)
+            others = await admitted(second, "globex", shared)
+            assert len(others) > 10
+            beat = asyncio.create_task(first._leases.beat())
+            await asyncio.sleep(0.01)
+            assert not own.holding.fits(first._leases._time_ms(), (0, 0))
+        await beat
+        assert len(held) == 8

@@ -35,15 +35,15 @@ class Both(Whole):
         meters: Sequence[Meter],
         wants: Sequence[Want],
         *,
+        known: bool,
         lease_ms: int,
         not_after_ms: int,
         loads: Sequence[Load] = (),
     ) -> Reply:
-        said = super().lease(
-            now_ms, account_id, call, meters, wants, lease_ms=lease_ms, not_after_ms=not_after_ms, loads=loads
-        )
+        how = {"known": known, "lease_ms": lease_ms, "not_after_ms": not_after_ms, "loads": loads}
+        said = super().lease(now_ms, account_id, call, meters, wants, **how)  # type: ignore[arg-type]
         self.redis.set("clock_ms", now_ms)
-        args = lease_args(account_id, call, meters, wants, lease_ms=lease_ms, not_after_ms=not_after_ms, loads=loads)
+        args = lease_args(account_id, call, meters, wants, **how)  # type: ignore[arg-type]
         reply: Any = self.redis.eval(VIRTUAL.lease.text, 1, PREFIX, *args)
         assert reply_of(reply, meters) == said
         assert reply[1] == now_ms
@@ -61,12 +61,12 @@ def held_by(whole: Whole) -> dict[str, Any]:
         "held": {dimension: held for dimension, held in whole.held.items() if held},
         "buckets": {dimension: (bucket.units, bucket.at_ms) for dimension, bucket in whole.buckets.items()},
         "purses": {
-            dimension: (purse.period, purse.held, purse.spent, purse.late, purse.loaded_ms, purse.doubt)
+            dimension: (purse.period, purse.held, purse.spent, purse.late, purse.loaded_ms, purse.forgot, purse.doubt)
             for dimension, purse in whole.purses.items()
         },
         "accounts": {
-            name: (account.call, account.at_ms, account.lease_end_ms, account.held, account.used, account.periods)
-            for name, account in whole.accounts.items()
+            name: (one.call, one.lease_end_ms, one.held, one.used, one.periods, one.told_ms)
+            for name, one in whole.accounts.items()
         },
     }
 
@@ -77,9 +77,10 @@ def held_by_redis(redis: "Redis") -> dict[str, Any]:
     found: dict[str, Any] = {"held": {}, "buckets": {}, "purses": {}, "accounts": {}}
     for dimension, letter in LETTERS.items():
         if dimension.money and letter in whole:
-            values = [whole.get(f"{letter}{what}") for what in "hslwq"]
-            held, spent, late, loaded_ms, doubt = values
-            found["purses"][dimension] = (whole[letter], held, spent, late or 0, loaded_ms or 0, doubt is not None)
+            values = [whole.get(f"{letter}{what}") for what in "hslwfq"]
+            held, spent, late, loaded_ms, forgot, doubt = values
+            told = (late or 0, loaded_ms or 0, forgot or 0, doubt is not None)
+            found["purses"][dimension] = (whole[letter], held, spent, *told)
         elif whole.get(f"{letter}h") and not dimension.money:
             found["held"][dimension] = whole[f"{letter}h"]
         if dimension.rate and letter in whole:
@@ -88,10 +89,9 @@ def held_by_redis(redis: "Redis") -> dict[str, Any]:
         fields = {field: int(value) for field, value in redis.hgetall(f"{PREFIX}account:{name}").items()}
         of = [
             {dimension: fields[letter + what] for dimension, letter in LETTERS.items() if letter + what in fields}
-            for what in ("h", "u")
+            for what in ("h", "u", "", "a")
         ]
-        periods = {one: fields[letter] for one, letter in LETTERS.items() if one.money and letter in fields}
-        found["accounts"][name] = (fields["c"], fields["a"], int(end_ms), *of, periods)
+        found["accounts"][name] = (fields["c"], int(end_ms), *of)
     accounts = {key.removeprefix(f"{PREFIX}account:") for key in redis.keys(f"{PREFIX}account:*")}
     assert accounts == set(found["accounts"])
     return found

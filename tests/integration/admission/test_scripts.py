@@ -249,6 +249,7 @@ def held_by_redis(redis: "Redis", now_ms: int) -> dict[str, Any]:
                     state.get(letter + "l", 0),
                     state.get(letter + "w", 0),
                     letter + "q" in state,
+                    state.get(letter + "f", 0),
                 )
                 found["purses"][name, dimension] = asdict(purse)
         if "p" in state:

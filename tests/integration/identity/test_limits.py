@@ -86,8 +86,11 @@ async def test_what_all_tenants_share_reaches_every_tenant(gate: Gate) -> None:
     assert (await gate.call("DELETE", "/v1/admin/limits/tenant/*")).status_code == 200
     identity = await gate.directory.identities.identify(gate.admin)
     assert not any(one.common for one in identity.subjects_of("small", "/v1/chat/completions"))
-    entries = (await gate.call("GET", "/v1/admin/audit")).json()["data"]
-    assert [entry["details"]["tenant"] for entry in entries if entry["action"] == "limits.remove"] == ["*", "*"]
+    told = [(entry["action"], entry["target"]) for entry in await gate.acts("*")]
+    assert told[:2] == [("limits.remove", "tenant:*"), ("limits.remove", "model:small")]
+    assert not {target for _, target in told} & {entry["target"] for entry in await gate.acts()}
+    manager = (await gate.key(role="manager"))["key"]
+    assert (await gate.call("GET", "/v1/admin/audit", manager, params={"tenant": "*"})).status_code == 403
 
 
 async def test_what_all_tenants_share_is_the_admins_to_set_and_never_strict(gate: Gate) -> None:
@@ -103,6 +106,15 @@ async def test_what_all_tenants_share_is_the_admins_to_set_and_never_strict(gate
     answer = await gate.call("PUT", f"/v1/admin/limits/key/{key['id']}", params={"tenant": "*"}, json={"rpm": 1})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "tenant"
+
+
+@pytest.mark.parametrize("wrong", [{"tpm": 150_000_000_001}, {"usd_per_day": "9000000.01"}, {"usd_per_month": 10**9}])
+async def test_a_limit_that_admission_could_not_count_is_refused_when_it_is_set(
+    gate: Gate, wrong: dict[str, object]
+) -> None:
+    """It was taken, and each request under it was a 500."""
+    answer = await gate.call("PUT", "/v1/admin/limits/tenant/*", json=wrong)
+    assert answer.status_code == 400, answer.text
 
 
 async def test_a_keys_limits_raise_its_generation(gate: Gate) -> None:

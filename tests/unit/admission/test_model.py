@@ -179,9 +179,10 @@ def test_an_adopted_reservation_that_has_ended_is_not_adopted_again() -> None:
 def test_what_was_admitted_alone_before_the_ledger_was_asked_is_not_counted_twice() -> None:
     book, wanted = Book(), metered("acme", (Subject(SubjectKind.KEY, "k", Limits(nano_usd_per_day=1_000)),))
     meter = wanted.meters[0]
-    load = Load(meter, period_of(meter.dimension, START_MS), 0, 100)  # the line of what was admitted before is in it
     for name, admitted_ms, doubt in (("before", START_MS - 500, True), ("after", START_MS + 5_000, False)):
         book.forget([meter.key])
+        late = book.purses[meter.key, meter.dimension].late if book.purses else 0
+        load = Load(meter, period_of(meter.dimension, START_MS), late, 100)  # what was admitted before is in it
         assert isinstance(book.admit(START_MS, f"then {name}", wanted, 1, 1, lease_ms=60_000, loads=[load]), Granted)
         book.adopt(START_MS + 5_000, name, wanted, 1, 10, admitted_ms=admitted_ms, lease_ms=1_000)
         book.settle(START_MS + 5_000, name, wanted, 1, 10)
