@@ -246,11 +246,12 @@ async def test_limits_that_change_while_a_request_waits_refuse_nobody_who_fits(o
 async def test_an_outage_after_limits_have_changed_goes_by_the_new_ones(opened: Opener, redis: "Redis") -> None:
     before, after = of_all(Limits(requests_per_minute=100)), of_all(Limits(parallel=4))
     async with opened(workers=4) as admission:
-        asked = asyncio.create_task(admission.admit(ask("acme", before)))
-        await turns(3)
+        await admission.admit(ask("acme", before))
         (held,) = admission._leases._held.values()
+        beat = asyncio.create_task(admission._leases.beat())
+        await turns(3)
         held.holding.adapt(after)  # while the call is under way
-        await asked
+        await beat
         with frozen(redis):
             assert len(await admitted(admission, "globex", after)) <= 4
 

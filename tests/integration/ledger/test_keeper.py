@@ -40,7 +40,7 @@ async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
         }
         redis = stack.enter_context(Redis.from_url(redis_url, decode_responses=True))
         for name in (own := "stoker:{default}:key:key_1", *SHARED):
-            redis.hset(name, "ds", 1)  # the dead worker's last lines are not in it
+            redis.hset(name, mapping={"d": 1, "ds": 1})  # the dead worker's last lines are not in it
         with running([sys.executable, "-m", "api.keeper"], tmp_path / "log", lambda: True, settings) as keeper:
             await until(lambda: len(taker.bodies) == 2 and not files_in(tmp_path / "ledger"))
         assert not any(redis.hexists(name, "ds") for name in (own, *SHARED)), "the ledger is not asked what was spent"

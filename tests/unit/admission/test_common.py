@@ -200,3 +200,14 @@ def test_a_holding_of_tokens_alone_stays_while_its_request_runs() -> None:
         walk.exchange(first, first.holding.beat(START_MS))
     assert first.holding.idle
     assert walk.whole.left(START_MS, first.holding.metered.meters[0]) == 9_900 * 60_000
+
+
+def test_money_that_was_in_the_ledgers_answer_and_is_reported_after_it_refuses_nobody() -> None:
+    walk = Walk()
+    first, second = two_workers(walk, Limits(nano_usd_per_day=2_000))
+    assert asked_and_served(walk, second, (0, 600))
+    walk.whole.forget()
+    walk.end(second, second.running[0], 0, 600, released=False)
+    assert asked_and_served(walk, first, (0, 1))  # the ledger says 600
+    walk.exchange(second, second.holding.last(START_MS))  # and so does the worker
+    assert asked_and_served(walk, first, (0, 1_399))
