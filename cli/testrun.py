@@ -67,7 +67,8 @@ def run_promises(words: Sequence[str]) -> None:
 
 def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     started_s = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a `kill` ends the steps as Ctrl-C does
+    for name in (signal.SIGTERM, signal.SIGINT):  # a `kill` ends the steps as Ctrl-C does, also of a background job
+        signal.signal(name, signal.default_int_handler)
     for environment in (environments.TEST, environments.SDK, environments.inference(Engine.VLLM_CPU)):
         environment.ensure()
     environments.SDK_NODE.ensure()

@@ -61,6 +61,7 @@ class Taken:
     def end(self, tokens: int, nano_usd: int, *, released: bool) -> None:
         """Keep what was used and have the rest for the next request; released: all of it, the request too.
 
+        A bucket that is nearly full refills by so much too much until it is told, a second's worth at most.
         Money of a period that is over lies in a pot that nobody asks any more; money that was not limited when the
         request began, and is now, is reported all the same.
         """
@@ -96,7 +97,7 @@ class Holding:
         self.calls = 0
         self.running = 0
         self.heard_ms: int | None = None  # when the last answer came; None: none has
-        self.metered: Metered
+        self.metered: Metered = metered(EVERYONE, ())
         self.parts: _Parts = ()
         self._pots: dict[Dimension, _Pot] = {}
         self._gone: dict[Dimension, Meter] = {}  # limits that were taken away, while something is held of them
@@ -105,10 +106,9 @@ class Holding:
 
     def adapt(self, subject: Subject) -> None:
         """Limits that were changed hold from here on."""
-        before = self.metered.meters if hasattr(self, "metered") else ()
+        self._gone.update((meter.dimension, meter) for meter in self.metered.meters)
         self.subject = subject
         self.metered = metered(EVERYONE, (subject,))
-        self._gone.update((meter.dimension, meter) for meter in before)
         for meter in self.metered.meters:
             self._gone.pop(meter.dimension, None)
             self._pots.setdefault(meter.dimension, _Pot())
@@ -160,7 +160,7 @@ class Holding:
 
     def could_fit(self, waiting: Iterable[Amounts]) -> list[bool]:
         """Who of those that wait would fit into what is in hand and what is left of the whole, the first ones first."""
-        room = {place: pot.free + pot.left for place, pot in self.parts}
+        room = {place: pot.free + max(0, pot.left) for place, pot in self.parts}
         found = []
         for tokens, nano_usd in waiting:
             asked = (1, tokens, 1, nano_usd, nano_usd)
@@ -238,7 +238,7 @@ class Holding:
 
     def _wait_ms(self, now_ms: int, meter: Meter, asked: int) -> float:
         pot = self._pots[meter.dimension]
-        if pot.free + pot.left >= asked:
+        if pot.free + max(0, pot.left) >= asked:
             return 0
         if asked > meter.limit or (meter.dimension.rate and meter.per_minute == 0):
             return math.inf

@@ -6,7 +6,6 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,12 +17,15 @@ from api.admission.scripts import Scripts, lease_args, reply_of
 from api.admission.share import Share
 from core.dependency import DependencyError, DependencyTimeout
 from core.limits import EVERYONE, Subject
+from monitoring.logs import logger
 from storage.scripts import ScriptLine
 
 BEAT_S = 1.0
 """So often a worker reports what it used and gives back what no request takes."""
 _TRIES = 16  # somebody else may take first what an answer said there is
 _ROUNDS = 4  # a call may come too late by the server's clock once, and miss money once for each turn of a period
+
+_log = logger(__name__)
 
 Write = Callable[[int], list[Want]]
 
@@ -220,9 +222,14 @@ class Leases:
         await asyncio.gather(*(self._call_quietly(one, write(one.holding)) for one in self._held.values()))
 
     async def _call_quietly(self, one: _Held, write: Write) -> None:
-        with suppress(DependencyError):  # the next beat reports the same
+        """The next beat reports the same, and more."""
+        try:
             async with one.calling:
                 await self._call(one.holding, write)
+        except DependencyError:
+            return
+        except Exception as error:
+            _log.error("what was used of a shared limit was not reported", subject=one.holding.prefix, exc_info=error)
 
     async def _call(self, holding: Holding, write: Write) -> None:
         """One call, again where the ledger has to be asked first.

@@ -6,14 +6,14 @@ What was admitted is reckoned a second time here, and checked against the limits
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from api.admission.common import Lease, Leased, Want, Whole
 from api.admission.errors import Dimension
 from api.admission.holdings import Amounts, Holding, Taken
-from api.admission.meters import Meter
+from api.admission.meters import Meter, metered
 from api.admission.model import MINUTE_MS, Load, Missing, period_of
-from core.limits import Limits, Subject, SubjectKind
+from core.limits import EVERYONE, Limits, Subject, SubjectKind
 
 START_MS = 1_790_000_000_123
 MIDNIGHT_MS = 1_798_761_600_000  # and a year's end
@@ -66,8 +66,10 @@ class Refills:
     def __init__(self, limit: int, per_minute: int) -> None:
         self.limit, self.per_minute, self.units = limit, per_minute, limit * MINUTE_MS
 
-    def wait(self, ms: int) -> None:
-        self.units = max(self.units, min(self.limit * MINUTE_MS, self.units + ms * self.per_minute))
+    def wait(self, ms: int, unknown: int) -> None:
+        """Time passes; of `unknown` that came back the whole has not been told, and so it refills by so much more."""
+        full = (self.limit + unknown) * MINUTE_MS
+        self.units = max(self.units, min(full, self.units + ms * self.per_minute))
 
     def take(self, amount: int) -> None:
         self.units -= amount * MINUTE_MS
@@ -93,6 +95,8 @@ class Walk:
         self.died_ms = 0
         self.admitted_ms: dict[Taken, int] = {}
         self.limits = self.random.choice(SOME)
+        self.changes = self.random.random() < 0.3
+        self.changed: set[str] = set()  # limits that were taken away at times, and so are not kept at all times
         self.requests, self.tokens = Refills(20, 30), Refills(3_000, 3_000)
         self.ledger: dict[tuple[Dimension, int], int] = {}
         self.done: Counter[str] = Counter()
@@ -113,6 +117,7 @@ class Walk:
             (self.release, 2),
             (self.die, 0.5),
             (self.restart, 0.2),
+            (self.change_limits, 4 if self.changes else 0),
         ]
         for step in self.random.choices([step for step, _ in steps], [weight for _, weight in steps], k=STEPS):
             step()
@@ -126,8 +131,8 @@ class Walk:
     def wait(self) -> None:
         ms = self.random.choice([0, 10, 300, 1_000, 1_000, 1_500, 20_000])
         self.now_ms += ms
-        self.requests.wait(ms)
-        self.tokens.wait(ms)
+        self.requests.wait(ms, self.unreported(Dimension.REQUESTS))
+        self.tokens.wait(ms, self.unreported(Dimension.TOKENS))
         for worker in self.workers:  # a worker that lives is heard before its lease ends
             if self.now_ms - worker.heard_ms > LEASE_MS - 30_000:
                 worker.sent = None
@@ -147,7 +152,8 @@ class Walk:
     def check_refusal(self, worker: Worker, amounts: Amounts) -> None:
         """If nobody else has anything in hand, places and money are really taken, if it is they that don't fit."""
         missing = self.exchange(worker, worker.holding.ask(self.now_ms, [amounts]), [amounts])
-        if missing or worker.holding.fits(self.now_ms, amounts) or self.others_have_something(worker):
+        others = self.changed or self.others_have_something(worker)
+        if missing or others or worker.holding.fits(self.now_ms, amounts):
             return
         refused = worker.holding.refusal(self.now_ms, amounts)
         self.done[f"{refused.meter.dimension} refused"] += 1
@@ -229,14 +235,26 @@ class Walk:
             self.exchange(worker, worker.holding.last(self.now_ms))
         self.done["restarts"] += 1
 
+    def change_limits(self) -> None:
+        """One worker learns that a limit was taken away, or is there again; others may learn of it later, or never."""
+        worker = self.random.choice(self.workers)
+        name = self.random.choice([name for name, bound in asdict(self.limits).items() if bound and name != "burst"])
+        known = worker.holding.subject.limits
+        limits = replace(known, **{name: None if getattr(known, name) is not None else getattr(self.limits, name)})
+        if limits.any:
+            worker.holding.adapt(model(limits))
+            self.changed.add(name)
+            self.done["changes"] += 1
+
     def check(self) -> None:
-        if self.limits.requests_per_minute is not None:
+        limits = replace(self.limits, **dict.fromkeys(self.changed))
+        if limits.requests_per_minute is not None:
             assert self.requests.units >= 0
-        if self.limits.tokens_per_minute is not None:
+        if limits.tokens_per_minute is not None:
             assert self.tokens.units >= 0
-        if self.limits.parallel is not None:
-            assert self.places() <= self.limits.parallel
-        for meter in self.workers[0].holding.metered.meters:
+        if limits.parallel is not None:
+            assert self.places() <= limits.parallel
+        for meter in metered(EVERYONE, (model(limits),)).meters:
             if meter.dimension.money:
                 assert self.money(meter) <= meter.limit
 
@@ -247,6 +265,8 @@ class Walk:
             for taken in list(worker.running):
                 self.end(worker, taken, 0, 0, released=False)
             self.exchange(worker, worker.holding.last(self.now_ms))
+        if not self.died_ms:
+            assert set(self.whole.held.values()) == {0}, "at once, where nobody died"
         self.now_ms += LEASE_MS + 1
         while self.whole.return_overdue(self.now_ms, 16):
             pass
@@ -269,6 +289,15 @@ class Walk:
             account.held.get(dimension, 0) - pot.busy - (pot.used - account.used.get(dimension, pot.used))
             for dimension, pot in pots.items()
         )
+
+    def unreported(self, dimension: Dimension) -> int:
+        """What came back, and the whole was not told."""
+        back = 0
+        for worker in self.workers:
+            account, pot = self.whole.accounts.get(worker.holding.account), worker.holding._pots.get(dimension)
+            if account is not None and pot is not None:
+                back += max(0, account.used.get(dimension, 0) - pot.used)
+        return back
 
     def places(self) -> int:
         return sum(len(worker.running) for worker in self.workers)

@@ -67,13 +67,17 @@ def test_a_process_that_is_left_running_is_told_and_ended(needle: str) -> None:
 def test_a_run_that_is_ended_ends_its_steps(name: signal.Signals, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     step = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(985)"
-    run = subprocess.Popen([sys.executable, "-c", _RUN, step], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    end_s = time.monotonic() + 60
-    while not begun.exists():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
-    run.send_signal(name)
-    _, told = run.communicate(timeout=60)
+    command = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", _RUN, step]  # as a background job
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            end_s = time.monotonic() + 60
+            while not begun.exists():
+                assert time.monotonic() < end_s
+                time.sleep(0.05)
+            run.send_signal(name)
+            _, told = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 1
     assert "the run was interrupted / run it again" in told
     assert subprocess.run(["pgrep", "-f", "sleep.985"], capture_output=True, check=False).returncode == 1

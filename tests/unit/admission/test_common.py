@@ -37,7 +37,8 @@ def test_walks_come_near_every_limit(figure: Callable[[str], None]) -> None:
     figure(f"60 walks: {dict(sorted(done.items()))}")
     refused = {what for what, count in done.items() if what.endswith("refused") and count}
     assert refused >= {"requests refused", "tokens refused", "parallel refused", "usd_day refused"}
-    assert min(done["deaths"], done["restarts"], done["late: Leased"], done["late: Old"], done["late: Late"]) > 0
+    others = ("changes", "deaths", "restarts", "late: Leased", "late: Old", "late: Late")
+    assert min(done[what] for what in others) > 0
 
 
 def test_money_that_a_worker_had_not_reported_when_redis_lost_everything_is_asked_of_the_ledger() -> None:
