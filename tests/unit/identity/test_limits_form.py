@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from api.admission.meters import MAX_NANO_USD
 from api.errors import RequestInvalid
 from api.limits_form import LimitsForm, shown_limits
 from core.limits import Limits
 
-amounts = st.integers(0, 10**18)
+amounts = st.integers(0, MAX_NANO_USD)
 
 
 @given(amounts)
