@@ -1,55 +1,19 @@
-"""Embed texts: tokenise in one thread, wait in the queue, compute in another thread.
-
-EmbeddingError
-├── EmbeddingOverloaded   the queue is full
-└── EmbeddingStopped      the server is shutting down, or the model failed
-"""
+"""Embed texts: tokens in one thread, rows in another."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from inference import metrics
-from inference.batching import Entry, QueueFull, TokenQueue
-from inference.encoder import Tokenised
-from monitoring.logs import logger
+from inference.batcher import Batcher
+from inference.tokens import Cut, Tokenised, Tokeniser
 
-_log = logger(__name__)
-
-
-class EmbeddingError(Exception):
-    """Texts could not be embedded."""
-
-
-class EmbeddingOverloaded(EmbeddingError):
-    """The queue holds more than `max_queue_tokens`.
-
-    Attributes:
-        retry_after_s: seconds that what waits is expected to take, at least 1.
-    """
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("the embedding queue is full")
-        self.retry_after_s = max(1.0, retry_after_s)
-
-
-class EmbeddingStopped(EmbeddingError):
-    """The texts were queued, and the model could not compute them."""
-
-
-class Model(Protocol):
-    """What computes: `inference.encoder.Encoder`."""
-
-    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]: ...
-
-    def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]: ...
+_SLICE = 64  # texts that are tokenised in one go, so that one text need not wait for thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,117 +23,68 @@ class Embedded:
     Attributes:
         rows: float32[n, dimensions], in input order, L2-normalised.
         tokens: tokens computed, special ones included.
-        truncated: texts that were cut at the model's limit.
+        truncated: places of the texts that were cut.
     """
 
     rows: npt.NDArray[np.float32]
     tokens: int
-    truncated: int
+    truncated: list[int]
 
 
 class Embedder:
-    """Turns requests into batches; made by `open_embedder`."""
-
-    def __init__(self, model: Model, queue: TokenQueue, batch_s: float) -> None:
-        self._model = model
-        self._queue = queue
-        self._batch_s = batch_s
-        self._waiting = asyncio.Event()
-        self._tokenising = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
-        self._computing = ThreadPoolExecutor(1, thread_name_prefix="torch")
-        self._tokens_per_s = 2000.0  # a cautious start; measured from the first batch on
-
-    async def embed(self, texts: Sequence[str]) -> Embedded:
-        """Embed texts in input order; cancel it and what has not been computed never will be.
-
-        Raises:
-            EmbeddingOverloaded: the queue holds more than it may.
-            EmbeddingStopped: the model failed on these texts.
-        """
-        loop = asyncio.get_running_loop()
-        tokenised = await loop.run_in_executor(self._tokenising, self._model.tokenise, texts)
-        entries = [Entry(row.ids, loop.create_future(), urgent=len(tokenised) == 1) for row in tokenised]
-        try:
-            self._queue.put(entries)
-        except QueueFull as error:
-            metrics.TEXTS.labels("refused").inc(len(texts))
-            raise EmbeddingOverloaded(error.waiting_tokens / self._tokens_per_s) from error
-        metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
-        self._waiting.set()
-        try:
-            rows = await asyncio.gather(*(entry.row for entry in entries))
-        finally:
-            for entry in entries:
-                entry.row.cancel()  # does nothing to a row that is there
-        truncated = sum(row.truncated for row in tokenised)
-        metrics.TRUNCATED.inc(truncated)
-        return Embedded(np.asarray(rows, dtype=np.float32), sum(len(row.ids) for row in tokenised), truncated)
-
-    async def run(self) -> None:
-        """Compute batches until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._waiting.wait()
-            dropped = self._queue.dropped
-            batch = self._queue.take(int(self._tokens_per_s * self._batch_s))
-            metrics.TEXTS.labels("dropped").inc(self._queue.dropped - dropped)
-            metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
-            if not batch:
-                self._waiting.clear()
-                continue
-            started = time.perf_counter()
-            try:
-                rows = await loop.run_in_executor(self._computing, self._model.embed, [entry.ids for entry in batch])
-                self._record(batch, time.perf_counter() - started)
-                for entry, row in zip(batch, rows, strict=True):
-                    if not entry.row.done():
-                        entry.row.set_result(row)
-            except Exception as error:  # whatever it was: the next batch must find somebody who computes it
-                _log.exception("a batch failed", texts=len(batch))
-                _fail(batch, error)
-            except asyncio.CancelledError as error:  # the server ends: nobody may wait for ever
-                _fail(batch, error)
-                raise
-
-    def close(self) -> None:
-        """Let both threads end; a batch that runs is finished first."""
-        self._tokenising.shutdown()
-        self._computing.shutdown()
-
-    def _record(self, batch: list[Entry], seconds: float) -> None:
-        tokens = sum(len(entry.ids) for entry in batch)
-        metrics.TEXTS.labels("embedded").inc(len(batch))
-        metrics.TOKENS.inc(tokens)
-        metrics.PADDED_TOKENS.inc(len(batch) * len(batch[-1].ids))
-        metrics.BATCH_SECONDS.observe(seconds)
-        self._tokens_per_s += 0.2 * (tokens / max(seconds, 1e-6) - self._tokens_per_s)
-
-
-@asynccontextmanager
-async def open_embedder(
-    model: Model, max_queue_tokens: int, max_batch_tokens: int, batch_s: float = 0.1
-) -> AsyncIterator[Embedder]:
-    """Run an embedder; at the end, what waits gets `EmbeddingStopped`.
+    """One embedding model's texts, tokenised and put before its batcher.
 
     Args:
-        batch_s: seconds that a batch may take, by the speed of those before; one text is always a batch.
+        prompts: by what a text is for (`""`, `query`, `document`), what the model wants before it.
+        tokenising: a thread for it, which several models may share.
     """
-    queue = TokenQueue(max_queue_tokens, max_batch_tokens)
-    embedder = Embedder(model, queue, batch_s)
-    running = asyncio.create_task(embedder.run(), name="embedder")
-    try:
-        yield embedder
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        while left := queue.take():
-            _fail(left, RuntimeError("the server is shutting down"))
-        embedder.close()
 
+    def __init__(
+        self, batcher: Batcher, tokeniser: Tokeniser, prompts: Mapping[str, str], tokenising: Executor
+    ) -> None:
+        self._batcher = batcher
+        self._tokeniser = tokeniser
+        self._prompts = prompts
+        self._tokenising = tokenising
 
-def _fail(batch: list[Entry], cause: BaseException) -> None:
-    for entry in batch:
-        if not entry.row.done():
-            stopped = EmbeddingStopped("the model failed on this batch")
-            stopped.__cause__ = cause
-            entry.row.set_exception(stopped)
+    async def embed(
+        self,
+        texts: Sequence[str] | Sequence[Sequence[int]],
+        purpose: str | None = None,
+        cut: Cut = Cut.NONE,
+        dimensions: int | None = None,
+    ) -> Embedded:
+        """Embed texts in input order; cancel it and what has not been computed never will be.
+
+        Args:
+            texts: texts, or their token ids.
+            purpose: `query` or `document`, where it is known.
+            dimensions: to which rows are cut, and then normalised again.
+
+        Raises:
+            TextTooLong, TokenUnknown: as `Tokeniser` does.
+            Overloaded, Stopped: as `Batcher` does.
+        """
+        tokenised = await self._tokenised(texts, self._prompts.get(purpose or "", ""), cut)
+        urgent = purpose == "query" or (purpose is None and len(texts) == 1)
+        rows = np.stack(await self._batcher.compute(tokenised, urgent=urgent))
+        if dimensions is not None and dimensions < rows.shape[1]:
+            rows = rows[:, :dimensions]
+            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        truncated = [at for at, row in enumerate(tokenised) if row.truncated]
+        metrics.TRUNCATED.inc(len(truncated))
+        return Embedded(rows, sum(len(row.ids) for row in tokenised), truncated)
+
+    async def _tokenised(
+        self, texts: Sequence[str] | Sequence[Sequence[int]], prompt: str, cut: Cut
+    ) -> list[Tokenised]:
+        if not isinstance(texts[0], str):
+            return self._tokeniser.ids(cast(Sequence[Sequence[int]], texts), cut)
+        strings = cast(Sequence[str], texts)
+        loop = asyncio.get_running_loop()
+        tokenised: list[Tokenised] = []
+        for first in range(0, len(strings), _SLICE):
+            tokenised += await loop.run_in_executor(
+                self._tokenising, self._tokeniser.texts, strings[first : first + _SLICE], prompt, cut, first
+            )
+        return tokenised

@@ -1,22 +1,10 @@
-"""The embedding model: texts to tokens, tokens to rows. Everything that touches torch is here."""
+"""Embedding models: tokens to rows, or to vectors of their tokens."""
 
-import copy
-import os
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from monitoring.logs import logger
-
-_log = logger(__name__)
-
-MIN_COSINE = 0.999
-"""A faster number format is kept only where its rows have at least this mean cosine to float32's."""
+from inference.loaded import Loaded, Matrix, Placement
+from inference.tokens import Cut, Tokenised
 
 _SAMPLE = (
     "How do I create an index?",
@@ -27,116 +15,66 @@ _SAMPLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tokenised:
-    """One text as tokens.
-
-    Attributes:
-        ids: token ids with the model's special tokens, at most `max_tokens`.
-        truncated: the text was longer and has been cut.
-    """
-
-    ids: list[int]
-    truncated: bool
-
-
-class Encoder:
-    """A sentence-transformers model.
+class Encoder(Loaded):
+    """An embedding model.
 
     Args:
         model: a local folder, or a name that is fetched from the hub.
-        device: "auto", "cpu" or "cuda".
-        dtype: "float32", "bfloat16", "float16", or "auto": the faster one that is true to float32.
-        threads: CPU threads; 0 leaves torch's choice, which is every core the process may use.
 
     Attributes:
         dimensions: length of a row.
-        max_tokens: longer texts are cut here.
-        dtype: the number format in use.
+        shorter: lengths to which a row may be cut, because the model was trained for it; empty: to none.
+        prompts: by what a text is for (`query`, `document`), what the model wants before it.
     """
 
-    def __init__(self, model: str, device: str = "auto", dtype: str = "auto", threads: int = 0) -> None:
-        local = Path(model).is_dir()
-        if local:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at import: a local folder never asks the network
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        # vLLM's threads may share these cores: a thread of ours that waits must sleep, not spin.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        import torch  # type: ignore[import-not-found]
-        from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]
-
-        if threads:
-            torch.set_num_threads(threads)
-        self._torch = torch
-        self._device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self._model: Any = SentenceTransformer(model, device=self._device, local_files_only=local)
-        self._model.eval()
-        self._tokenizer: Any = self._model.tokenizer
-        self._prompt: str = self._model.prompts.get(self._model.default_prompt_name or "", "")
+    def __init__(self, model: str, placement: Placement) -> None:
+        super().__init__("SentenceTransformer", model, placement)
         self.dimensions: int = self._model.get_embedding_dimension()
-        self.max_tokens: int = self._model.max_seq_length or self._tokenizer.model_max_length
-        self.dtype = "float32"
-        self._choose(dtype)
+        self.shorter = _matryoshka(self._model, self.dimensions)
+        self.prompts = _prompts(self._model.prompts, self._model.default_prompt_name)
+        self.choose(placement.dtype, self.tokeniser.texts(_SAMPLE, cut=Cut.END))
 
-    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
-        """Cut texts into tokens; safe beside `embed` in another thread."""
-        rows = self._tokenizer([self._prompt + text for text in texts], truncation=True, max_length=self.max_tokens)
-        return [
-            Tokenised(ids, bool(encoding.overflowing))
-            for ids, encoding in zip(rows["input_ids"], rows.encodings, strict=True)
-        ]
-
-    def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def compute(self, batch: Sequence[Tokenised]) -> Matrix:
         """Compute one batch in one forward pass; blocks, so call it from the model's own thread.
 
         Returns: float32[len(batch), dimensions], rows L2-normalised.
         """
         torch = self._torch
         with torch.inference_mode():
-            features = self._tokenizer.pad({"input_ids": [list(ids) for ids in batch]}, return_tensors="pt")
-            out = self._model({name: tensor.to(self._device) for name, tensor in features.items()})
-            rows = torch.nn.functional.normalize(out["sentence_embedding"].float(), p=2, dim=1)
-            array: npt.NDArray[np.float32] = rows.cpu().numpy()
-        return array
+            out = self.forward(batch)
+            rows: Matrix = torch.nn.functional.normalize(out["sentence_embedding"].float(), p=2, dim=1).cpu().numpy()
+        return rows
 
-    def _choose(self, wanted: str) -> None:
+    def vectors(self, batch: Sequence[Tokenised]) -> list[Matrix]:
+        """Token vectors of each text of a batch, special tokens included.
+
+        Returns: for each text float32[tokens, width], rows L2-normalised.
+        """
         torch = self._torch
-        if wanted != "auto":
-            self._model.to(getattr(torch, wanted))
-            self.dtype = wanted
-            return
-        candidate = self._fast_format()
-        if candidate is None:
-            return
-        sample = [row.ids for row in self.tokenise(_SAMPLE)]
-        true_rows, true_s = self._timed(sample)
-        true_model = self._model
-        self._model = copy.deepcopy(true_model).to(getattr(torch, candidate))
-        rows, fast_s = self._timed(sample)
-        cosine = float(np.mean(np.sum(rows * true_rows, axis=1)))
-        if cosine >= MIN_COSINE and fast_s < true_s:
-            self.dtype = candidate
-        else:
-            self._model = true_model
-        _log.info(
-            "number format measured",
-            candidate=candidate,
-            kept=self.dtype,
-            cosine=round(cosine, 6),
-            speedup=round(true_s / fast_s, 2),
-        )
+        with torch.inference_mode():
+            out = self.forward(batch)
+            vectors = torch.nn.functional.normalize(out["token_embeddings"].float(), p=2, dim=2).cpu().numpy()
+        return [
+            row[len(row) - len(work.ids) :] if self._left else row[: len(work.ids)]
+            for row, work in zip(vectors, batch, strict=True)
+        ]
 
-    def _fast_format(self) -> str | None:
-        """What this hardware computes faster than float32, if anything."""
-        if self._device == "cuda":
-            return "float16"
-        capability = self._torch.cpu.get_capabilities()
-        return "bfloat16" if capability.get("amx_bf16") or capability.get("avx512_bf16") else None
 
-    def _timed(self, sample: list[list[int]]) -> tuple[npt.NDArray[np.float32], float]:
-        self.embed(sample)  # the first pass allocates
-        started = time.perf_counter()
-        rows = self.embed(sample)
-        for _ in range(2):
-            self.embed(sample)
-        return rows, time.perf_counter() - started
+def _prompts(named: Mapping[str, str], default: str | None) -> dict[str, str]:
+    """Prompts by what a text is for; the model's default one where none is named for that."""
+    plain = named.get(default or "", "")
+    query = named.get("query") or plain
+    document = next((named[name] for name in ("document", "passage", "corpus") if named.get(name)), plain)
+    return {"": plain, "query": query, "document": document}
+
+
+def _matryoshka(model: Any, dimensions: int) -> frozenset[int]:
+    """Lengths that the model's own configuration names.
+
+    Source: `matryoshka_dimensions` and `is_matryoshka`, as vLLM reads them too.
+    """
+    config = getattr(model, "config", None)
+    named = getattr(config, "matryoshka_dimensions", None)
+    if named:
+        return frozenset(int(one) for one in named if int(one) <= dimensions)
+    return frozenset(range(1, dimensions + 1)) if getattr(config, "is_matryoshka", False) else frozenset()

@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 TEXTS = Counter(
-    "stoker_embedding_texts_total", "Texts, by outcome: embedded, dropped (the client left), refused.", ("outcome",)
+    "stoker_embedding_texts_total", "Texts, by outcome: computed, dropped (the client left), refused.", ("outcome",)
 )
 TOKENS = Counter("stoker_embedding_tokens_total", "Tokens embedded, without padding.")
 PADDED_TOKENS = Counter("stoker_embedding_padded_tokens_total", "Tokens computed, padding included.")

@@ -15,6 +15,12 @@ class EmbeddingSettings(BaseSettings):
 
     model: str = Field(description="Folder of a sentence-transformers model, or its name where a hub is reached.")
     served_model_name: str = Field(min_length=1, description="The name that clients use.")
+    more_models: dict[str, str] = Field(
+        {}, description="Further embedding models, as JSON: the name that clients use, and folder or name of the model."
+    )
+    rerankers: dict[str, str] = Field(
+        {}, description="Cross-encoders for /v1/rerank, as JSON: the name that clients use, and folder or name."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8081, ge=1, le=65535, description="Port to listen on.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -30,7 +36,10 @@ class EmbeddingSettings(BaseSettings):
         description="Seconds that one forward pass may take, by the speed measured: a question waits for one at most.",
     )
     max_queue_tokens: int = Field(
-        65_536, ge=1, le=100_000_000, description="Tokens that may wait; beyond them a request gets 429."
+        65_536,
+        ge=1,
+        le=100_000_000,
+        description="Tokens that may wait, of questions and of bulk work each; beyond them a request gets 429.",
     )
     max_inputs: int = Field(2048, ge=1, le=100_000, description="Texts in one request.")
     max_input_characters: int = Field(

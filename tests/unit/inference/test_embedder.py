@@ -1,137 +1,113 @@
-"""Requests into batches and back, with a model that is only arithmetic."""
+"""Texts to rows: prompts, urgency, cut texts and shorter rows, with a model that is only arithmetic."""
 
 import asyncio
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from inference.embedder import EmbeddingOverloaded, EmbeddingStopped, open_embedder
-from inference.encoder import Tokenised
+from inference.batcher import open_batcher
+from inference.embedder import Embedder
+from inference.loaded import Matrix
+from inference.reranker import Against, LateModel, LateReranker
+from inference.tokens import Cut, TextTooLong, Tokenised
+from tests.unit.inference.test_tokens import ids, tokeniser
+
+_PROMPTS = {"": "", "query": "query: ", "document": ""}
 
 
-class LengthModel:
-    """Embeds a text as its length; waits for `go` before each batch."""
+class CountModel:
+    """A row counts each of the vocabulary's tokens; remembers what it was given, in order."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
         self.go.set()
-        self.embedded = 0
-        self.threads: set[str] = set()
+        self.seen: list[list[int]] = []
 
-    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
-        return [Tokenised([ord(letter) for letter in text][:8], len(text) > 8) for text in texts]
-
-    def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    def compute(self, batch: Sequence[Tokenised]) -> list[Matrix]:
         assert self.go.wait(5)
-        self.threads.add(threading.current_thread().name)
-        self.embedded += len(batch)
-        if batch[0] == [ord("!")]:
-            raise RuntimeError("out of memory")
-        if batch[0] == [ord("?")]:
-            raise KeyError("a defect of the model's own code")
-        if batch[0] == [ord("-")]:
-            batch = []  # a row too few
-        return np.array([[len(ids), ids[0]] for ids in batch], dtype=np.float32)
+        self.seen += [work.ids for work in batch]
+        return [self._row(work) for work in batch]
+
+    def vectors(self, batch: Sequence[Tokenised]) -> list[Matrix]:
+        return [np.eye(25, dtype=np.float32)[work.ids] for work in batch]
+
+    def _row(self, work: Tokenised) -> Matrix:
+        row = np.bincount(work.ids, minlength=25).astype(np.float32)
+        return np.asarray(row / np.linalg.norm(row), dtype=np.float32)
 
 
-async def test_rows_come_back_in_input_order_with_their_tokens_counted() -> None:
-    model = LengthModel()
-    async with open_embedder(model, 1000, 10) as embedder:
-        result = await embedder.embed(["aaaa", "b", "cccccccccccc", "dd"])
-    assert result.rows.tolist() == [[4, 97], [1, 98], [8, 99], [2, 100]]
-    assert (result.tokens, result.truncated) == (15, 1)
-    assert len(model.threads) == 1
+@asynccontextmanager
+async def embedding(model: CountModel, most: int = 6) -> AsyncIterator[Embedder]:
+    with ThreadPoolExecutor(1) as computing, ThreadPoolExecutor(1) as tokenising:
+        async with open_batcher(model, computing, 1000, 8) as batcher:
+            yield Embedder(batcher, tokeniser(most), _PROMPTS, tokenising)
 
 
-async def test_what_a_client_left_is_never_computed() -> None:
-    model = LengthModel()
-    async with open_embedder(model, 1000, 4) as embedder:
+async def test_a_text_gets_the_prompt_of_what_it_is_for() -> None:
+    model = CountModel()
+    async with embedding(model) as embedder:
+        for purpose in (None, "query", "document"):
+            await embedder.embed(["w1"], purpose)
+    plain = ids("[CLS]", "w1", "[SEP]")
+    assert model.seen == [plain, ids("[CLS]", "query", ":", "w1", "[SEP]"), plain]
+
+
+async def test_texts_beyond_a_slice_keep_their_order_and_their_places_in_errors() -> None:
+    texts = [f"w{at % 20}" for at in range(150)]
+    async with embedding(CountModel()) as embedder:
+        rows = (await embedder.embed(texts)).rows
+        assert [int(np.argmax(row[5:])) for row in rows] == [at % 20 for at in range(150)]
+        with pytest.raises(TextTooLong) as caught:
+            await embedder.embed([*texts, "w1 w2 w3 w4 w5"])
+        assert caught.value.index == 150
+        cut = await embedder.embed([*texts, "w1 w2 w3 w4 w5"], cut=Cut.END)
+    assert (cut.truncated, cut.tokens) == ([150], 150 * 3 + 6)
+
+
+async def test_shorter_rows_have_length_1() -> None:
+    async with embedding(CountModel()) as embedder:
+        (row,) = (await embedder.embed(["w1 w2"], dimensions=7)).rows
+        (none,) = (await embedder.embed([ids("w9")], dimensions=7)).rows
+    assert (len(row), pytest.approx(float(np.linalg.norm(row)))) == (7, 1)
+    assert np.isfinite(none).all()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "texts", "ahead"),
+    [
+        (None, ["w9"], True),
+        ("query", ["w9", "w9"], True),
+        ("document", ["w9"], False),
+        (None, ["w9", "w9"], False),
+    ],
+)
+async def test_questions_go_ahead_of_documents(purpose: str | None, texts: list[str], ahead: bool) -> None:
+    model = CountModel()
+    async with embedding(model) as embedder:
         model.go.clear()
-        running = asyncio.create_task(embedder.embed(["aaaa"]))
+        bulk = asyncio.create_task(embedder.embed(["w1"] * 40, "document"))
         await asyncio.sleep(0.05)
-        left = asyncio.create_task(embedder.embed(["bbbb", "cccc"]))
-        await asyncio.sleep(0.05)
-        left.cancel()
-        await asyncio.gather(left, return_exceptions=True)
-        model.go.set()
-        await running
-        await embedder.embed(["dddd"])
-    assert model.embedded == 2
-
-
-async def test_a_full_queue_says_when_to_come_back() -> None:
-    model = LengthModel()
-    async with open_embedder(model, 8, 4) as embedder:
-        model.go.clear()
-        tasks = [asyncio.create_task(embedder.embed(["aaaa"]))]
-        await asyncio.sleep(0.05)
-        tasks += [asyncio.create_task(embedder.embed(["bbbb"])) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        with pytest.raises(EmbeddingOverloaded) as caught:
-            await embedder.embed(["cccc"])
-        assert caught.value.retry_after_s >= 1
-        model.go.set()
-        await asyncio.gather(*tasks)
-
-
-@pytest.mark.parametrize("text", ["!", "?", "-"])
-async def test_a_batch_that_fails_fails_its_texts_and_no_others(text: str) -> None:
-    async with open_embedder(LengthModel(), 1000, 1) as embedder:
-        with pytest.raises(EmbeddingStopped):
-            async with asyncio.timeout(20):
-                await embedder.embed([text])
-        assert (await embedder.embed(["a"])).rows.tolist() == [[1, 97]]
-
-
-class SlowModel(LengthModel):
-    """Takes 2 ms for a token; texts are told apart by their first letter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[int] = []
-        self.asked = threading.Event()
-
-    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
-        if texts == ["bbbb"]:
-            self.asked.set()
-        return super().tokenise(texts)
-
-    def embed(self, batch: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        self.batches.append(len(batch))
-        time.sleep(0.002 * sum(len(ids) for ids in batch))
-        return super().embed(batch)
-
-
-async def test_batches_grow_no_longer_than_a_question_may_wait() -> None:
-    model = SlowModel()
-    async with open_embedder(model, 100_000, 1000, batch_s=0.04) as embedder:  # 20 tokens, 5 texts
-        await embedder.embed(["aaaa"] * 200)
-        assert max(model.batches[-10:]) <= 6
-        model.go.clear()
-        bulk = asyncio.create_task(embedder.embed(["aaaa"] * 50))
-        question = asyncio.create_task(embedder.embed(["bbbb"]))
-        assert await asyncio.to_thread(model.asked.wait, 5)
-        await asyncio.sleep(0.05)  # both wait now, the bulk's first batch half done
-        before = len(model.batches)
-        model.go.set()
-        await question
-        assert len(model.batches) - before <= 2  # its own, and the one that has begun since
-        bulk.cancel()
-        await asyncio.gather(bulk, return_exceptions=True)
-
-
-async def test_what_waits_at_the_end_is_told() -> None:
-    model = LengthModel()
-    model.go.clear()
-    async with open_embedder(model, 1000, 4) as embedder:
-        first = asyncio.create_task(embedder.embed(["aaaa"]))
-        await asyncio.sleep(0.05)
-        second = asyncio.create_task(embedder.embed(["bbbb"]))
+        asked = asyncio.create_task(embedder.embed(texts, purpose))
         await asyncio.sleep(0.05)
         model.go.set()
-    results = await asyncio.gather(first, second, return_exceptions=True)
-    assert all(isinstance(result, EmbeddingStopped) for result in results)
+        await asyncio.gather(bulk, asked)
+    place = next(at for at, tokens in enumerate(model.seen) if ids("w9")[0] in tokens)
+    assert (place < 10) is ahead
+
+
+async def test_late_interaction_scores_each_of_the_querys_tokens_by_its_nearest() -> None:
+    with ThreadPoolExecutor(1) as computing, ThreadPoolExecutor(1) as tokenising:
+        async with open_batcher(LateModel(CountModel()), computing, 1000, 100) as batcher:
+            reranker = LateReranker(batcher, tokeniser(), tokenising)
+            ranked = await reranker.rank("w1 w2", ["w3", "w2 w9", "w2 w1", "w1 w1 w1 w1 w1"], Cut.END)
+    assert ranked.scores == [0.0, 0.5, 1.0, 0.5]
+    assert (ranked.truncated, ranked.tokens) == ([3], 4 + 3 + 4 + 4 + 6)
+
+
+def test_a_query_that_is_against_nothing_gives_its_vectors() -> None:
+    (vectors,) = LateModel(CountModel()).compute([Against(ids("w1", "w2"), None)])
+    assert vectors.shape == (2, 25)

@@ -1,0 +1,150 @@
+"""Compute works in batches: they wait in the queue, and one thread computes what is taken from it.
+
+InferenceError
+├── Overloaded   the queue is full
+└── Stopped      the server is shutting down, or the model failed
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from inference import metrics
+from inference.batching import Entry, QueueFull, Request, TokenQueue, Work
+from monitoring.logs import logger
+
+_log = logger(__name__)
+
+
+class InferenceError(Exception):
+    """Works could not be computed."""
+
+
+class Overloaded(InferenceError):
+    """The queue holds more than it may.
+
+    Attributes:
+        retry_after_s: seconds that what waits is expected to take, at least 1.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("the queue is full")
+        self.retry_after_s = max(1.0, retry_after_s)
+
+
+class Stopped(InferenceError):
+    """The works were queued, and the model could not compute them."""
+
+
+class Model(Protocol):
+    """What computes: `inference.encoder.Encoder`, for one."""
+
+    def compute(self, batch: Sequence[Any]) -> Iterable[Any]:
+        """One result for each work, in their order; blocks."""
+
+
+class Batcher:
+    """Turns requests into batches; made by `open_batcher`."""
+
+    def __init__(self, model: Model, queue: TokenQueue, computing: Executor, batch_s: float) -> None:
+        self._model = model
+        self._queue = queue
+        self._computing = computing
+        self._batch_s = batch_s
+        self._waiting = asyncio.Event()
+        self._tokens_per_s = 2000.0  # a cautious start; measured from the first batch on
+
+    async def compute(self, works: Sequence[Work], *, urgent: bool) -> list[Any]:
+        """Results in the order of their works; cancel it and what has not been computed never will be.
+
+        Args:
+            urgent: ahead of all that is not.
+
+        Raises:
+            Overloaded: the queue holds more than it may.
+            Stopped: the model failed on these works, or the server ends.
+        """
+        if not works:
+            return []
+        request = Request([None] * len(works), asyncio.get_running_loop().create_future(), urgent)
+        try:
+            self._queue.put(works, request)
+        except QueueFull as error:
+            metrics.TEXTS.labels("refused").inc(len(works))
+            raise Overloaded(error.waiting_tokens / self._tokens_per_s) from error
+        metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
+        self._waiting.set()
+        await request.done  # a cancel of ours cancels it, which is what abandons the entries
+        return request.results
+
+    async def run(self) -> None:
+        """Compute batches until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._waiting.wait()
+            dropped = self._queue.dropped
+            batch = self._queue.take(int(self._tokens_per_s * self._batch_s))
+            metrics.TEXTS.labels("dropped").inc(self._queue.dropped - dropped)
+            metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
+            if not batch:
+                self._waiting.clear()
+                continue
+            try:
+                results, seconds = await loop.run_in_executor(
+                    self._computing, _timed, self._model, [entry.work for entry in batch]
+                )
+                self._record(batch, seconds)
+                for entry, result in zip(batch, results, strict=True):
+                    entry.request.settle(entry.at, result)
+            except Exception as error:  # whatever it was: the next batch must find somebody who computes it
+                _log.exception("a batch failed", texts=len(batch))
+                _fail(batch, error)
+            except asyncio.CancelledError as error:  # the server ends: nobody may wait for ever
+                _fail(batch, error)
+                raise
+
+    def _record(self, batch: list[Entry], seconds: float) -> None:
+        tokens = sum(entry.tokens for entry in batch)
+        metrics.TEXTS.labels("computed").inc(len(batch))
+        metrics.TOKENS.inc(tokens)
+        metrics.PADDED_TOKENS.inc(len(batch) * batch[-1].tokens)
+        metrics.BATCH_SECONDS.observe(seconds)
+        self._tokens_per_s += 0.2 * (tokens / max(seconds, 1e-6) - self._tokens_per_s)
+
+
+@asynccontextmanager
+async def open_batcher(
+    model: Model, computing: Executor, max_queue_tokens: int, max_batch_tokens: int, batch_s: float = 0.1
+) -> AsyncIterator[Batcher]:
+    """Run a batcher; at the end, what waits gets `Stopped`.
+
+    Args:
+        computing: one thread, which several models may share: each has at most one batch there at a time.
+        batch_s: seconds that a batch may take, by the speed of those before; one text is always a batch.
+    """
+    queue = TokenQueue(max_queue_tokens, max_batch_tokens)
+    batcher = Batcher(model, queue, computing, batch_s)
+    running = asyncio.create_task(batcher.run(), name="batcher")
+    try:
+        yield batcher
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        while left := queue.take():
+            _fail(left, RuntimeError("the server is shutting down"))
+
+
+def _timed(model: Model, works: list[Work]) -> tuple[Iterable[Any], float]:
+    started_s = time.perf_counter()
+    results = model.compute(works)
+    return results, time.perf_counter() - started_s
+
+
+def _fail(batch: list[Entry], cause: BaseException) -> None:
+    for entry in batch:
+        stopped = Stopped("the model failed on this batch")
+        stopped.__cause__ = cause
+        entry.request.fail(stopped)

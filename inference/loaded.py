@@ -1,0 +1,144 @@
+"""A model in torch: where it lies, which number format it is computed in, and one pass over a batch."""
+
+import copy
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.tokens import Tokenised, Tokeniser
+from monitoring.logs import logger
+
+_log = logger(__name__)
+
+Matrix = npt.NDArray[np.float32]
+
+MIN_COSINE = 0.999
+"""A faster number format is kept only where its rows have at least this mean cosine to float32's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how a model is computed.
+
+    Attributes:
+        device: "auto", "cpu" or "cuda".
+        dtype: "float32", "bfloat16", "float16", or "auto": the faster one that is true to float32.
+        threads: CPU threads; 0 leaves torch's choice, which is every core the process may use.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+
+
+class Loaded:
+    """A model of sentence-transformers in torch, with its tokenizer.
+
+    Attributes:
+        tokeniser: of the model.
+        max_tokens: that the model takes of one text, special ones included.
+        dtype: the number format in use.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, kind: str, model: str, placement: Placement) -> None:
+        local = Path(model).is_dir()
+        if local:
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read at import: a local folder never asks the network
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        # vLLM's threads may share these cores: a thread of ours that waits must sleep, not spin.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        import sentence_transformers  # type: ignore[import-not-found]
+        import torch  # type: ignore[import-not-found]
+
+        if placement.threads:
+            torch.set_num_threads(placement.threads)
+        self._torch = torch
+        asked = placement.device
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+        self._model: Any = getattr(sentence_transformers, kind)(model, device=self.device, local_files_only=local)
+        self._model.eval()
+        tokenizer = self._model.tokenizer
+        self._pad: int = tokenizer.pad_token_id or 0
+        self._left: bool = tokenizer.padding_side == "left"
+        self.max_tokens: int = self._model.max_seq_length or tokenizer.model_max_length
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError(f"{model} has no fast tokenizer (tokenizer.json): choose a model that has one")
+        backend.no_truncation()
+        backend.no_padding()
+        self.tokeniser = Tokeniser(backend, self.max_tokens)
+        self.dtype = "float32"
+
+    def forward(self, batch: Sequence[Tokenised]) -> Any:
+        """One pass over a batch. Returns: what the model says of it, as tensors by name."""
+        torch = self._torch
+        longest = max(len(work.ids) for work in batch)
+        ids = np.full((len(batch), longest), self._pad, dtype=np.int64)
+        mask = np.zeros((len(batch), longest), dtype=np.int64)
+        typed = batch[0].types is not None
+        types = np.zeros_like(mask) if typed else None
+        for row, work in enumerate(batch):
+            place = slice(longest - len(work.ids), longest) if self._left else slice(0, len(work.ids))
+            ids[row, place] = work.ids
+            mask[row, place] = 1
+            if types is not None:
+                types[row, place] = work.types or 0
+        arrays = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": types} if typed else {})}
+        return self._model({name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()})
+
+    def choose(self, wanted: str, sample: Sequence[Tokenised]) -> None:
+        """Take the number format that is wanted; for "auto", measure."""
+        torch = self._torch
+        if wanted != "auto":
+            self._model.to(getattr(torch, wanted))
+            self.dtype = wanted
+            return
+        candidate = self._fast_format()
+        if candidate is None:
+            return
+        true_rows, true_s = self._timed(sample)
+        true_model = self._model
+        self._model = copy.deepcopy(true_model).to(getattr(torch, candidate))
+        rows, fast_s = self._timed(sample)
+        cosine = mean_cosine(rows, true_rows)
+        if cosine >= MIN_COSINE and fast_s < true_s:
+            self.dtype = candidate
+        else:
+            self._model = true_model
+        _log.info(
+            "number format measured",
+            candidate=candidate,
+            kept=self.dtype,
+            cosine=round(cosine, 6),
+            speedup=round(true_s / fast_s, 2),
+        )
+
+    def compute(self, batch: Sequence[Tokenised]) -> Matrix:
+        raise NotImplementedError
+
+    def _fast_format(self) -> str | None:
+        """What this hardware computes faster than float32, if anything."""
+        if self.device == "cuda":
+            return "float16"
+        capability = self._torch.cpu.get_capabilities()
+        return "bfloat16" if capability.get("amx_bf16") or capability.get("avx512_bf16") else None
+
+    def _timed(self, sample: Sequence[Tokenised]) -> tuple[Matrix, float]:
+        self.compute(sample)  # the first pass allocates
+        started_s = time.perf_counter()
+        rows = self.compute(sample)
+        for _ in range(2):
+            self.compute(sample)
+        return rows, time.perf_counter() - started_s
+
+
+def mean_cosine(rows: Matrix, true_rows: Matrix) -> float:
+    """How near normalised rows are to what they should be: 1 where they are equal."""
+    return float(np.mean(np.sum(rows * true_rows, axis=1)))

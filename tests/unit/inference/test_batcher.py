@@ -1,0 +1,164 @@
+"""Requests into batches and back, with a model that is only arithmetic."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pytest
+
+from inference.batcher import Batcher, Overloaded, Stopped, open_batcher
+from inference.tokens import Tokenised
+
+
+class LengthModel:
+    """A text's result is its length and its first token; waits for `go` before each batch."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.go.set()
+        self.computed = 0
+        self.threads: set[str] = set()
+
+    def compute(self, batch: Sequence[Tokenised]) -> list[list[int]]:
+        assert self.go.wait(5)
+        self.threads.add(threading.current_thread().name)
+        self.computed += len(batch)
+        first = batch[0].ids[0]
+        if first == ord("!"):
+            raise RuntimeError("out of memory")
+        if first == ord("?"):
+            raise KeyError("a defect of the model's own code")
+        if first == ord("-"):
+            batch = []  # a row too few
+        return [[len(work.ids), work.ids[0]] for work in batch]
+
+
+def works(*texts: str) -> list[Tokenised]:
+    return [Tokenised([ord(letter) for letter in text]) for text in texts]
+
+
+@asynccontextmanager
+async def running(
+    model: LengthModel, most_waiting: int, most_at_once: int, batch_s: float = 0.1
+) -> AsyncIterator[Batcher]:
+    with ThreadPoolExecutor(1) as computing:
+        async with open_batcher(model, computing, most_waiting, most_at_once, batch_s) as batcher:
+            yield batcher
+
+
+async def test_results_come_back_in_input_order_from_one_thread() -> None:
+    model = LengthModel()
+    async with running(model, 1000, 10) as batcher:
+        results = await batcher.compute(works("aaaa", "b", "cccccccc", "dd"), urgent=False)
+    assert results == [[4, 97], [1, 98], [8, 99], [2, 100]]
+    assert len(model.threads) == 1
+
+
+async def test_of_nothing_nothing_is_computed() -> None:
+    async with running(LengthModel(), 1000, 10) as batcher:
+        async with asyncio.timeout(5):
+            assert await batcher.compute([], urgent=False) == []
+
+
+async def test_what_a_client_left_is_never_computed() -> None:
+    model = LengthModel()
+    async with running(model, 1000, 4) as batcher:
+        model.go.clear()
+        first = asyncio.create_task(batcher.compute(works("aaaa"), urgent=True))
+        await asyncio.sleep(0.05)
+        left = asyncio.create_task(batcher.compute(works("bbbb", "cccc"), urgent=False))
+        await asyncio.sleep(0.05)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        model.go.set()
+        await first
+        await batcher.compute(works("dddd"), urgent=False)
+    assert model.computed == 2
+
+
+async def test_a_full_queue_says_when_to_come_back() -> None:
+    model = LengthModel()
+    async with running(model, 8, 4) as batcher:
+        model.go.clear()
+        tasks = [asyncio.create_task(batcher.compute(works("aaaa"), urgent=False))]
+        await asyncio.sleep(0.05)
+        tasks += [asyncio.create_task(batcher.compute(works("bbbb"), urgent=False)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(Overloaded) as caught:
+            await batcher.compute(works("cccc"), urgent=False)
+        assert caught.value.retry_after_s >= 1
+        model.go.set()
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("text", ["!", "?", "-"])
+async def test_a_batch_that_fails_fails_its_works_and_no_others(text: str) -> None:
+    async with running(LengthModel(), 1000, 1) as batcher:
+        with pytest.raises(Stopped):
+            async with asyncio.timeout(20):
+                await batcher.compute(works(text), urgent=False)
+        assert await batcher.compute(works("a"), urgent=False) == [[1, 97]]
+
+
+class SlowModel(LengthModel):
+    """Takes 2 ms for a token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def compute(self, batch: Sequence[Tokenised]) -> list[list[int]]:
+        self.batches.append(len(batch))
+        time.sleep(0.002 * sum(len(work.ids) for work in batch))
+        return super().compute(batch)
+
+
+async def test_batches_grow_no_longer_than_a_question_may_wait() -> None:
+    model = SlowModel()
+    async with running(model, 100_000, 1000, batch_s=0.04) as batcher:  # 20 tokens, 5 texts
+        await batcher.compute(works(*["aaaa"] * 200), urgent=False)
+        assert max(model.batches[-10:]) <= 6
+        model.go.clear()
+        bulk = asyncio.create_task(batcher.compute(works(*["aaaa"] * 50), urgent=False))
+        await asyncio.sleep(0.05)  # its first batch has begun
+        question = asyncio.create_task(batcher.compute(works("bbbb"), urgent=True))
+        await asyncio.sleep(0.05)
+        before = len(model.batches)
+        model.go.set()
+        await question
+        assert len(model.batches) - before <= 2  # its own, and the one that has begun since
+        bulk.cancel()
+        await asyncio.gather(bulk, return_exceptions=True)
+
+
+async def test_what_waits_at_the_end_is_told() -> None:
+    model = LengthModel()
+    model.go.clear()
+    async with running(model, 1000, 4) as batcher:
+        first = asyncio.create_task(batcher.compute(works("aaaa"), urgent=False))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(batcher.compute(works("bbbb"), urgent=False))
+        await asyncio.sleep(0.05)
+        model.go.set()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(isinstance(result, Stopped) for result in results)
+
+
+async def test_two_models_that_share_a_thread_take_turns() -> None:
+    """Bulk work of one model does not make the other's question wait for all of it."""
+    one, other = SlowModel(), SlowModel()
+    with ThreadPoolExecutor(1) as computing:
+        async with (
+            open_batcher(one, computing, 100_000, 4) as busy,
+            open_batcher(other, computing, 100_000, 4) as free,
+        ):
+            bulk = asyncio.create_task(busy.compute(works(*["aaaa"] * 50), urgent=False))
+            await asyncio.sleep(0.02)
+            before = len(one.batches)
+            await free.compute(works("bbbb"), urgent=True)
+            assert len(one.batches) - before <= 2
+            bulk.cancel()
+            await asyncio.gather(bulk, return_exceptions=True)
