@@ -1,12 +1,12 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
-It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, sends budget
-alerts, and deletes expired sessions.
+It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
+counted anew where they are in doubt, sends budget alerts, and deletes expired sessions.
 """
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ import aiohttp
 from api.admission.admission import Admission
 from api.ledger.alerts import Alerts
 from api.ledger.line import Line
+from api.ledger.recounts import Recounts
 from api.ledger.reports import spent
 from api.ledger.ship import Shipper
 from api.ledger.webhook import Webhook
@@ -23,7 +24,6 @@ from api.login.sessions import forget_expired
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
-from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from monitoring.logs import configure_logs, logger
 from retrieval.leases import expire
 from storage.redis import RedisClient
@@ -72,17 +72,17 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     stack.push_async_callback(redis.close)
 
     admission = Admission(redis, partial(spent, database), clock)
+    recounts = Recounts(database, admission, clock, settings.hosts)
 
-    async def dropped(lines: Sequence[Line]) -> None:
-        """No worker settled these: have the money of all whom they concern counted anew."""
-        for tenant_id, concerned in _concerned(lines).items():
-            await admission.forget_spent(tenant_id, concerned)
-        await admission.forget_common(_common(lines))
+    def shipped(lines: Sequence[Line]) -> None:
+        alerts.note(lines)
+        recounts.note(lines)
 
-    shipper = Shipper(database, settings.ledger_folder(), shipped=alerts.note, dropped=dropped)
+    shipper = Shipper(database, settings.ledger_folder(), shipped=shipped, dropped=recounts.dropped)
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
         Duty("ledger", shipper.ship, 0.5),
+        Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
     ]
@@ -91,32 +91,6 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         webhook = Webhook(database, clock, session, settings.budget_webhook.get_secret_value())
         duties.append(Duty("webhook", webhook.deliver, 1.0))
     return duties
-
-
-def _concerned(lines: Iterable[Line]) -> dict[str, set[Subject]]:
-    """Everybody whose limits some lines fall under, by tenant."""
-    found: dict[str, set[Subject]] = {}
-    for line in lines:
-        ids = {
-            SubjectKind.KEY: line.key_id,
-            SubjectKind.USER: line.user_id,
-            SubjectKind.TEAM: line.team_id,
-            SubjectKind.TENANT: line.tenant_id,
-            SubjectKind.MODEL: line.model_group,
-            SubjectKind.ROUTE: line.route,
-        }
-        subjects = found.setdefault(line.tenant_id, set())
-        subjects |= {Subject(kind, name, Limits()) for kind, name in ids.items() if name is not None}
-    return found
-
-
-def _common(lines: Iterable[Line]) -> set[Subject]:
-    """Those that all tenants share and that some lines fall under."""
-    found = {Subject(SubjectKind.TENANT, EVERYONE, Limits(), common=True)}
-    for line in lines:
-        for kind, name in ((SubjectKind.MODEL, line.model_group), (SubjectKind.ROUTE, line.route)):
-            found.add(Subject(kind, name, Limits(), common=True))
-    return found
 
 
 async def _main() -> None:

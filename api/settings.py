@@ -21,6 +21,12 @@ class ApiSettings(RetrievalSettings):
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the gateway.")
     workers: int = Field(1, ge=1, le=64, description="Processes of the gateway.")
+    hosts: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="Gateways that share one SQL database and one Redis, this one included; each has as many workers.",
+    )
     admin_key_file: Path | None = Field(
         None, description="File of the first admin key, made once with mode 0600. Unset: admin.key in the data folder."
     )

@@ -57,9 +57,10 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         stack.push_async_callback(redis.close)
         objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
         retrieval = await stack.enter_async_context(open_retrieval(settings, database, redis, objects))
+        workers = settings.workers * settings.hosts
         deployments = load(settings.config, settings.local_deployments)
         router = await stack.enter_async_context(
-            open_router(deployments, workers=settings.workers, patience_s=settings.queue_s, redis=redis)
+            open_router(deployments, workers=workers, patience_s=settings.queue_s, redis=redis)
         )
         ledger = Ledger(settings.ledger_folder(), clock)
         stack.callback(ledger.close)
@@ -69,7 +70,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             return await spent(database, tenant_id, subject, period)
 
         admission = await stack.enter_async_context(
-            Admission(redis, spent_so_far, clock, lease_s=settings.admission_lease_s, workers=settings.workers)
+            Admission(redis, spent_so_far, clock, lease_s=settings.admission_lease_s, workers=workers)
         )
 
         async def bump(tenant_id: str, key_id: str, generation: int) -> None:

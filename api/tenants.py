@@ -14,6 +14,7 @@ from api.audit import note
 from api.errors import NameTaken, RequestInvalid, TenantNotFound
 from core.clock import Clock
 from core.ids import new_id
+from core.limits import EVERYONE
 from storage.schema import api_keys, tenants
 from storage.sql import Database
 
@@ -38,7 +39,8 @@ class Tenants:
         self._announcer = announcer
 
     async def create(self, by: Actor, name: str, local_only: bool) -> Tenant:
-        """Raises: NameTaken."""
+        """Raises: NameTaken; RequestInvalid: the name stands for all tenants."""
+        _check_name(name)
         now = self._clock.time()
         row = {"id": new_id("tenant"), "name": name, "local_only": local_only, "created_at": now, "changed_at": now}
 
@@ -72,8 +74,10 @@ class Tenants:
     async def change(self, by: Actor, tenant_id: str, changes: Mapping[str, Any]) -> Tenant:
         """Change `name`, `local_only` or `disabled`; a disabled tenant's keys and tokens end at once.
 
-        Raises: TenantNotFound; NameTaken; RequestInvalid: nobody disables the tenant that they act from.
+        Raises: TenantNotFound; NameTaken; RequestInvalid: nobody disables the tenant that they act from, and none is
+            named like all of them.
         """
+        _check_name(changes.get("name", ""))
         now = self._clock.time()
         if changes.get("disabled") and tenant_id == by.principal.tenant_id:
             raise RequestInvalid("this is the tenant of your own key, which would end with it", "disabled")
@@ -95,6 +99,11 @@ class Tenants:
             raise NameTaken(f"there is a tenant {changes.get('name')} already", "name") from error
         await self._announcer.announce(raised)
         return tenant
+
+
+def _check_name(name: str) -> None:
+    if name == EVERYONE:
+        raise RequestInvalid(f"a tenant can't be named {EVERYONE}: that stands for all tenants", "name")
 
 
 async def _find(connection: AsyncConnection, by: Actor, tenant_id: str) -> Tenant:

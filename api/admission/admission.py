@@ -377,6 +377,8 @@ class Admission:
                     await self._line.lost.wait()
             lost = self._line.lost.is_set()
             self._line.lost.clear()
+            if lost:
+                self._leases.give_up()
             try:
                 await self.renew()
                 if lost:

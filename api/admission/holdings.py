@@ -11,6 +11,7 @@ from api.admission.common import Lease, Want
 from api.admission.errors import Dimension
 from api.admission.meters import Meter, Metered, common_prefix, metered
 from api.admission.model import MINUTE_MS, PARALLEL_RETRY_MS, Refused, asked_of, period_end_ms, period_of
+from api.admission.share import Share
 from core.limits import EVERYONE, Subject
 
 Amounts = tuple[int, int]
@@ -30,7 +31,9 @@ class _Pot:
         free: what the next request may take; below zero where a request was admitted without asking.
         taken: since the last beat.
         lately: the most that a beat took, halved with each beat.
+        drawn: of requests and tokens, what was taken since the last report was written.
         left: of the whole, as the last answer said; `units`: of a bucket in 1/60000.
+        told: of `used`, what the last answer had heard of.
     """
 
     used: int = 0
@@ -38,6 +41,8 @@ class _Pot:
     free: int = 0
     taken: int = 0
     lately: int = 0
+    drawn: int = 0
+    told: int = 0
     left: int = 0
     units: int = 0
     period: int = 0
@@ -51,30 +56,38 @@ _REQUESTS, _TOKENS, _PLACES = range(3)
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """What one request took of a holding. `alone`: the name under which the outage's share admitted it, or None."""
+    """What one request took of a holding.
+
+    Attributes:
+        call: the last report that was written before.
+        alone: the outage's share that admitted it, and under which name; or None.
+    """
 
     holding: "Holding"
     parts: _Parts
     amounts: Amounts
-    alone: str | None = None
+    call: int
+    alone: tuple[Share, str] | None = None
 
     def end(self, tokens: int, nano_usd: int, *, released: bool) -> None:
         """Keep what was used and have the rest for the next request; released: all of it, the request too.
 
-        A bucket that is nearly full refills by so much too much until it is told, a second's worth at most.
+        Requests and tokens that Redis was told of come back by the next report alone: their bucket has been refilling
+        since, and they would be spent beside a full one.
         Money of a period that is over lies in a pot that nobody asks any more; money that was not limited when the
         request began, and is now, is reported all the same.
         """
         self.holding.running -= 1
         if self.parts is not self.holding.parts and not released:
             self.holding.report_late(self.parts, nano_usd)
+        told = self.call != self.holding.calls
         for place, pot in self.parts:
-            if place == _REQUESTS:
-                pot.used -= released
-                pot.free += released
-            elif place == _TOKENS:
-                pot.used -= self.amounts[0] - tokens
-                pot.free += self.amounts[0] - tokens
+            if place <= _TOKENS:
+                back = self.amounts[0] - tokens if place == _TOKENS else int(released)
+                pot.used -= back
+                if not told:
+                    pot.drawn -= back
+                    pot.free += back
             elif place == _PLACES:
                 pot.busy -= 1
                 pot.free += 1
@@ -95,6 +108,7 @@ class Holding:
         self.account = account
         self.prefix = common_prefix(subject)
         self.calls = 0
+        self._heard_calls = 0  # the last call that was answered
         self.running = 0
         self.heard_ms: int | None = None  # when the last answer came; None: none has
         self.metered: Metered = metered(EVERYONE, ())
@@ -117,9 +131,11 @@ class Holding:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is held, and nothing was taken lately."""
-        return not self.running and not any(
-            pot.busy or pot.free or pot.taken or pot.lately for pot in self._pots.values()
+        """Whether nothing is held, nothing was taken lately, and Redis knows it."""
+        pots = [self._pots[meter.dimension] for meter in self.meters]
+        unheard = self._heard_calls != self.calls  # who knows what it was given
+        return not (self.running or unheard) and not any(
+            pot.busy or pot.free or pot.taken or pot.lately or pot.used != pot.told for pot in pots
         )
 
     def fits(self, now_ms: int, amounts: Amounts) -> bool:
@@ -142,9 +158,10 @@ class Holding:
             pot.taken += amount
             if place <= _TOKENS:
                 pot.used += amount
+                pot.drawn += amount
             else:
                 pot.busy += amount
-        return Taken(self, self.parts, amounts)
+        return Taken(self, self.parts, amounts, self.calls)
 
     def report_late(self, parts: _Parts, nano_usd: int) -> None:
         """Money of a request that began before money was limited; `parts` is what it took."""
@@ -179,6 +196,7 @@ class Holding:
             pot = self._pots[meter.dimension]
             asked = sum(asked_of(meter, *amounts) for amounts in some)
             keep = max(0, pot.free)
+            pot.drawn = 0
             wants.append(Want(pot.used, pot.busy + keep, max(0, asked - keep), max(pot.taken, pot.lately), pot.period))
         return wants + self._report_gone()
 
@@ -190,7 +208,7 @@ class Holding:
             pot = self._pots[meter.dimension]
             pot.lately, pot.taken = max(pot.taken, pot.lately // 2), 0
             keep = max(0, min(pot.free, pot.lately, pot.left // 2))  # the less is left, the less is kept from others
-            pot.free = min(pot.free, keep)
+            pot.free, pot.drawn = min(pot.free, keep), 0
             wants.append(Want(pot.used, pot.busy + keep, 0, pot.lately - keep, pot.period))
         return wants + self._report_gone()
 
@@ -199,6 +217,8 @@ class Holding:
         self._turn(now_ms)
         self.give_up()
         pots = [self._pots[meter.dimension] for meter in self.metered.meters]
+        for pot in pots:
+            pot.drawn = 0
         return [Want(pot.used, pot.busy, 0, 0, pot.period) for pot in pots] + self._report_gone()
 
     def give_up(self) -> None:
@@ -219,7 +239,8 @@ class Holding:
             pot.left = left // MINUTE_MS if meter.dimension.rate else left
             pot.units = left
             if pot.period == want.period == lease.period:
-                pot.free = lease.held - pot.busy - (pot.used - want.used)
+                since = pot.drawn if meter.dimension.rate else pot.used - want.used
+                pot.free, pot.told = lease.held - pot.busy - since, want.used
                 if meter.dimension in self._gone and pot.busy == pot.free == lease.held == 0:
                     del self._gone[meter.dimension]
             elif pot.period == want.period:
@@ -228,6 +249,8 @@ class Holding:
         if not agreed:
             self._turns_ms = now_ms + _CLOCKS_APART_MS
             self._collect()
+        else:
+            self._heard_calls = self.calls
         return agreed
 
     def refusal(self, now_ms: int, amounts: Amounts) -> Refused:
@@ -272,5 +295,5 @@ class Holding:
         """Of limits that were taken away, only what requests under way hold is kept."""
         pots = [self._pots[dimension] for dimension in self._gone]
         for pot in pots:
-            pot.free, pot.taken, pot.lately = min(pot.free, 0), 0, 0
+            pot.free, pot.taken, pot.lately, pot.drawn = min(pot.free, 0), 0, 0, 0
         return [Want(pot.used, pot.busy, 0, 0, pot.period) for pot in pots]

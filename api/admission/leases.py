@@ -42,10 +42,13 @@ class _Waiter:
 class _Held:
     """A holding, its calls, which go one after the other, and those who wait for the next one.
 
-    `wanting`: how many requests want something that is not in hand.
+    Attributes:
+        share: of what the whole had left, for while Redis is silent.
+        wanting: how many requests want something that is not in hand.
     """
 
     holding: Holding
+    share: Share
     wanting: int = 0
     calling: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: list[_Waiter] = field(default_factory=list)
@@ -80,7 +83,7 @@ class Leases:
         self._heard = heard
         self._deadline_s = deadline_s
         self._lease_ms = lease_ms
-        self._share = Share(workers)
+        self._workers = workers
         self._held: dict[tuple[str, str], _Held] = {}
         self._name = secrets.token_hex(4)
         self._count = 0
@@ -110,10 +113,13 @@ class Leases:
         """Keep what a request used, and have the rest for the next; released: all of it, the request too."""
         for taken in every:
             taken.end(tokens, nano_usd, released=released)
-            if taken.alone is not None and released:
-                self._share.release(self._time_ms(), taken.alone)
-            elif taken.alone is not None:
-                self._share.settle(self._time_ms(), taken.alone, tokens, nano_usd)
+            if taken.alone is None:
+                continue
+            share, name = taken.alone
+            if released:
+                share.release(self._time_ms(), name)
+            else:
+                share.settle(self._time_ms(), name, tokens, nano_usd)
 
     async def run(self) -> None:
         """Report and give back, again and again; for a part of what is held goes back when it is late."""
@@ -121,25 +127,36 @@ class Leases:
             await asyncio.sleep(BEAT_S)
             await self.beat()
 
+    def give_up(self) -> None:
+        """Use nothing of what is in hand: Redis may have lost what it knew of it, and given it to others."""
+        for one in self._held.values():
+            one.holding.give_up()
+
     async def beat(self) -> None:
-        """Report what was used and give back what no request took lately; holdings that nobody uses end."""
+        """Report what was used and give back what no request took lately; holdings that nobody uses end.
+
+        A holding with a call under way is left out: that one reports, too, and may have to wait for the ledger, for
+        which no other holding shall wait.
+        """
         for name, one in list(self._held.items()):
             if one.holding.idle and not one.wanting and not one.calling.locked():
                 del self._held[name]
             elif one.holding.heard_ms is not None and self._time_ms() - one.holding.heard_ms > self._lease_ms:
                 one.holding.give_up()  # by now others may have it
-        await self._call_all(lambda holding: holding.beat)
+        free = [one for one in self._held.values() if not one.calling.locked()]
+        await asyncio.gather(*(self._call_quietly(one, one.holding.beat) for one in free))
 
     async def close(self) -> None:
         """Give everything back."""
-        await self._call_all(lambda holding: holding.last)
+        await asyncio.gather(*(self._call_quietly(one, one.holding.last) for one in self._held.values()))
 
     def _held_of(self, subject: Subject) -> _Held:
         name = (subject.kind.value, subject.id)
         found = self._held.get(name)
         if found is None:
             self._count += 1
-            found = self._held[name] = _Held(Holding(subject, f"{self._name}{self._count:x}"))
+            holding = Holding(subject, f"{self._name}{self._count:x}")
+            found = self._held[name] = _Held(holding, Share(self._workers))
         elif found.holding.subject.limits != subject.limits:
             found.holding.adapt(subject)
         return found
@@ -156,7 +173,7 @@ class Leases:
         try:
             return await self._wait(one, amounts)
         except DependencyError:
-            return await self._take_alone(one.holding, amounts)
+            return await self._take_alone(one, amounts)
         finally:
             one.wanting -= 1
 
@@ -189,7 +206,7 @@ class Leases:
                     return
                 known = holding.metered
                 try:
-                    await self._call(holding, partial(_ask_for, holding, waiting))
+                    await self._call(one, partial(_ask_for, holding, waiting))
                 except Exception as error:
                     for waiter in waiting:
                         if not waiter.taken.done():
@@ -218,24 +235,22 @@ class Leases:
             if not waiter.taken.done():
                 waiter.taken.set_exception(holding.refusal(self._time_ms(), waiter.amounts).error())
 
-    async def _call_all(self, write: Callable[[Holding], Write]) -> None:
-        await asyncio.gather(*(self._call_quietly(one, write(one.holding)) for one in self._held.values()))
-
     async def _call_quietly(self, one: _Held, write: Write) -> None:
-        """The next beat reports the same, and more."""
+        """The next beat reports the same, and more; a holding does not end before it was heard."""
         try:
             async with one.calling:
-                await self._call(one.holding, write)
+                await self._call(one, write)
         except DependencyError:
             return
         except Exception as error:
             _log.error("what was used of a shared limit was not reported", subject=one.holding.prefix, exc_info=error)
 
-    async def _call(self, holding: Holding, write: Write) -> None:
+    async def _call(self, one: _Held, write: Write) -> None:
         """One call, again where the ledger has to be asked first.
 
         Raises: DependencyError: Redis is silent, or the ledger is where it has to be asked.
         """
+        holding = one.holding
         loads: list[Load] = []
         for _ in range(_ROUNDS):
             now_ms, known = self._time_ms(), holding.metered
@@ -259,38 +274,40 @@ class Leases:
                 loads = await self._load(EVERYONE, answer.counters, reply[1])
             elif isinstance(answer, Leased):
                 agreed = holding.heard(self._time_ms(), meters, wants, answer.leases)
-                self._tell(known, reply[1], answer.leases[: len(known.meters)])
+                _tell(one.share, known, reply[1], answer.leases[: len(known.meters)])
                 if agreed:
                     return
         raise DependencyTimeout("redis", "redis found each call late, or the day turned while the ledger was asked")
 
-    def _tell(self, known: Metered, now_ms: int, leases: Sequence[Lease]) -> None:
-        """Redis answers: shares end; what is left now is what they would be of."""
-        if self._share.used:
-            self._share.close()
-        left = tuple(lease.left for lease in leases if lease.left is not None)
-        if len(left) == len(leases):
-            self._share.tell(now_ms, known, left)
-
-    async def _take_alone(self, holding: Holding, amounts: Amounts) -> Taken:
+    async def _take_alone(self, one: _Held, amounts: Amounts) -> Taken:
         """What the worker may admit by itself while Redis is silent.
 
         Raises: LimitReached; DependencyError: the ledger can't be asked.
         """
         self._count += 1
+        holding, share = one.holding, one.share
         now_ms, name = self._time_ms(), f"{self._count:x}"
-        outcome = self._share.admit(now_ms, EVERYONE, name, holding.metered, *amounts)
+        outcome = share.admit(now_ms, EVERYONE, name, holding.metered, *amounts)
         if isinstance(outcome, Missing):
             for load in await self._load(EVERYONE, outcome.counters, now_ms):
-                self._share.load(now_ms, load.meter, load.nano_usd)
-            outcome = self._share.admit(now_ms, EVERYONE, name, holding.metered, *amounts)
+                share.load(now_ms, load.meter, load.nano_usd)
+            outcome = share.admit(now_ms, EVERYONE, name, holding.metered, *amounts)
         if isinstance(outcome, Missing):
             raise DependencyTimeout("redis", "redis is silent, and the day turned while the ledger was asked")
         if isinstance(outcome, Refused):
             raise outcome.error()
         taken = holding.take(now_ms, amounts)
-        taken.alone = name
+        taken.alone = share, name
         return taken
+
+
+def _tell(share: Share, known: Metered, now_ms: int, leases: Sequence[Lease]) -> None:
+    """Redis answers: the share ends; what is left now is what the next one would be of."""
+    if share.used:
+        share.close()
+    left = tuple(lease.left for lease in leases if lease.left is not None)
+    if len(left) == len(leases):
+        share.tell(now_ms, known, left)
 
 
 def _ask_for(holding: Holding, waiting: Sequence[_Waiter], now_ms: int) -> list[Want]:

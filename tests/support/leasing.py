@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from api.admission.common import Lease, Leased, Want, Whole
+from api.admission.common import Lease, Leased, Reply, Want, Whole
 from api.admission.errors import Dimension
 from api.admission.holdings import Amounts, Holding, Taken
 from api.admission.meters import Meter, metered
@@ -42,37 +42,46 @@ def model(limits: Limits) -> Subject:
 
 @dataclass
 class Sent:
-    """A call under way: what was written, and, once the whole has heard of it, what it says."""
+    """A call under way: what was written, and, once the whole has heard of it, what it says.
+
+    `back`: requests and tokens that had come back by then, since the worker began.
+    """
 
     number: int
     meters: Sequence[Meter]
     wants: Sequence[Want]
     known: bool
     not_after_ms: int
+    back: tuple[int, int]
     leases: tuple[Lease, ...] | None = None
 
 
 @dataclass
 class Worker:
+    """`back`: requests and tokens that came back and were not kept, since it began; `told`: what of it was heard."""
+
     holding: Holding
     heard_ms: int
     running: list[Taken] = field(default_factory=list)
     sent: Sent | None = None
+    back: tuple[int, int] = (0, 0)
+    told: tuple[int, int] = (0, 0)
 
 
 class Refills:
-    """A bucket to which unused amounts come back: what a limit of requests or tokens means."""
+    """A bucket to which unused amounts come back, and which is never more than full: what a limit of requests or
+    tokens means. What a worker does not keep for its next request comes back when the whole hears of it.
+    """
 
     def __init__(self, limit: int, per_minute: int) -> None:
         self.limit, self.per_minute, self.units = limit, per_minute, limit * MINUTE_MS
 
-    def wait(self, ms: int, unknown: int) -> None:
-        """Time passes; of `unknown` that came back the whole has not been told, and so it refills by so much more."""
-        full = (self.limit + unknown) * MINUTE_MS
-        self.units = max(self.units, min(full, self.units + ms * self.per_minute))
+    def wait(self, ms: int) -> None:
+        self.units = min(self.limit * MINUTE_MS, self.units + ms * self.per_minute)
 
     def take(self, amount: int) -> None:
-        self.units -= amount * MINUTE_MS
+        """Below zero: so much comes back."""
+        self.units = min(self.limit * MINUTE_MS, self.units - amount * MINUTE_MS)
 
 
 class Walk:
@@ -91,7 +100,7 @@ class Walk:
         self.whole = new_whole()
         self.workers: list[Worker] = []
         self.opened = 0
-        self.straying: list[tuple[str, Sent]] = []
+        self.straying: list[tuple[Worker, Sent]] = []
         self.died_ms = 0
         self.admitted_ms: dict[Taken, int] = {}
         self.limits = self.random.choice(SOME)
@@ -131,8 +140,8 @@ class Walk:
     def wait(self) -> None:
         ms = self.random.choice([0, 10, 300, 1_000, 1_000, 1_500, 20_000])
         self.now_ms += ms
-        self.requests.wait(ms, self.unreported(Dimension.REQUESTS))
-        self.tokens.wait(ms, self.unreported(Dimension.TOKENS))
+        self.requests.wait(ms)
+        self.tokens.wait(ms)
         for worker in self.workers:  # a worker that lives is heard before its lease ends
             if self.now_ms - worker.heard_ms > LEASE_MS - 30_000:
                 worker.sent = None
@@ -189,16 +198,12 @@ class Walk:
         """A call or its answer gets lost, as far as the worker knows; the call may arrive later."""
         worker = self.random.choice(self.workers)
         if worker.sent is not None and worker.sent.leases is None:
-            self.straying.append((worker.holding.account, worker.sent))
+            self.straying.append((worker, worker.sent))
         worker.sent = None
 
     def arrive_late(self) -> None:
         if self.straying:
-            account, sent = self.straying.pop(0)
-            wanted = (account, sent.number, sent.meters, sent.wants)
-            reply = self.whole.lease(
-                self.now_ms, *wanted, known=sent.known, lease_ms=LEASE_MS, not_after_ms=sent.not_after_ms
-            )
+            reply = self.lease(*self.straying.pop(0))
             self.done[f"late: {type(reply).__name__}"] += 1
 
     def settle(self) -> None:
@@ -212,7 +217,6 @@ class Walk:
         worker = self.random.choice(self.workers)
         if worker.running:
             self.end(worker, self.random.choice(worker.running), 0, 0, released=True)
-            self.requests.take(-1)
 
     def die(self) -> None:
         """A worker dies, another is started; the keeper ships what it used, and has the ledger asked anew."""
@@ -258,6 +262,14 @@ class Walk:
             if meter.dimension.money:
                 assert self.money(meter) <= meter.limit
 
+        for worker in self.workers:
+            account = self.whole.accounts.get(worker.holding.account)
+            if worker.holding.idle and account is not None:
+                self.done["idle"] += 1
+                for dimension, held in account.held.items():
+                    over = dimension.money and account.periods[dimension] < period_of(dimension, self.now_ms)
+                    assert not held or over
+
     def end_all(self) -> None:
         """All requests and workers end; after a lease nothing is held."""
         for worker in self.workers:
@@ -290,15 +302,6 @@ class Walk:
             for dimension, pot in pots.items()
         )
 
-    def unreported(self, dimension: Dimension) -> int:
-        """What came back, and the whole was not told."""
-        back = 0
-        for worker in self.workers:
-            account, pot = self.whole.accounts.get(worker.holding.account), worker.holding._pots.get(dimension)
-            if account is not None and pot is not None:
-                back += max(0, account.used.get(dimension, 0) - pot.used)
-        return back
-
     def places(self) -> int:
         return sum(len(worker.running) for worker in self.workers)
 
@@ -325,7 +328,12 @@ class Walk:
         worker.running.remove(taken)
         self.bill(taken, nano_usd)
         taken.end(tokens, nano_usd, released=released)
-        self.tokens.take(tokens - taken.amounts[0])
+        requests, unused = int(released), taken.amounts[0] - tokens
+        if taken.call == worker.holding.calls:
+            self.requests.take(-requests)
+            self.tokens.take(-unused)
+        else:
+            worker.back = worker.back[0] + requests, worker.back[1] + unused
 
     def bill(self, taken: Taken, nano_usd: int) -> None:
         for dimension in (Dimension.USD_DAY, Dimension.USD_MONTH):
@@ -335,12 +343,22 @@ class Walk:
     def write(self, worker: Worker, wants: Sequence[Want]) -> None:
         worker.holding.calls += 1
         known = worker.holding.heard_ms is not None
-        worker.sent = Sent(worker.holding.calls, worker.holding.meters, wants, known, self.now_ms + 250)
+        worker.sent = Sent(worker.holding.calls, worker.holding.meters, wants, known, self.now_ms + 250, worker.back)
 
     def deliver(self, worker: Worker, sent: Sent, loads: Sequence[Load] = ()) -> Missing | None:
+        reply = self.lease(worker, sent, loads)
+        if isinstance(reply, Leased):
+            sent.leases = reply.leases
+        else:
+            worker.sent = None
+        return reply if isinstance(reply, Missing) else None
+
+    def lease(self, worker: Worker, sent: Sent, loads: Sequence[Load] = ()) -> Reply:
+        account = worker.holding.account
+        knew = account in self.whole.accounts
         reply = self.whole.lease(
             self.now_ms,
-            worker.holding.account,
+            account,
             sent.number,
             sent.meters,
             sent.wants,
@@ -349,11 +367,12 @@ class Walk:
             not_after_ms=sent.not_after_ms,
             loads=loads,
         )
-        if isinstance(reply, Leased):
-            sent.leases = reply.leases
-        else:
-            worker.sent = None
-        return reply if isinstance(reply, Missing) else None
+        if isinstance(reply, Leased | Missing):
+            if knew:
+                self.requests.take(worker.told[0] - sent.back[0])
+                self.tokens.take(worker.told[1] - sent.back[1])
+            worker.told = sent.back
+        return reply
 
     def exchange(self, worker: Worker, wants: Sequence[Want], waiting: Sequence[Amounts] = ()) -> bool:
         """A call and its answer at once; what is missing is asked of the ledger. Returns: whether it still is."""

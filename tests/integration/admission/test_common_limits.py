@@ -25,6 +25,10 @@ def of_all(limits: Limits) -> Subject:
     return Subject(SubjectKind.MODEL, "m", limits, common=True)
 
 
+def model_n(limits: Limits) -> Subject:
+    return Subject(SubjectKind.MODEL, "n", limits, common=True)
+
+
 def ask(tenant: str, *subjects: Subject, tokens: int = 0, nano_usd: int = 0) -> Ask:
     return Ask(tenant, "req", subjects, tokens, nano_usd)
 
@@ -290,3 +294,56 @@ async def test_a_worker_that_was_cut_off_for_longer_than_its_lease_uses_nothing_
             assert not own.holding.fits(first._leases._time_ms(), (0, 0))
         await beat
         assert len(held) == 8
+
+
+async def test_while_one_limit_waits_for_the_ledger_the_others_are_reported(opened: Opener, ledger: LedgerBook) -> None:
+    places, budget = of_all(Limits(parallel=4)), model_n(Limits(nano_usd_per_day=100))
+    async with opened() as first, opened() as second:
+        for one in await admitted(first, "acme", places):
+            first.settle(one, 0, 0)
+        ledger.gate = asyncio.Event()
+        waits = asyncio.create_task(first.admit(ask("acme", budget, nano_usd=1)))
+        await asyncio.sleep(0.1)
+        assert ledger.asked
+        async with asyncio.timeout(0.9):  # beats that go by themselves don't count
+            for _ in range(5):
+                await first._leases.beat()
+        assert len(await admitted(second, "globex", places)) == 4
+        ledger.gate.set()
+        await waits
+
+
+async def test_after_redis_was_lost_nothing_of_what_was_in_hand_is_used(opened: Opener, redis: "Redis") -> None:
+    shared = of_all(Limits(tokens_per_minute=1_000))
+    async with opened() as first, opened() as second:
+        for _ in range(5):
+            first.release(await first.admit(ask("acme", shared, tokens=100)))
+        (own,) = first._leases._held.values()
+        assert own.holding.fits(first._leases._time_ms(), (50, 0))
+        async with own.calling:  # it is not heard until the other one has taken everything
+            redis.flushall()
+            redis.client_kill_filter(_type="normal", skipme=True)
+            for _ in range(100):
+                if not own.holding.fits(first._leases._time_ms(), (1, 0)):
+                    break
+                await asyncio.sleep(0.02)
+            assert not own.holding.fits(first._leases._time_ms(), (1, 0))
+        await second.admit(ask("globex", shared, tokens=900))
+
+
+async def test_the_share_of_one_limit_does_not_begin_anew_when_redis_answers_for_another(
+    opened: Opener, redis: "Redis"
+) -> None:
+    places, other = of_all(Limits(parallel=20)), model_n(Limits(parallel=20))
+    async with opened(workers=4) as admission:
+        await admission.admit(ask("acme", other))
+        with frozen(redis):
+            alone = await admitted(admission, "acme", places)
+            assert len(alone) == 5
+        one, another = admission._leases._held.values()
+        (one, another) = (another, one) if one.holding.subject is other else (one, another)
+        async with one.calling:
+            while another.holding.heard_ms is None or another.share.used:
+                await admission._leases.beat()
+            with frozen(redis), pytest.raises(LimitReached):
+                await admission._leases._take_alone(one, (0, 0))

@@ -152,6 +152,34 @@ def test_a_budget_counts_what_was_spent_while_there_was_none(client: httpx.Clien
     assert refused.json()["error"]["code"] == "insufficient_quota"
 
 
+@pytest.mark.parametrize("path", ["key/{key}", "tenant/*"])
+def test_a_first_budget_counts_what_ran_when_it_was_set(client: httpx.Client, gate: Gateway, path: str) -> None:
+    """A request that began before it was never held to it, so admission was told nothing of what it cost."""
+    key = new_key(client)
+    headers = {"authorization": f"Bearer {key['key']}"}
+    budget = "/v1/admin/limits/" + path.format(key=key["id"])
+    wanted = body(stream=True, max_tokens=100, seed=10)  # a second, and 61,350 nano-USD
+    spent = sum(line["nano_usd"] for line in lines(gate)) if path == "tenant/*" else 0
+    left = {"usd_per_day": f"{(spent + 60_000) / 1e9:.9f}"}
+    with client.stream("POST", CHAT, json=wanted, headers=headers) as answer:
+        pieces = answer.iter_bytes()
+        next(pieces)
+        assert client.put(budget, json=left).status_code == 200
+        try:
+            first = client.post(CHAT, json=body(max_tokens=1), headers=headers)
+            assert first.status_code == 200, "what runs is not yet counted"
+            b"".join(pieces)
+            for _ in range(12):  # at 1,950 nano-USD each, which alone don't reach the budget
+                refused = client.post(CHAT, json=body(max_tokens=1), headers=headers)
+                if refused.status_code == 429:
+                    break
+                time.sleep(0.5)
+        finally:
+            assert client.delete(budget).status_code == 200
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+
+
 @pytest.mark.parametrize(("path", "query"), [("model/mock", {"tenant": "*"}), ("tenant/*", {})])
 def test_what_all_tenants_share_holds_over_tenants_and_workers(
     client: httpx.Client, path: str, query: dict[str, str]

@@ -93,6 +93,15 @@ async def test_what_all_tenants_share_reaches_every_tenant(gate: Gate) -> None:
     assert (await gate.call("GET", "/v1/admin/audit", manager, params={"tenant": "*"})).status_code == 403
 
 
+async def test_no_tenant_is_named_like_all_of_them(gate: Gate) -> None:
+    """`?tenant=*` would have been this tenant for keys and usage, and all tenants for limits."""
+    made = await gate.made("/v1/admin/tenants", name="star")
+    assert (await gate.call("POST", "/v1/admin/tenants", json={"name": "*"})).status_code == 400
+    renamed = await gate.call("PATCH", f"/v1/admin/tenants/{made['id']}", json={"name": "*"})
+    assert renamed.status_code == 400
+    assert renamed.json()["error"]["param"] == "name"
+
+
 async def test_what_all_tenants_share_is_the_admins_to_set_and_never_strict(gate: Gate) -> None:
     manager = (await gate.key(role="manager"))["key"]
     for path, params in (("model/small", {"tenant": "*"}), ("tenant/*", {})):

@@ -31,7 +31,7 @@ def clock() -> ManualClock:
     return ManualClock(NOON)
 
 
-async def limit(database: Database, kind: str, subject_id: str, tenant_id: str = "default", **bounds: int) -> None:
+async def limit(database: Database, kind: str, subject_id: str, tenant_id: str = "default", **bounds: float) -> None:
     values = {"tenant_id": tenant_id, "kind": kind, "subject_id": subject_id, "strict": False, "changed_at": 0.0}
 
     async def write(connection: Any) -> None:

@@ -212,3 +212,45 @@ def test_money_that_was_in_the_ledgers_answer_and_is_reported_after_it_refuses_n
     assert asked_and_served(walk, first, (0, 1))  # the ledger says 600
     walk.exchange(second, second.holding.last(START_MS))  # and so does the worker
     assert asked_and_served(walk, first, (0, 1_399))
+
+
+def test_a_holding_does_not_end_while_a_report_of_it_was_not_heard() -> None:
+    walk = Walk()
+    first, second = two_workers(walk, Limits(parallel=1))
+    assert asked_and_served(walk, first, (0, 0))
+    for _ in range(3):
+        walk.exchange(first, first.holding.beat(START_MS))
+    walk.end(first, first.running[0], 0, 0, released=False)
+    first.holding.beat(START_MS)  # gets lost
+    first.holding.calls += 1
+    assert not first.holding.idle, "what it held would be kept from others until its lease ends"
+    assert not asked_and_served(walk, second, (0, 0))
+    walk.exchange(first, first.holding.beat(START_MS))
+    assert first.holding.idle
+    assert asked_and_served(walk, second, (0, 0))
+
+
+def test_tokens_that_come_back_are_reported_before_a_holding_ends() -> None:
+    walk = Walk()
+    first, second = two_workers(walk, Limits(tokens_per_minute=100))
+    assert asked_and_served(walk, first, (100, 0))
+    for _ in range(8):
+        walk.exchange(first, first.holding.beat(START_MS))
+    walk.end(first, first.running[0], 0, 0, released=False)
+    assert not first.holding.idle
+    walk.exchange(first, first.holding.beat(START_MS))
+    assert first.holding.idle
+    assert asked_and_served(walk, second, (100, 0))
+
+
+def test_tokens_that_come_back_when_their_bucket_is_full_again_are_not_spent_beside_it() -> None:
+    walk = Walk()
+    (worker, *_) = two_workers(walk, Limits(tokens_per_minute=10_000))
+    for _ in range(10):
+        assert asked_and_served(walk, worker, (10_000, 0))
+        walk.now_ms += 60_000
+        walk.exchange(worker, worker.holding.beat(walk.now_ms))
+    for taken in list(worker.running):
+        walk.end(worker, taken, 0, 0, released=False)
+    assert asked_and_served(walk, worker, (10_000, 0))
+    assert not asked_and_served(walk, worker, (1, 0))
