@@ -1,4 +1,4 @@
-"""Which fields of a chat or embedding request reach an upstream.
+"""Which fields of a model request reach an upstream.
 
 Listed ones pass unchanged, unlisted ones are dropped and named in `x-stoker-ignored`, dangerous ones are refused.
 """
@@ -31,7 +31,8 @@ COMPLETION_FIELDS = frozenset(f"{_OPENAI_COMPLETION} {_VLLM_CHAT} response_forma
     "include_reasoning",
 }
 MESSAGE_FIELDS = frozenset(_ANTHROPIC.split())
-EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user".split())
+EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user input_type truncate".split())
+RERANK_FIELDS = frozenset("model query documents top_n return_documents truncate user".split())
 
 DANGEROUS_FIELDS = frozenset(
     """chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs cache_salt api_base api_key

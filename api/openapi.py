@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS
+from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS, RERANK_FIELDS
 
 _MODEL = {"type": "string", "description": "A model group of GET /v1/models."}
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object"}}
@@ -29,6 +29,20 @@ def model_paths() -> dict[str, Any]:
             "OpenAI",
             {"model": _MODEL, "input": _TEXT_OR_LIST},
             EMBEDDING_FIELDS,
+        ),
+        "/v1/rerank": _path(
+            "Rank documents by a query, the best first. Engines of your own only.",
+            "Cohere",
+            {
+                "model": _MODEL,
+                "query": {"type": "string", "minLength": 1},
+                "documents": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+                },
+            },
+            RERANK_FIELDS,
         ),
         "/v1/messages": _path(
             "Answer a conversation in Anthropic's form. Engines of your own only.",

@@ -63,6 +63,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/completions"): Rule(_USE, "chat"),
     ("POST", "/v1/messages"): Rule(_USE, "chat"),
     ("POST", "/v1/embeddings"): Rule(_USE, "embeddings"),
+    ("POST", "/v1/rerank"): Rule(_USE, "embeddings"),
     ("POST", "/v1/collections"): Rule(_USE, "collections:write"),
     ("GET", "/v1/collections"): Rule(_READ, "collections:read"),
     ("GET", _COLLECTION): Rule(_ALL, "collections:read"),  # who puts documents in asks first whether it is there

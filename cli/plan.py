@@ -22,6 +22,7 @@ from router.errors import ConfigInvalid
 
 _HOST = "127.0.0.1"
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSAFEPATH", RUN_MARKER)
+_LATE = "-late-interaction"  # the embedding server's reranker over the token vectors of a model
 _INT = 2  # SIGINT: what milvus-lite flushes and closes its files on
 
 
@@ -194,6 +195,7 @@ def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -
     if tokenizer.is_file():  # chunks are then counted in the embedder's own tokens
         draft.shared.setdefault("STOKER_CHUNK_TOKENIZER", str(tokenizer))
     draft.deployments.append(_deployment(name, port, "embedding"))
+    draft.deployments.append(_deployment(name + _LATE, port, "rerank"))
 
 
 def _model_server(draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles], python: Path) -> None:

@@ -108,7 +108,7 @@ class LateReranker:
         return Ranked(ranked.scores, ranked.tokens + len(asked.ids), ranked.truncated)
 
     def _both(self, query: str, documents: Sequence[str], cut: Cut) -> list[Tokenised]:
-        (asked,) = self._tokeniser.texts([query], "", cut, -1)
+        (asked,) = self._tokeniser.texts([query], first=-1)
         return [asked, *self._tokeniser.texts(documents, "", cut)]
 
 

@@ -64,11 +64,14 @@ class Embedder:
             self._space = await self._dependency.call(self._ask_space)
         return self._space
 
-    async def embed(self, texts: Sequence[str], space: Space, deadline_s: float | None = None) -> NDArray[np.float32]:
-        """Embed texts in input order.
+    async def embed(
+        self, texts: Sequence[str], space: Space, deadline_s: float | None = None, *, query: bool = False
+    ) -> NDArray[np.float32]:
+        """Embed texts in input order; the end of one that is too long for the model is left out.
 
         Args:
             space: the one that the vectors must be of.
+            query: somebody asks this, and waits; else they are documents.
             deadline_s: for each batch, waiting for a busy server included.
 
         Returns: float32[n, dimensions], rows L2-normalised.
@@ -84,13 +87,21 @@ class Embedder:
             raise SpaceMismatch(space.name, served.name)
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         parts = [
-            await self._embed_batch(texts[first : first + self._batch], space, limit_s)
+            await self._embed_batch(texts[first : first + self._batch], space, limit_s, query)
             for first in range(0, len(texts), self._batch)
         ]
         return np.concatenate(parts) if parts else np.empty((0, space.dimensions), np.float32)
 
-    async def _embed_batch(self, texts: Sequence[str], space: Space, deadline_s: float) -> NDArray[np.float32]:
-        body = {"input": list(texts), "model": space.name, "encoding_format": "base64"}
+    async def _embed_batch(
+        self, texts: Sequence[str], space: Space, deadline_s: float, query: bool
+    ) -> NDArray[np.float32]:
+        body = {
+            "input": list(texts),
+            "model": space.name,
+            "encoding_format": "base64",
+            "input_type": "query" if query else "document",
+            "truncate": "END",
+        }
         end_s = self._clock.monotonic() + deadline_s
         while True:
             left_s = end_s - self._clock.monotonic()

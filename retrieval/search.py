@@ -153,7 +153,7 @@ class Searcher:
             if not embedded:
                 with _Timer(timings, "embed"):
                     space = Space(pinned.embedding_space, pinned.dimensions)
-                    embedded.append((await self._embedder.embed([query.text], space))[0])
+                    embedded.append((await self._embedder.embed([query.text], space, query=True))[0])
             with _Timer(timings, "dense"):
                 return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 

@@ -1,12 +1,15 @@
 """What is asked of the router."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.priority import Priority
 from router.deployment import Deadlines, Kind
 
-Operation = Literal["chat.completions", "completions", "embeddings", "messages"]
+Operation = Literal["chat.completions", "completions", "embeddings", "messages", "rerank"]
+
+_NEEDS: Mapping[Operation, Kind] = {"embeddings": "embedding", "rerank": "rerank"}  # of the others: chat
 
 # What makes an answer more than text, or its tokens more than their ids tell.
 _SHAPED = """tools functions structured_outputs guided_json guided_regex guided_choice guided_grammar
@@ -47,16 +50,16 @@ class Call:
     @property
     def native_only(self) -> bool:
         """Only an engine of ours speaks it: LiteLLM's lane translates chat and embeddings."""
-        return self.kind in ("completions", "messages")
+        return self.kind in ("completions", "messages", "rerank")
 
     @property
     def needs(self) -> Kind:
         """The kind of deployment that can answer."""
-        return "embedding" if self.kind == "embeddings" else "chat"
+        return _NEEDS.get(self.kind, "chat")
 
     def limit_s(self, deadlines: Deadlines) -> float:
         """Seconds for the whole answer."""
-        return deadlines.embedding_s if self.kind == "embeddings" else deadlines.total_s
+        return deadlines.total_s if self.needs == "chat" else deadlines.embedding_s
 
     @property
     def is_plain_text(self) -> bool:

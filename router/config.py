@@ -117,7 +117,9 @@ class _Reader:
         if name in self.disabled or any(other.name == name for other in self.deployments):
             raise ConfigInvalid(f"{where}: two deployments are called {name!r}: give one another `model_info.id`")
         if any(other.group == group and other.kind != entry.model_info.mode for other in self.deployments):
-            raise ConfigInvalid(f"{where}: {group!r} mixes `mode: chat` and `mode: embedding`: give each its own name")
+            raise ConfigInvalid(
+                f"{where}: {group!r} mixes `mode`s: give those of chat, embedding and rerank names of their own"
+            )
         values = entry.litellm_params.model_dump(exclude_none=True)
         unset = [value.removeprefix(_SECRET_PREFIX) for value in values.values() if _is_unset(value)]
         if unset:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from core.breaker import BreakerPolicy
 from core.money import Price
 
-Kind = Literal["chat", "embedding"]
+Kind = Literal["chat", "embedding", "rerank"]
 
 
 class LaneName(enum.StrEnum):
@@ -27,7 +27,7 @@ class Deadlines:
         first_token_s: from the request to the stream's first token.
         between_tokens_s: between two reads of a stream.
         total_s: for the whole answer; the only clock of an answer in one piece, which sends nothing until it is done.
-        embedding_s: for an embedding call, in place of `total_s`.
+        embedding_s: for an embedding or reranking call, in place of `total_s`.
     """
 
     connect_s: float = 5.0

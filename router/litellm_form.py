@@ -57,7 +57,7 @@ class LitellmModelInfo(_Lenient):
     """What a deployment is."""
 
     id: Name | None = None
-    mode: Literal["chat", "embedding"] = "chat"
+    mode: Literal["chat", "embedding", "rerank"] = "chat"
     input_cost_per_token: Cost | None = None  # LiteLLM lets prices stand here too; those of `litellm_params` win
     output_cost_per_token: Cost | None = None
     cache_read_input_token_cost: Cost | None = None

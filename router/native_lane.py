@@ -23,6 +23,7 @@ _PATHS = {
     "completions": "/completions",
     "embeddings": "/embeddings",
     "messages": "/messages",
+    "rerank": "/rerank",
 }
 # Shorter than uvicorn's 5 s, with which vLLM closes idle connections: else a request now and then meets a closed one.
 _KEEPALIVE_S = 4.0

@@ -387,7 +387,7 @@ def _status(member: Member) -> DeploymentStatus:
 
 
 def _wrong_kind(call: Call, kind: str) -> UpstreamRefused:
-    route = "/v1/embeddings" if kind == "embedding" else "/v1/chat/completions"
+    route = {"embedding": "/v1/embeddings", "rerank": "/v1/rerank"}.get(kind, "/v1/chat/completions")
     error = {
         "message": f"The model {call.group!r} is for {route}.",
         "type": "invalid_request_error",

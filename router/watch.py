@@ -255,4 +255,6 @@ def _probe_of(deployment: Deployment) -> tuple[str, bytes]:
     """The smallest request: route and body."""
     if deployment.kind == "embedding":
         return "/embeddings", orjson.dumps({"model": deployment.model, "input": "a"})
+    if deployment.kind == "rerank":
+        return "/rerank", orjson.dumps({"model": deployment.model, "query": "a", "documents": ["a"]})
     return "/completions", orjson.dumps({"model": deployment.model, "prompt": "a", "max_tokens": 1, "temperature": 0})

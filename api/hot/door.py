@@ -99,7 +99,7 @@ class HotDoor:
             route.kind,
             model_of(body),
             body,
-            body.get("stream") is True and route.kind != "embeddings",
+            body.get("stream") is True and route.kind not in ("embeddings", "rerank"),
             allow_hosted=not identity.principal.local_only,
             request_id=exchange.request_id,
             priority=_priority(identity.principal.priority, exchange.priority),
@@ -170,6 +170,8 @@ def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size
     """
     if call.kind == "embeddings":
         return Size(prompt_bytes, 0)
+    if call.kind == "rerank":  # a cross-encoder reads the query again with each document
+        return Size(prompt_bytes + (len(call.body["documents"]) - 1) * len(call.body["query"].encode()), 0)
     asked = completion_bound(call.body)
     if asked is None:
         asked = bound.default_max_tokens

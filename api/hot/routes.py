@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.errors import RequestInvalid
-from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS
+from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS, RERANK_FIELDS
 from router.call import Operation
 
 
@@ -43,6 +43,13 @@ def _input(body: Mapping[str, Any]) -> None:
         raise RequestInvalid("input must be a text or a list of texts, none of them missing", "input")
 
 
+def _documents(body: Mapping[str, Any]) -> None:
+    if not isinstance(body.get("query"), str) or not body["query"]:
+        raise RequestInvalid("query must be a text", "query")
+    if not isinstance(body.get("documents"), list) or not body["documents"]:
+        raise RequestInvalid("documents must be a list with at least one text", "documents")
+
+
 def _anthropic(body: Mapping[str, Any]) -> None:
     _messages(body)
     max_tokens = body.get("max_tokens")
@@ -56,6 +63,7 @@ ROUTES: Mapping[str, HotRoute] = {
         HotRoute("/v1/chat/completions", "chat.completions", CHAT_FIELDS, _messages),
         HotRoute("/v1/completions", "completions", COMPLETION_FIELDS, _prompt),
         HotRoute("/v1/embeddings", "embeddings", EMBEDDING_FIELDS, _input),
+        HotRoute("/v1/rerank", "rerank", RERANK_FIELDS, _documents),
         HotRoute("/v1/messages", "messages", MESSAGE_FIELDS, _anthropic, anthropic=True),
     )
 }

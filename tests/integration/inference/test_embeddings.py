@@ -21,9 +21,9 @@ async def client(embedding_engine: Engine) -> AsyncIterator[aiohttp.ClientSessio
         yield session
 
 
-async def _post(client: aiohttp.ClientSession, body: Any) -> tuple[int, dict[str, Any]]:
+async def _post(client: aiohttp.ClientSession, body: Any, path: str = "/v1/embeddings") -> tuple[int, dict[str, Any]]:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
-    async with client.post("/v1/embeddings", data=io.BytesIO(data)) as response:
+    async with client.post(path, data=io.BytesIO(data)) as response:
         return response.status, orjson.loads(await response.read())
 
 
@@ -70,17 +70,78 @@ async def test_base64_holds_the_same_floats(client: aiohttp.ClientSession) -> No
     assert plain["model"] == "all-minilm-l6-v2"
 
 
-async def test_a_long_text_is_cut_at_256_tokens_and_counted(client: aiohttp.ClientSession) -> None:
+@pytest.mark.parametrize("cut", ["START", "end"])
+async def test_a_long_text_is_cut_at_256_tokens_where_it_is_asked_for_and_said(
+    client: aiohttp.ClientSession, cut: str
+) -> None:
     before = await _metric(client, "stoker_embedding_truncated_texts_total")
-    _, body = await _post(client, {"input": "word " * 1000})
-    assert body["usage"]["prompt_tokens"] == 256
+    _, body = await _post(client, {"input": ["short", "word " * 1000], "truncate": cut})
+    assert body["usage"]["prompt_tokens"] == 3 + 256
+    assert body["truncated"] == [1]
     assert await _metric(client, "stoker_embedding_truncated_texts_total") == before + 1
+    _, whole = await _post(client, {"input": "short", "truncate": cut})
+    assert "truncated" not in whole
 
 
-async def test_the_model_says_what_it_is(client: aiohttp.ClientSession) -> None:
+async def test_the_two_ends_of_a_long_text_are_not_the_same(client: aiohttp.ClientSession) -> None:
+    text = "cats and dogs " * 200 + "stocks and bonds " * 200
+    rows = [
+        (await _post(client, {"input": text, "truncate": cut}))[1]["data"][0]["embedding"] for cut in ("START", "END")
+    ]
+    (start, end), parts = rows, await _rows(client, ["cats and dogs " * 50, "stocks and bonds " * 50])
+    assert np.dot(start, parts[1]) > 0.8 > 0.5 > np.dot(start, parts[0])
+    assert np.dot(end, parts[0]) > 0.8 > 0.5 > np.dot(end, parts[1])
+
+
+async def test_token_ids_are_texts(client: aiohttp.ClientSession) -> None:
+    """`the same` is 1996 2168 between 101 and 102."""
+    (text,) = await _rows(client, "the same")
+    for tokens in ([1996, 2168], [101, 1996, 2168, 102], [[1996, 2168]]):
+        status, body = await _post(client, {"input": tokens})
+        assert (status, body["usage"]["prompt_tokens"]) == (200, 4)
+        assert np.dot(body["data"][0]["embedding"], text) > 0.9999
+
+
+async def test_the_models_say_what_they_are(client: aiohttp.ClientSession) -> None:
     async with client.get("/v1/models") as response:
-        (entry,) = (await response.json())["data"]
-    assert (entry["id"], entry["dimensions"], entry["max_tokens"]) == ("all-minilm-l6-v2", 384, 256)
+        embedding, reranking = (await response.json())["data"]
+    assert (embedding["id"], embedding["dimensions"], embedding["max_tokens"]) == ("all-minilm-l6-v2", 384, 256)
+    assert (reranking["id"], reranking["task"]) == ("all-minilm-l6-v2-late-interaction", "rerank")
+    assert reranking["method"] == "late interaction over the token vectors of all-minilm-l6-v2"
+
+
+async def test_documents_are_ranked_the_best_first(client: aiohttp.ClientSession) -> None:
+    documents = ["The soup needs salt.", {"text": "Reset a forgotten password in the settings."}, "word " * 500]
+    asked = {"query": "How do I reset my password?", "documents": documents, "return_documents": True}
+    status, body = await _post(client, {**asked, "truncate": "END", "top_n": 2}, "/v1/rerank")
+    assert status == 200, body
+    best, second = body["results"]
+    assert (best["index"], best["document"]["text"]) == (1, documents[1]["text"])  # type: ignore[index]
+    assert 1 >= best["relevance_score"] > 0.5 > second["relevance_score"] >= -1
+    assert (body["model"], body["truncated"]) == ("all-minilm-l6-v2-late-interaction", [2])
+    assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] > 256
+    assert body["id"].startswith("rerank-")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"documents": ["a"]}, 400, "query"),
+        ({"query": "", "documents": ["a"]}, 400, "`query` must hold"),
+        ({"query": "a", "documents": []}, 400, "at least one text"),
+        ({"query": "a", "documents": ["a", ""]}, 400, "no empty one"),
+        ({"query": "a", "documents": ["a", 3]}, 400, "documents"),
+        ({"query": "a", "documents": ["a"], "top_n": 0}, 400, "top_n"),
+        ({"query": "a", "documents": ["b", "word " * 300]}, 400, "`documents[1]` has 302 tokens"),
+        ({"query": "word " * 300, "documents": ["b"], "truncate": "END"}, 400, "`query` has 302 tokens"),
+        ({"query": "a", "documents": ["a"], "model": "other"}, 404, "'other' is not served here"),
+        ({"query": "a", "documents": ["a"], "model": "all-minilm-l6-v2"}, 400, "is for /v1/embeddings"),
+        ({"query": "a", "documents": ["a"] * 2049}, 400, "at most 2048"),
+    ],
+)
+async def test_a_bad_ranking_is_refused(client: aiohttp.ClientSession, body: Any, status: int, words: str) -> None:
+    got, answer = await _post(client, body, "/v1/rerank")
+    assert (got, words in answer["error"]["message"]) == (status, True), answer
 
 
 @pytest.mark.parametrize(
@@ -92,9 +153,21 @@ async def test_the_model_says_what_it_is(client: aiohttp.ClientSession) -> None:
         ({}, 400, "input"),
         ({"input": []}, 400, "at least one text"),
         ({"input": ["a", ""]}, 400, "no empty one"),
-        ({"input": ["a"] * 2049}, 400, "at most 2048"),
-        ({"input": "a" * 200_001}, 400, "at most 200000"),
-        ({"input": "a", "dimensions": 8}, 400, "dimensions"),
+        ({"input": ["a"] * 100_000}, 400, "at most 2048"),
+        ({"input": "a" * 1_000_000}, 400, "at most 200000"),
+        ({"input": "a", "dimensions": 8}, 400, "was trained for 384"),
+        ({"input": "a", "dimensions": 0}, 400, "dimensions"),
+        ({"input": ["a", [1]]}, 400, "texts alone"),
+        ({"input": [1, True]}, 400, "texts alone"),
+        ({"input": [1, 1.5]}, 400, "texts alone"),
+        ({"input": {"a": 1}}, 400, "input"),
+        ({"input": [5, 30522]}, 400, "`input[0]` holds the token id 30522"),
+        ({"input": [[5], [-1]]}, 400, "`input[1]` holds the token id -1"),
+        ({"input": [[5], []]}, 400, "no empty one"),
+        ({"input": ["a", "word " * 300]}, 400, "`input[1]` has 302 tokens and the model takes 256"),
+        ({"input": "a", "truncate": "MIDDLE"}, 400, "truncate"),
+        ({"input": "a", "input_type": "poem"}, 400, "input_type"),
+        ({"input": "a", "model": "all-minilm-l6-v2-late-interaction"}, 400, "is for /v1/rerank"),
         ({"input": "a", "model": "other"}, 404, "'other' is not served here"),
         ({"input": "a", "encoding_format": "int8"}, 400, "encoding_format"),
         ({"input": "a", "surprise": 1}, 400, "surprise"),
