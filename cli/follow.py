@@ -26,12 +26,13 @@ def until_ready(
     steps: Steps,
     shown: dict[str, PartState],
 ) -> None:
-    """Return when the named parts (none: all) are ready.
+    """Return when the named parts (none: all) are ready; optional ones are not waited for.
 
     Args:
         shown: what has been said already, kept by the caller.
 
-    Raises: CliError: the supervisor ended, or a part failed three times in a row before it was ready.
+    Raises: CliError: the supervisor ended, or a part that is not optional failed three times in a row before it was
+        ready.
     """
     with Live(console=err, auto_refresh=False, transient=True) as live:
         while True:
@@ -41,7 +42,7 @@ def until_ready(
             else:
                 say_changes(state, shown, steps)
             _refuse_hopeless(state, settings)
-            if all(part.state in _SETTLED for part in state.parts if names is None or part.name in names):
+            if all(part.is_settled for part in state.parts if names is None or part.name in names):
                 break
             time.sleep(_EVERY_S)
     if err.is_terminal and names is None:
@@ -86,7 +87,7 @@ def _table(state: StackState, steps: Steps) -> Table:
 
 def _refuse_hopeless(state: StackState, settings: CliSettings) -> None:
     for part in state.parts:
-        if part.failures >= _TOO_OFTEN and part.ready_after_s is None:
+        if part.failures >= _TOO_OFTEN and part.ready_after_s is None and not part.optional:
             remedy = "mend what the log names and run ./stoker up again"
             if part.name == "vllm":
                 remedy += "; --engine none starts without a model server"

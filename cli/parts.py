@@ -41,6 +41,7 @@ class Part:
         stop_signal: what asks it to end in order.
         stop_s: seconds it gets for that before its whole group is killed.
         ready_s: seconds in which it must become ready; one that does not is started again.
+        optional: the stack counts as ready without it, however often it fails.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Part:
     stop_signal: int = signal.SIGTERM
     stop_s: float = 10.0
     ready_s: float = 60.0
+    optional: bool = False
 
     @property
     def is_task(self) -> bool:

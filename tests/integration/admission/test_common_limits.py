@@ -347,3 +347,13 @@ async def test_the_share_of_one_limit_does_not_begin_anew_when_redis_answers_for
                 await admission._leases.beat()
             with frozen(redis), pytest.raises(LimitReached):
                 await admission._leases._take_alone(one, (0, 0))
+
+
+async def test_a_holding_does_not_end_while_somebody_is_about_to_ask(opened: Opener) -> None:
+    async with opened() as admission:
+        asks = asyncio.create_task(admission.admit(ask("acme", of_all(Limits(parallel=4)))))
+        await turns(1)  # it waits, and the call is not yet written
+        (held,) = admission._leases._held.values()
+        await admission._leases.beat()
+        await asks
+        assert list(admission._leases._held.values()) == [held]

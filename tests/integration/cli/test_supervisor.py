@@ -1,5 +1,6 @@
 """The supervisor with real, small processes: order, restarts, and above all nothing left behind."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -47,6 +48,15 @@ def test_a_part_that_dies_is_started_again_with_growing_delays_and_this_is_said(
     assert stack.part("frail").note == "exited with code 3"
     assert stack.part("frail").failures >= 3
     assert stack.log("frail").count("no luck") >= 3
+
+
+def test_an_optional_part_that_keeps_failing_costs_the_stack_nothing(stack: Stack) -> None:
+    frail = dataclasses.replace(python_part("frail", "import sys; sys.exit(3)"), optional=True)
+    stack.start(frail, python_part("server", SERVE))
+    until(lambda: stack.part("frail").restarts >= 2)
+    until(lambda: _all_ready(stack))
+    assert stack.part("server").restarts == 0
+    assert stack.part("frail").failures >= 2
 
 
 def test_a_killed_part_comes_back_under_a_new_pid_without_its_orphans(stack: Stack) -> None:

@@ -254,3 +254,17 @@ def test_tokens_that_come_back_when_their_bucket_is_full_again_are_not_spent_bes
         walk.end(worker, taken, 0, 0, released=False)
     assert asked_and_served(walk, worker, (10_000, 0))
     assert not asked_and_served(walk, worker, (1, 0))
+
+
+def test_of_what_an_overdue_account_held_of_money_the_ledger_is_asked() -> None:
+    walk = Walk()
+    first, second = two_workers(walk, Limits(nano_usd_per_day=1_000))
+    assert asked_and_served(walk, first, (0, 1))
+    assert asked_and_served(walk, second, (0, 600))
+    walk.bill(second.running[0], 600)  # and then it died, before it reported that
+    walk.workers.remove(second)
+    for _ in range(3):
+        walk.now_ms += LEASE_MS // 2
+        walk.exchange(first, first.holding.beat(walk.now_ms))
+    assert not asked_and_served(walk, first, (0, 500))
+    assert asked_and_served(walk, first, (0, 399))

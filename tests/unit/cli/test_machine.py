@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cli import ports
+from cli import follow, ports
+from cli.console import Steps
 from cli.errors import CliError
 from cli.logfiles import LogFiles, last_lines
 from cli.process import ProcessId, descendants, kill_all, marked, session_of
+from cli.settings import CliSettings
 from cli.state import PartState, PartStatus, StackState, write_whole
 
 
@@ -62,6 +64,23 @@ def test_the_state_survives_the_file_and_holds_modes_private(tmp_path: Path) -> 
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
     assert state.is_ready()
     assert state.processes() == []
+
+
+def test_a_stack_is_ready_without_an_optional_part_that_keeps_failing(tmp_path: Path) -> None:
+    settings = CliSettings(data_dir=tmp_path)
+    failing = PartStatus("gpu", PartState.RESTARTING, restarts=9, failures=9, note="exited with code 1", optional=True)
+    parts = [PartStatus("gateway", PartState.READY), failing]
+    own = ProcessId.of(os.getpid())
+    assert own is not None
+    StackState("run", "u", own.pid, own.started, 0.0, "vllm", parts).save(settings.run_dir)
+    state = StackState.load(settings.run_dir)
+    assert state is not None
+    assert state.is_ready()
+    follow.until_ready(settings, "run", None, Steps(), {})
+    failing.optional = False
+    StackState("run", "u", own.pid, own.started, 0.0, "vllm", parts).save(settings.run_dir)
+    with pytest.raises(CliError, match="gpu exited with code 1 9 times"):
+        follow.until_ready(settings, "run", None, Steps(), {})
 
 
 def test_processes_of_another_boot_are_nobody(tmp_path: Path) -> None:

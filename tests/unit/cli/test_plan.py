@@ -1,6 +1,10 @@
 """Which processes a stack has, by its settings."""
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,11 +14,21 @@ from cli.errors import CliError
 from cli.modelfiles import ModelFiles
 from cli.parts import Plan
 from cli.plan import make_plan, needed_models, needs_inference
+from cli.probes import dcgm_answers
 from cli.settings import ROOT, CliSettings, Engine, load_settings
 from cli.supervisor import BackOff
+from tests.support.network import free_port
 
 MODELS = {"llm": ModelFiles("/models/llm", "tiny"), "embedding": ModelFiles("/models/embedding", "mini")}
 PYTHON = Path("/inference/bin/python")
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where a dcgm-exporter was looked for; there is none, whatever this machine has."""
+    urls: list[str] = []
+    monkeypatch.setattr("cli.plan.dcgm_answers", lambda url: bool(urls.append(url)))
+    return urls
 
 
 def _plan(settings: CliSettings, engine: Engine) -> Plan:
@@ -106,3 +120,69 @@ def test_the_lock_without_torch_is_the_lock_less_one_entry() -> None:
         n for n in names if n != "torch"
     ]
     assert "torch" in names
+
+
+def test_a_gpu_host_without_a_dcgm_exporter_gets_a_reader_that_nothing_waits_for(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    plan = _plan(_settings(tmp_path, dcgm_url="http://127.0.0.1:9999/metrics"), Engine.VLLM)
+    assert asked == ["http://127.0.0.1:9999/metrics"]
+    (part,) = (part for part in plan.parts if part.name == "gpu")
+    assert part.command[:3] == [str(PYTHON), "-m", "monitoring.nvml"]
+    assert part.command[-1] == str(part.port)
+    assert plan.environment["STOKER_DCGM_URL"] == f"http://127.0.0.1:{part.port}/metrics"
+    assert part.optional
+    assert [other.name for other in plan.parts if other.optional] == ["gpu"]
+    assert not any("gpu" in other.needs for other in plan.parts)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_where_a_dcgm_exporter_answers_there_is_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.plan.dcgm_answers", lambda _url: True)
+    plan = _plan(_settings(tmp_path), Engine.VLLM)
+    assert "gpu" not in {part.name for part in plan.parts}
+    assert "STOKER_DCGM_URL" not in plan.environment
+
+
+@pytest.mark.parametrize("engine", [Engine.VLLM_CPU, Engine.NONE])
+def test_without_a_gpu_engine_nobody_looks_for_gpus(tmp_path: Path, asked: list[str], engine: Engine) -> None:
+    assert "gpu" not in {part.name for part in _plan(_settings(tmp_path), engine).parts}
+    assert asked == []
+
+
+@contextmanager
+def _server(text: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (b'# TYPE DCGM_FI_DEV_GPU_UTIL gauge\nDCGM_FI_DEV_GPU_UTIL{gpu="0"} 3\n', True),
+        (b'DCGM_FI_DEV_GPU_UTIL{gpu="0"} 3\nstoker_gpu_up{gpu="0"} 1\n', False),  # another stack's reader
+        (b"<html>a login page</html>", False),
+    ],
+)
+def test_only_what_speaks_as_dcgm_exporter_counts_as_one(text: bytes, is_one: bool) -> None:
+    with _server(text) as url:
+        assert dcgm_answers(url) is is_one
+
+
+def test_where_nobody_listens_there_is_no_dcgm_exporter() -> None:
+    assert not dcgm_answers(f"http://127.0.0.1:{free_port()}/metrics")
