@@ -183,6 +183,8 @@ SDK = Environment("sdk", ("requirements/sdk.txt",), "the official OpenAI and Ant
 SDK_NODE = NodeEnvironment("sdk-node", "requirements/sdk-node", "the same clients, where node and npm are; about 50 MB")
 LITELLM = Environment("bench-litellm", ("requirements/bench-litellm.txt",), "LiteLLM's proxy as a peer; about 700 MB")
 
+INFINITY = Environment("bench-infinity", ("requirements/bench-infinity.txt",), "Infinity as a peer; about 1.5 GB")
+
 
 def _uv(arguments: list[str], environment: Path) -> None:
     """Run uv on an environment; its bars show on a terminal, elsewhere its words only when it fails."""
@@ -231,7 +233,8 @@ def _find_links() -> list[str]:
 
 def _torch_index(environment: Environment) -> list[str]:
     """Where no folder holds torch's CPU build, it comes from PyTorch's own index."""
-    needs = "requirements/inference-cpu.txt" in environment.locks and not _find_links()
+    locks = {"requirements/inference-cpu.txt", "requirements/bench-infinity.txt"}
+    needs = locks.intersection(environment.locks) and not _find_links()
     return ["--torch-backend", "cpu"] if needs else []
 
 
