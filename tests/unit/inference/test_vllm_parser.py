@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from inference.catalog import TABLE
 from inference.settings import VllmSettings
 from inference.vllm import command
 from inference.vllm_rules import TYPED_FLAGS, repeats
@@ -165,3 +166,9 @@ def test_vllm_is_asked_for_its_own_names(answer: dict[str, Any]) -> None:
     assert "qwen3" in names["reasoning_parser"]
     assert "fp8" in names["quantization"]
     assert {"ngram", "draft_model", "eagle3", "mtp"} <= set(names["speculative_method"])
+
+
+def test_the_tables_parsers_are_there(answer: dict[str, Any]) -> None:
+    for entry in TABLE:
+        assert entry.tool_call_parser in answer["names"]["tool_call_parser"], entry.name
+        assert entry.reasoning_parser in (None, *answer["names"]["reasoning_parser"]), entry.name
