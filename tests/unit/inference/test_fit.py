@@ -276,6 +276,7 @@ def test_the_chosen_model_grows_with_the_machine() -> None:
 @pytest.mark.parametrize(
     ("gib", "gpus", "name", "shared_by"),
     [
+        (12, 1, "Qwen/Qwen3-1.7B", 1),  # Qwen3.5-4B fits, for three at once
         (24, 1, "Qwen/Qwen3.5-9B", 1),
         (24, 2, "Qwen/Qwen3.6-35B-A3B-FP8", 2),
         (80, 1, "Qwen/Qwen3.6-35B-A3B-FP8", 1),

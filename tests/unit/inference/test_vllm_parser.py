@@ -172,3 +172,19 @@ def test_the_tables_parsers_are_there(answer: dict[str, Any]) -> None:
     for entry in TABLE:
         assert entry.tool_call_parser in (None, *answer["names"]["tool_call_parser"]), entry.name
         assert entry.reasoning_parser in (None, *answer["names"]["reasoning_parser"]), entry.name
+
+
+def test_a_name_that_vllm_does_not_know_ends_the_launcher_before_vllm_starts() -> None:
+    words = ["--model", "org/m", "--served-model-name", "m", "--reasoning-parser", "nonsense"]
+    ended = subprocess.run(
+        [INFERENCE_PYTHON, "-m", "inference.vllm", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "reasoning_parser: this vLLM has no nonsense: take one of" in ended.stderr
+    assert "qwen3" in ended.stderr
+    assert "Traceback" not in ended.stderr
