@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cli import choice, doctor, hub
+from cli import choice, doctor, hub, up
 from cli.choice import Choice, choose, launcher_flags
+from cli.console import Steps
 from cli.doctor import Finding, Verdict
 from cli.errors import CliError
 from cli.hub import Look
 from cli.machine import Gpu, GpusUnreadable, available_memory, gpus
+from cli.modelfiles import ModelFiles
+from cli.parts import Plan
 from cli.settings import CliSettings, Engine
 from cli.sizing import Sized, sizes
 
@@ -236,3 +239,48 @@ def test_the_doctor_says_the_same_of_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_
     assert found["model"].verdict is Verdict.WARN
     assert "are missing" in found["model"].remedy
     assert _findings(CliSettings(data_dir=tmp_path), Engine.NONE) == {}
+
+
+class _Installed:
+    """An inference environment that is there."""
+
+    python = Path("/inference/bin/python")
+
+    def ensure(self) -> None:
+        pass
+
+
+def test_up_serves_the_chosen_model_with_its_flags_and_makes_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _nvidia(monkeypatch, tmp_path, "0, NVIDIA H100 80GB HBM3, 81559")
+    made: list[str] = []
+
+    def prepare(_python: Path, _log: Path, _steps: Steps, kinds: list[str]) -> dict[str, ModelFiles]:
+        made.extend(kinds)
+        return {kind: ModelFiles(f"/models/{kind}", kind) for kind in kinds}
+
+    monkeypatch.setattr(up.environments, "inference", lambda _engine: _Installed())
+    monkeypatch.setattr(up.modelfiles, "prepare", prepare)
+    settings = CliSettings(data_dir=tmp_path / "data", engine=Engine.VLLM)
+    settings.run_dir.mkdir(parents=True)
+    with _hub(monkeypatch):
+        plan, chosen = up._prepare(settings, Steps(), Look(within_s=30))
+    command = next(part.command for part in plan.parts if part.name == "vllm")
+    assert command[command.index("--model") + 1] == "Qwen/Qwen3.6-35B-A3B-FP8"
+    assert command[-len(chosen.flags) :] == list(chosen.flags)
+    assert made == ["embedding"]
+    assert "no --model: Qwen/Qwen3.6-35B-A3B-FP8" in capsys.readouterr().err
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    plan, chosen = up._prepare(settings, Steps(), Look(within_s=30))
+    assert "/models/llm" in next(part.command for part in plan.parts if part.name == "vllm")
+    assert chosen == Choice(None)
+
+
+def test_up_names_a_better_model_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = CliSettings(data_dir=tmp_path)
+    plan = Plan("run", "http://127.0.0.1:1", "vllm-cpu", str(tmp_path), str(tmp_path), {}, [])
+    up._introduce(settings, plan, 1.0, Choice(None, hint="./stoker up --model org/better"), with_demo=False)
+    assert "A hub is in reach: ./stoker up --model org/better" in capsys.readouterr().out
+    up._introduce(settings, plan, 1.0, Choice(None), with_demo=False)
+    assert "hub" not in capsys.readouterr().out
