@@ -114,7 +114,11 @@ class Claims:
 
     def others(self, prefix: str) -> list[tuple[Path, bool]]:
         """Folders of keys that begin so, and whether somebody works in them."""
-        return [(path, not self._is_dead(path)) for path in self._work.glob("*") if path.name.startswith(prefix)]
+        return [(path, not self._is_dead(path)) for path in self._work.glob("[!.]*") if path.name.startswith(prefix)]
+
+    def sweep(self) -> None:
+        """Remove what a process that was to remove it has left."""
+        self.discard(_TRASH)
 
     def discard(self, prefix: str, keep: str | None = None) -> None:
         """Remove what dead processes left of keys that begin so, but of the one to keep."""
@@ -126,7 +130,7 @@ class Claims:
                     shutil.rmtree(trash, ignore_errors=True)
 
     def trash(self, key: str) -> Path:
-        """Where something can be moved to before it is removed; what stays there is removed with the next pull."""
+        """Where something can be moved to before it is removed."""
         self._work.mkdir(parents=True, exist_ok=True)
         return self._work / f"{_TRASH}{key}.{self._owner}"
 
@@ -179,7 +183,7 @@ class Claims:
                 part.unlink()
 
     def _of(self, key: str) -> list[Path]:
-        return [path for path in self._work.glob("*") if path.name.rpartition(".")[0] == key]
+        return [path for path in self._work.glob("[!.]*") if path.name.rpartition(".")[0] == key]
 
     def _is_dead(self, path: Path) -> bool:
         owner = path.name.rpartition(".")[2]

@@ -31,6 +31,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from inference.modelfiles.errors import ChecksumWrong, Gated, HubAway, ModelFilesError, NotFound
 from inference.modelfiles.names import ModelName
+from inference.modelfiles.says import say
 
 T = TypeVar("T")
 
@@ -180,7 +181,9 @@ class Hub:
                 failures = 1 if position() > before else failures + 1
                 if failures >= self._tries:
                     raise
-            time.sleep(min(self._pause_s * 2 ** (failures - 1), _MOST_PAUSE_S))
+            pause_s = min(self._pause_s * 2 ** (failures - 1), _MOST_PAUSE_S)
+            say("pull", f"the hub gave no answer, or broke off; trying again in {pause_s:g} s", done=False)
+            time.sleep(pause_s)
 
     @contextmanager
     def _translated(self, name: ModelName) -> Iterator[None]:
@@ -206,7 +209,7 @@ class Hub:
             raise HubAway(
                 f"{self.endpoint} can't be reached, or breaks off: {error}", f"{_AWAY}; it resumes"
             ) from error
-        except ValueError as error:  # huggingface_hub's own look at names, or an answer that is no JSON
+        except (ValueError, TypeError, LookupError) as error:  # such as the page of a network's login
             raise HubAway(f"{self.endpoint} does not answer as a hub does: {error}", _AWAY) from error
 
     def _refused(self, name: ModelName, status: int) -> ModelFilesError:

@@ -58,7 +58,7 @@ def pull(store: Store, hub: Hub, name: ModelName, *, refresh: bool = True) -> Pa
     with disk_errors(store.folder, _RESUMES), store.claims.held(key, is_done) as claim:
         if claim is not None:
             store.claims.discard(f"{name.folder}~", keep=key)
-            store.claims.discard("~trash~")
+            store.claims.sweep()
             (claim.folder / NAME).write_text(str(name))
             files = _make(store, hub, name, listing.commit, entries, claim)
             manifest = Manifest(str(name), hub.endpoint, files, name.revision, listing.commit)

@@ -58,7 +58,7 @@ class Store:
                 size = manifest.size or size_of(folder)
                 found.append(_line(manifest.name, size, manifest.source, manifest.commit, folder, state))
         for folder, lives in sorted(self.claims.others("")):
-            with contextlib.suppress(OSError):  # it may end while we look
+            with contextlib.suppress(OSError):  # it may end while we look; what is being removed has no name
                 name = (folder / NAME).read_text()
                 found.append(_line(name, size_of(folder), "", None, folder, "under way" if lives else "waiting"))
         return found

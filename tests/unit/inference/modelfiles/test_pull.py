@@ -28,6 +28,7 @@ from inference.modelfiles.errors import (
 from inference.modelfiles.hub import Hub
 from inference.modelfiles.names import ModelName
 from inference.modelfiles.pull import pull
+from inference.modelfiles.says import Progress
 from inference.modelfiles.store import Store
 from tests.support.hub import COMMIT, FakeHub, Model
 from tests.support.process import ROOT
@@ -77,7 +78,20 @@ def test_a_new_commit_takes_the_old_one_s_place(hub: FakeHub, client: Hub, store
     assert list((store.folder / WORK).glob("[!.]*")) == []
 
 
-def test_progress_is_said_twice_a_second_at_most(client: Hub, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_said_twice_a_second_at_most(capsys: pytest.CaptureFixture[str]) -> None:
+    now_s = 0.0
+    progress = Progress("pull", "fetching", 100, clock=lambda: now_s)
+    for _ in range(100):
+        progress.add(1)
+        now_s += 0.125
+    progress.end()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 26
+    assert [line["bytes"] for line in lines[:3]] == [1, 5, 9]
+    assert lines[-1] == {"step": "pull", "message": "fetching", "bytes": 100, "total": 100, "done": True}
+
+
+def test_progress_is_that_of_the_whole_model(client: Hub, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     pull(store, client, TINY)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     of_bytes = [line for line in lines if "bytes" in line]
@@ -184,6 +198,8 @@ def test_wrong_bytes_at_the_beginning_do_not_spoil_what_is_resumed(hub: FakeHub,
         ("/acme/tiny/resolve", 404, "EntryNotFound", NotFound, "run the command again"),
         ("/acme/tiny/resolve", 503, "", HubAway, "try again later"),
         ("/acme/tiny/resolve", 429, "", HubAway, "try again later"),
+        ("/api/models/acme/tiny", 500, "", HubAway, "try again later"),
+        ("/api/models/acme/tiny", 200, "", HubAway, "does not answer as a hub does"),
     ],
 )
 def test_a_refusal_says_what_to_do(
