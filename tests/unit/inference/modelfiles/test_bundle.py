@@ -120,8 +120,12 @@ HOSTILE: dict[str, tuple[Callable[[], list[tuple[tarfile.TarInfo, bytes]]], type
     "a model without files": (lambda: [first({**promise(), "files": []})], BundleRefused),
     "a model twice": (lambda: [first(promise(), promise()), *members(), *members()], BundleRefused),
     "a name that leaves the folder": (lambda: [first(promise("../tiny"))], NameRefused),
-    "a path that leaves the folder": (lambda: [first(promise(files={"../../x": b""})), *members()], NameRefused),
-    "an absolute path": (lambda: [first(promise(files={"/etc/x": b""})), *members()], NameRefused),
+    "a path that leaves the folder": (
+        lambda: [first(promise(files={"../../x": b""})), *members({"../../x": b""})], NameRefused,
+    ),
+    "an absolute path": (
+        lambda: [first(promise(files={"/tmp/stoker/x": b""})), *members({"/tmp/stoker/x": b""})], NameRefused,
+    ),
     "our own manifest": (
         lambda: [first(promise(files={"stoker.json": b"{}"})), *members({"stoker.json": b"{}"})], BundleRefused,
     ),

@@ -31,7 +31,7 @@ def test_a_name_has_a_folder_and_a_name_to_serve(text: str, folder: str, served:
     [
         "", "/", "org/", "/Name", "../x", "org/..", ".", "..", "a/b/c", "org/Na me", "org/Name@", "org/Name@../x",
         "org/Name:", "org/Name:x.bin", "org/Name:../x.gguf", "org/Name:/x.gguf", "org--x/Name", "org/.hidden", "-x/y",
-        "org/Name\n", "x" * 300, "org/Name@a//b", "~/x", "org\\x",
+        "org/Name\n", "x" * 300, "org/Name@a//b", "org/Name@a/../b", "~/x", "org\\x",
     ],
 )  # fmt: skip
 def test_what_is_no_name_is_refused(text: str) -> None:
