@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from cli import environments
 from cli.console import Steps, out, short_bytes
 from cli.modelfiles import Worker
-from cli.plan import detect_engine
 from cli.settings import CliSettings, Engine, load_settings
 
 app = typer.Typer(help="Models: fetch, list, check, remove, carry to hosts without a hub.", no_args_is_help=True)
@@ -31,7 +30,7 @@ def list_models(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     table = Table("name", "size", "source", "commit", "state", box=None)
     for each in found:
         size, commit = short_bytes(each["bytes"]), (each["commit"] or "")[:12]
-        table.add_row(each["name"], size, each["source"], commit, each["state"])
+        table.add_row(each["name"], size, escape(each["source"]), commit, each["state"])  # a bundle may say anything
     out.print(table)
 
 
@@ -91,6 +90,10 @@ def _light(data_dir: Path | None) -> Worker:
 
 def _whole(data_dir: Path | None) -> Worker:
     """For what reaches the hub, converts, or looks into packages."""
+    # Here: every other command would have to read the router's configuration and more before it begins.
+    from cli import environments
+    from cli.plan import detect_engine
+
     settings = load_settings(data_dir=data_dir)
     engine = detect_engine(settings.engine)
     environment = environments.inference(Engine.VLLM_CPU if engine is Engine.NONE else engine)
