@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import keys
+from cli import keys, models
 from cli.console import err, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
 collections = typer.Typer(help="Collections of documents: list, back up, bring back.", no_args_is_help=True)
 app.add_typer(collections, name="collections")
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)

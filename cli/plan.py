@@ -62,6 +62,15 @@ def needed_models(settings: CliSettings, engine: Engine) -> list[str]:
     return [kind for kind, needed in wanted.items() if needed]
 
 
+def named_models(settings: CliSettings, engine: Engine) -> dict[str, str]:
+    """By kind, the models that somebody named by their names on the hub; one that is a folder needs no fetching."""
+    named = {
+        "llm": settings.model if engine is not Engine.NONE else None,
+        "embedding": settings.embedding_model if settings.embedding_url is None else None,
+    }
+    return {kind: name for kind, name in named.items() if name is not None and not Path(name).is_absolute()}
+
+
 def make_plan(
     settings: CliSettings,
     engine: Engine,
@@ -72,7 +81,7 @@ def make_plan(
     """Decide everything that starts.
 
     Args:
-        models: the default models that are needed, by kind.
+        models: by kind, those that are not named as folders.
         engine_flags: further ones for the vLLM launcher; all else it reads from `STOKER_VLLM_...` itself.
     """
     draft = _Draft(settings, taken={settings.port})
@@ -196,7 +205,7 @@ def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -
             [*command, "--host", _HOST, "--port", str(port)],
             Probe("http", port=port, path="/health"),
             port=port,
-            ready_s=900,  # a named model may have to be fetched first
+            ready_s=900,
         )
     )
     draft.shared["STOKER_EMBEDDING_URL"] = f"http://{_HOST}:{port}"
@@ -283,8 +292,8 @@ def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> di
 
 
 def _model(named: str | None, models: Mapping[str, ModelFiles], kind: str) -> tuple[str, str]:
-    """Returns: what to load, and the name to serve it under; `org/Name` or `/path/to/Name` becomes `Name`."""
-    if named is not None:
+    """Returns: what to load, and the name to serve it under; the folder `/path/to/Name` becomes `Name`."""
+    if named is not None and kind not in models:
         return named, named.rstrip("/").rpartition("/")[2]
     return models[kind].folder, models[kind].name
 

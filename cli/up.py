@@ -19,7 +19,7 @@ from cli.down import end_stack
 from cli.errors import CliError
 from cli.logfiles import LogFiles
 from cli.parts import Plan
-from cli.plan import detect_engine, make_plan, needed_models, needs_inference
+from cli.plan import detect_engine, make_plan, named_models, needed_models, needs_inference
 from cli.process import ProcessId, die_with_parent, kill_all
 from cli.settings import ROOT, CliSettings
 from cli.state import PartState, StackState, holder, take_lock
@@ -83,8 +83,11 @@ def _prepare(settings: CliSettings, steps: Steps, look: hub.Look) -> tuple[Plan,
     if needs_inference(settings, engine):
         started_s = time.monotonic()
         inference.ensure()
+        worker = modelfiles.Worker(inference.python, settings.models_dir, settings.logs_dir / "models.log")
         if needed := needed_models(settings, engine):
-            models = modelfiles.prepare(inference.python, settings.logs_dir / "models.log", steps, needed)
+            models = worker.prepare(steps, needed)
+        for kind, name in named_models(settings, engine).items():
+            models[kind] = worker.pull(steps, name, if_missing=True)
         steps.say(f"environments and models are there ({short_time(time.monotonic() - started_s)})")
     clear_folder(settings.run_dir / "metrics")
     return make_plan(settings, engine, models, inference.python, choice.flags), choice

@@ -17,7 +17,7 @@ from cli.doctor import Finding, Verdict
 from cli.errors import CliError
 from cli.hub import Look
 from cli.machine import Gpu, GpusUnreadable, available_memory, gpus
-from cli.modelfiles import ModelFiles
+from cli.modelfiles import ModelFiles, Worker
 from cli.parts import Plan
 from cli.settings import CliSettings, Engine
 from cli.sizing import Sized, sizes
@@ -256,20 +256,26 @@ def test_up_serves_the_chosen_model_with_its_flags_and_makes_no_other(
     _nvidia(monkeypatch, tmp_path, "0, NVIDIA H100 80GB HBM3, 81559")
     made: list[str] = []
 
-    def prepare(_python: Path, _log: Path, _steps: Steps, kinds: list[str]) -> dict[str, ModelFiles]:
+    def pull(_self: Worker, _steps: Steps, name: str, *, if_missing: bool) -> ModelFiles:
+        assert if_missing
+        made.append(name)
+        return ModelFiles(f"/models/{name}", name.rpartition("/")[2])
+
+    def prepare(_self: Worker, _steps: Steps, kinds: list[str]) -> dict[str, ModelFiles]:
         made.extend(kinds)
         return {kind: ModelFiles(f"/models/{kind}", kind) for kind in kinds}
 
     monkeypatch.setattr(up.environments, "inference", lambda _engine: _Installed())
-    monkeypatch.setattr(up.modelfiles, "prepare", prepare)
+    monkeypatch.setattr(Worker, "prepare", prepare)
+    monkeypatch.setattr(Worker, "pull", pull)
     settings = CliSettings(data_dir=tmp_path / "data", engine=Engine.VLLM)
     settings.run_dir.mkdir(parents=True)
     with _hub(monkeypatch):
         plan, chosen = up._prepare(settings, Steps(), Look(within_s=30))
     command = next(part.command for part in plan.parts if part.name == "vllm")
-    assert command[command.index("--model") + 1] == "Qwen/Qwen3.6-35B-A3B-FP8"
+    assert command[command.index("--model") + 1] == "/models/Qwen/Qwen3.6-35B-A3B-FP8"
     assert command[-len(chosen.flags) :] == list(chosen.flags)
-    assert made == ["embedding"]
+    assert made == ["embedding", "Qwen/Qwen3.6-35B-A3B-FP8"]
     assert "no --model: Qwen/Qwen3.6-35B-A3B-FP8" in capsys.readouterr().err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     plan, chosen = up._prepare(settings, Steps(), Look(within_s=30))
