@@ -3,17 +3,22 @@
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cli import ports
+from rich.markup import escape
+
+from cli import hub, ports
+from cli.choice import SMOLLM2, smallest_memory
 from cli.console import out, short_bytes
 from cli.environments import SDK, SDK_NODE, TEST, Environment, NodeEnvironment, inference
+from cli.errors import CliError
+from cli.machine import GpusUnreadable, available_memory, gpus
 from cli.plan import detect_engine
 from cli.settings import CliSettings, Engine
+from cli.sizing import Sized, sizes
 from cli.state import StackState
 
 _MIN_DISK = 8e9
@@ -52,6 +57,7 @@ def doctor(settings: CliSettings) -> bool:
 def examine(settings: CliSettings) -> Iterator[Finding]:
     """Make every check."""
     engine = detect_engine(settings.engine)
+    look = hub.Look()
     yield _python()
     yield _system()
     for environment, command in ((inference(engine), "up"), (TEST, "test"), (SDK, "test"), (SDK_NODE, "test")):
@@ -61,6 +67,7 @@ def examine(settings: CliSettings) -> Iterator[Finding]:
     yield _memory()
     yield _cpu(engine)
     yield _gpu(engine)
+    yield from _models(settings, engine, look)
 
 
 def _python() -> Finding:
@@ -116,9 +123,7 @@ def _folder(folder: Path) -> Finding:
 
 
 def _memory() -> Finding:
-    available = next(
-        int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line
-    )
+    available = available_memory()
     if available < _MIN_MEMORY:
         remedy = "end other programs; the CPU engine takes about 4 GB, --engine none does without it"
         return Finding(Verdict.WARN, "memory", f"{short_bytes(available)} available", remedy)
@@ -144,16 +149,71 @@ def _cpu(engine: Engine) -> Finding:
 
 
 def _gpu(engine: Engine) -> Finding:
-    smi = shutil.which("nvidia-smi")
-    names = ""
-    if smi is not None:
-        asked = [smi, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        try:
-            names = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-        except (subprocess.SubprocessError, OSError) as error:
-            return Finding(Verdict.FAIL, "gpu", f"nvidia-smi fails: {error}", "mend the driver, or --engine vllm-cpu")
-    if names:
-        return Finding(Verdict.OK, "gpu", names.replace("\n", "; "))
+    try:
+        found = gpus()
+    except GpusUnreadable as error:
+        return Finding(Verdict.FAIL, "gpu", f"nvidia-smi fails: {error}", "mend the driver, or --engine vllm-cpu")
+    if found:
+        told = (
+            f"{gpu.name}, {short_bytes(gpu.memory_bytes) if gpu.memory_bytes else 'memory unknown'}" for gpu in found
+        )
+        return Finding(Verdict.OK, "gpu", "; ".join(told))
     if engine is Engine.VLLM:
         return Finding(Verdict.FAIL, "gpu", "none seen", "install NVIDIA's driver, or use --engine vllm-cpu")
     return Finding(Verdict.OK, "gpu", f"none seen; engine {engine.value}")
+
+
+def _models(settings: CliSettings, engine: Engine, look: hub.Look) -> Iterator[Finding]:
+    """Whether the model fits that would be served, with the arithmetic; and which one is chosen when none is named."""
+    if engine is Engine.NONE:
+        return
+    memory = _memory_for_models(engine)
+    if memory is None:
+        yield Finding(Verdict.OK, "model", "the GPUs don't say how much memory they have, so nothing is said of models")
+        return
+    named = settings.model or (SMOLLM2 if engine is Engine.VLLM_CPU else None)
+    try:
+        found = sizes(*memory, named)
+    except CliError as error:
+        yield Finding(Verdict.WARN, "model", error.message, error.remedy)
+        return
+    if found.model is not None:
+        yield _fit(found.model, "model", hopeless=Verdict.FAIL if settings.model else Verdict.WARN)
+    if settings.model is not None:
+        return
+    in_reach = look.in_reach()
+    yield Finding(
+        Verdict.OK, "hub", f"{hub.endpoint()} is {'in reach' if in_reach else 'not in reach or switched off'}"
+    )
+    if engine is Engine.VLLM_CPU and not in_reach:
+        return
+    about = "model to try"
+    if engine is Engine.VLLM:
+        about = "model chosen by up" if in_reach else "model that a hub would give"
+    if found.default is not None:
+        yield _fit(found.default, about, hopeless=Verdict.WARN)
+    elif engine is Engine.VLLM:
+        yield Finding(Verdict.OK, about, "none of the table fits these GPUs: up serves SmolLM2-135M")
+
+
+def _memory_for_models(engine: Engine) -> tuple[int, int] | None:
+    """Bytes and number of GPUs; 0 GPUs: bytes available to a CPU."""
+    if engine is Engine.VLLM_CPU:
+        return available_memory(), 0
+    try:
+        return smallest_memory(gpus())
+    except GpusUnreadable:
+        return None  # said already
+
+
+def _fit(model: Sized, about: str, hopeless: Verdict) -> Finding:
+    if model.unknown:
+        return Finding(Verdict.OK, about, f"{escape(model.name)}: {escape(model.unknown)}")
+    shared = f", shared by {model.tensor_parallel} GPUs" if model.tensor_parallel > 1 else ""
+    told = [f"{escape(model.name)} {model.verdict}{shared}"]
+    if model.fits:
+        told[0] += f": window {model.window:,} tokens, {model.sequences:g} such sequences at once"
+    text = "\n      ".join([*told, *(escape(line) for line in model.arithmetic)])
+    if not model.remedy or model.settings.get("max_model_len") == "auto":  # as up would set it
+        return Finding(Verdict.OK, about, text)
+    return Finding(Verdict.WARN if model.fits else hopeless, about, text, model.remedy)

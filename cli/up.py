@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from cli import demo, environments, follow, modelfiles, ports
+from cli import demo, environments, follow, hub, modelfiles, ports
+from cli.choice import Choice, choose
 from cli.client import Client
 from cli.console import Steps, err, out, short_time
 from cli.down import end_stack
 from cli.errors import CliError
 from cli.logfiles import LogFiles
 from cli.parts import Plan
-from cli.plan import detect_engine, make_plan, needed_models, needs_inference
+from cli.plan import detect_engine, make_plan, named_models, needed_models, needs_inference
 from cli.process import ProcessId, die_with_parent, kill_all
 from cli.settings import ROOT, CliSettings
 from cli.state import PartState, StackState, holder, take_lock
@@ -40,11 +41,12 @@ def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
         try:
             _sweep_up(settings)
             ports.require_free(settings.port, settings.host)
-            plan = _prepare(settings, steps)
+            look = hub.Look()
+            plan, choice = _prepare(settings, steps, look)
             supervisor = _start_supervisor(settings, plan, lock, detach=detach)
             os.close(lock)
             ready_s = _bring_up(settings, plan, supervisor, steps, with_demo=with_demo)
-            _introduce(settings, plan, ready_s, with_demo=with_demo)
+            _introduce(settings, plan, ready_s, choice, with_demo=with_demo)
         except KeyboardInterrupt:
             _say_and_end(settings)
             raise  # nothing that answers was made
@@ -67,21 +69,28 @@ def _say_and_end(settings: CliSettings) -> None:
     _end(settings)
 
 
-def _prepare(settings: CliSettings, steps: Steps) -> Plan:
+def _prepare(settings: CliSettings, steps: Steps, look: hub.Look) -> tuple[Plan, Choice]:
     """Environments, model files, ports: all that must be there before anything starts."""
     if settings.config is not None and not settings.config.is_file():
         raise CliError(f"{settings.config} does not exist", "name an existing file with --config, or leave it out")
     engine = detect_engine(settings.engine)
+    choice = choose(engine, settings.model, look.in_reach)
+    if choice.note:
+        steps.say(choice.note)
+    settings = settings.model_copy(update={"model": choice.model})
     inference = environments.inference(engine)
     models: dict[str, modelfiles.ModelFiles] = {}
     if needs_inference(settings, engine):
         started_s = time.monotonic()
         inference.ensure()
+        worker = modelfiles.Worker(inference.python, settings.models_dir, settings.logs_dir / "models.log")
         if needed := needed_models(settings, engine):
-            models = modelfiles.prepare(inference.python, settings.logs_dir / "models.log", steps, needed)
+            models = worker.prepare(steps, needed)
+        for kind, name in named_models(settings, engine).items():
+            models[kind] = worker.pull(steps, name, if_missing=True)
         steps.say(f"environments and models are there ({short_time(time.monotonic() - started_s)})")
     clear_folder(settings.run_dir / "metrics")
-    return make_plan(settings, engine, models, inference.python)
+    return make_plan(settings, engine, models, inference.python, choice.flags), choice
 
 
 def _start_supervisor(settings: CliSettings, plan: Plan, lock: int, *, detach: bool) -> ProcessId:
@@ -126,7 +135,7 @@ def _bring_up(settings: CliSettings, plan: Plan, supervisor: ProcessId, steps: S
     return steps.elapsed_s - start_s
 
 
-def _introduce(settings: CliSettings, plan: Plan, ready_s: float, *, with_demo: bool) -> None:
+def _introduce(settings: CliSettings, plan: Plan, ready_s: float, choice: Choice, *, with_demo: bool) -> None:
     key_file = settings.admin_key_file
     out.print(f"\nStoker is ready at [bold]{plan.url}[/bold] ({ready_s:.0f} s), engine {plan.engine}")
     out.print(f"The admin key is in {key_file}")
@@ -135,6 +144,8 @@ def _introduce(settings: CliSettings, plan: Plan, ready_s: float, *, with_demo: 
     out.print(
         f'      curl {plan.url}/v1/models -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})"', markup=False
     )
+    if choice.hint:
+        out.print(f"A hub is in reach: {choice.hint}", markup=False)
 
 
 def _stay(settings: CliSettings, plan: Plan, steps: Steps) -> None:

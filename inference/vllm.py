@@ -11,14 +11,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from inference import cpu, vllm_names
 from inference.settings import VllmSettings
+from inference.vllm_flags import flags, words
 
-CPU_MAX_MODEL_LEN = 4096
-"""Tokens of prompt and answer on a CPU: a longer prompt would be read for longer than anybody waits."""
-CPU_MAX_NUM_SEQS = 32
-CPU_MAX_NUM_BATCHED_TOKENS = 256
-"""Tokens in one step on a CPU: with vLLM's 2,048 all others wait for half a minute while one long prompt is read."""
+_BAD_SETTINGS = 2
+"""Exit code, as argparse has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,8 @@ def command(
         environment: the environment to build on; what it sets already is kept.
         cpu_flags: what the processor can do, as /proc/cpuinfo names it.
     """
-    arguments = ["-m", "vllm.entrypoints.openai.api_server"]
-    for flag, value in _flags(settings, own_window, cpu_flags).items():
-        if value is True:
-            arguments.append(flag)
-        elif value is not None and value is not False:
-            arguments += [flag, str(value)]
+    made = words(flags(settings, own_window, cpu_flags))
+    arguments = ["-m", "vllm.entrypoints.openai.api_server", *made, *settings.extra_args]
     return Command(arguments, {**_environment(settings), **environment})
 
 
@@ -67,59 +66,68 @@ def window_of(model: str) -> int | None:
     return window if isinstance(window, int) else None
 
 
-def cpu_flags() -> frozenset[str]:
-    """What this machine's processor can do; empty where the kernel doesn't tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
-
-
-def _cpu_dtype(flags: frozenset[str]) -> str:
-    """bfloat16 where the processor computes in it; elsewhere it is emulated, and several times slower than float32."""
-    return "bfloat16" if flags & {"amx_bf16", "avx512_bf16"} else "float32"
-
-
-def _flags(
-    settings: VllmSettings, own_window: int | None, cpu: frozenset[str]
-) -> dict[str, str | int | float | bool | None]:
-    on_cpu = settings.engine == "vllm-cpu"
-    cpu_window = min(CPU_MAX_MODEL_LEN, own_window or CPU_MAX_MODEL_LEN)
-    cpu_batch = max(CPU_MAX_NUM_BATCHED_TOKENS, settings.max_num_seqs or 0)  # vLLM wants a token for each sequence
-    eager = on_cpu if settings.enforce_eager is None else settings.enforce_eager
-    return {
-        "--model": settings.model,
-        "--served-model-name": settings.served_model_name,
-        "--host": settings.host,
-        "--port": settings.port,
-        "--dtype": _cpu_dtype(cpu) if on_cpu and settings.dtype == "auto" else settings.dtype,
-        "--max-model-len": settings.max_model_len or (cpu_window if on_cpu else None),
-        "--max-num-seqs": settings.max_num_seqs or (CPU_MAX_NUM_SEQS if on_cpu else None),
-        "--max-num-batched-tokens": settings.max_num_batched_tokens or (cpu_batch if on_cpu else None),
-        "--enforce-eager": eager,
-        "--gpu-memory-utilization": None if on_cpu else settings.gpu_memory_utilization,
-        "--max-num-queued-reqs": settings.max_num_queued_reqs,
-        "--shutdown-timeout": settings.shutdown_timeout_s,
-        # The gateway has the request log; this one would show prompts' lengths twice and cost time on the hot path.
-        "--disable-uvicorn-access-log": True,
+def missing_folders(settings: VllmSettings) -> list[str]:
+    """What is written as a path and is no folder, each with its remedy."""
+    named = {
+        "model": settings.model,
+        "tokenizer": settings.tokenizer,
+        "speculative_model": settings.speculative_model,
+        **{f"lora_modules {name}": folder for name, folder in settings.lora_modules.items()},
     }
+    return [
+        f"{what}: {path} is no folder: name one that exists, or a name on the hub"
+        for what, path in named.items()
+        if path and path.startswith(("/", "./", "../", "~")) and not Path(path).is_dir()
+    ]
+
+
+def explain(error: ValidationError | SettingsError) -> list[str]:
+    """What is wrong with the settings, a line for each, in words of their names; without values that may be secret."""
+    if isinstance(error, SettingsError):
+        return [f"{error}: lists and objects are written as JSON"]
+    lines: list[str] = []
+    for one in error.errors():
+        if not one["loc"]:  # contradictions, which name their remedies
+            lines += str(one["ctx"]["error"]).splitlines()
+            continue
+        name = str(one["loc"][0])
+        lines.append(f"{name}: {one['msg']}: mend --{name.replace('_', '-')} or STOKER_VLLM_{name.upper()}")
+    return list(dict.fromkeys(lines))
 
 
 def _environment(settings: VllmSettings) -> dict[str, str]:
     environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if settings.engine == "vllm-cpu":
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
-    if Path(settings.model).is_dir():
+    if settings.lora_at_run_time:
+        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+    if settings.sleep_mode:
+        environment["VLLM_SERVER_DEV_MODE"] = "1"
+    named = [settings.model, settings.tokenizer, settings.speculative_model, *settings.lora_modules.values()]
+    if all(Path(name).is_dir() for name in named if name) and not settings.lora_at_run_time:
         environment["HF_HUB_OFFLINE"] = "1"
     return environment
 
 
 def main() -> None:
-    settings = VllmSettings(_cli_parse_args=True)
-    wanted = command(settings, window_of(settings.model), os.environ, cpu_flags())
+    try:
+        settings = VllmSettings(_cli_parse_args=True)
+    except (ValidationError, SettingsError) as error:
+        _refuse(explain(error))
+    # Before vLLM is asked for its names: importing it changes the environment.
+    wanted = command(settings, window_of(settings.model), os.environ, cpu.flags())
+    if problems := [*missing_folders(settings), *vllm_names.unknown(settings, vllm_names.known)]:
+        _refuse(problems)
     # `exec`: signals reach vLLM itself, and the supervisor's child is the server.
     os.execve(sys.executable, [sys.executable, *wanted.arguments], wanted.environment)  # noqa: S606
+
+
+def _refuse(problems: list[str]) -> NoReturn:
+    """Say all problems on standard error, and end."""
+    for problem in problems:
+        print(f"settings of vLLM: {problem}", file=sys.stderr)
+    print("docs/configuration.md has all of them", file=sys.stderr)
+    sys.exit(_BAD_SETTINGS)
 
 
 if __name__ == "__main__":

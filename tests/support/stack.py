@@ -76,7 +76,8 @@ def run_cli(
     return subprocess.run(
         [sys.executable, "-m", "cli", *words],
         cwd=ROOT,
-        env={**clean, **kept, "STOKER_DATA_DIR": str(data_dir), **(env or {})},
+        # No test touches the internet.
+        env={**clean, **kept, "HF_HUB_OFFLINE": "1", "STOKER_DATA_DIR": str(data_dir), **(env or {})},
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -7,6 +7,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
+from inference.settings import VllmSettings
 from monitoring.nvml.settings import NvmlSettings
 
 ROOT = Path(__file__).parents[2]
@@ -29,10 +30,17 @@ def test_the_tour_really_names_the_rooms() -> None:
     assert len(named) > 30
 
 
-@pytest.mark.parametrize("settings", [ApiSettings, NvmlSettings])
+@pytest.mark.parametrize("settings", [ApiSettings, NvmlSettings, VllmSettings])
 def test_every_setting_is_described_and_documented(settings: type[BaseSettings]) -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name, field in settings.model_fields.items():
         assert field.description, name
-        variable = f"{settings.model_config['env_prefix']}{name.upper()}"
+        variable = f"{settings.model_config.get('env_prefix')}{name.upper()}"
         assert f"`{variable}`" in page, f"docs/configuration.md does not tell of {variable}"
+
+
+def test_what_is_said_of_vllms_settings_is_what_their_fields_say() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for name, field in VllmSettings.model_fields.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `STOKER_VLLM_{name.upper()}` |"))
+        assert row.endswith(f"| {field.description} |")

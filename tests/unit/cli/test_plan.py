@@ -13,7 +13,7 @@ from cli.environments import _without_torch
 from cli.errors import CliError
 from cli.modelfiles import ModelFiles
 from cli.parts import Plan
-from cli.plan import make_plan, needed_models, needs_inference
+from cli.plan import make_plan, named_models, needed_models, needs_inference
 from cli.probes import dcgm_answers
 from cli.settings import ROOT, CliSettings, Engine, load_settings
 from cli.supervisor import BackOff
@@ -85,12 +85,83 @@ def test_the_password_of_the_embedded_server_is_kept_private_and_off_the_command
     assert _plan(_settings(tmp_path), Engine.NONE).environment["STOKER_REDIS_URL"].count(password) == 1
 
 
-def test_a_named_model_is_passed_through_and_served_under_its_last_name(tmp_path: Path) -> None:
-    plan = _plan(_settings(tmp_path, model="org/Some-Model"), Engine.VLLM)
-    command = next(part.command for part in plan.parts if part.name == "vllm")
-    assert command[command.index("--model") + 1] == "org/Some-Model"
+def test_a_folder_is_passed_through_and_served_under_its_last_name(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, model="/models/Some-Model", embedding_model="/models/Other/")
+    assert named_models(settings, Engine.VLLM) == {}
+    plan = make_plan(settings, Engine.VLLM, {}, PYTHON)
+    command = _command(plan, "vllm")
+    assert command[command.index("--model") + 1] == "/models/Some-Model"
     assert command[command.index("--served-model-name") + 1] == "Some-Model"
     assert command[-2:] == ["--engine", "vllm"]
+    assert "Other" in _command(plan, "embeddings")
+
+
+def test_a_name_on_the_hub_is_pulled_and_its_folder_is_served(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, model="org/Some-Model@v1", embedding_model="org/Embedder")
+    assert named_models(settings, Engine.VLLM) == {"llm": "org/Some-Model@v1", "embedding": "org/Embedder"}
+    assert named_models(settings, Engine.NONE) == {"embedding": "org/Embedder"}
+    assert named_models(_settings(tmp_path, embedding_model="org/E", embedding_url="http://e:1"), Engine.VLLM) == {}
+    folder = tmp_path / "org--Embedder"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}")
+    pulled = {
+        "llm": ModelFiles("/models/org--Some-Model@v1", "Some-Model"),
+        "embedding": ModelFiles(str(folder), "Embedder"),
+    }
+    plan = make_plan(settings, Engine.VLLM, pulled, PYTHON)
+    command = _command(plan, "vllm")
+    assert command[command.index("--model") + 1] == "/models/org--Some-Model@v1"
+    assert command[command.index("--served-model-name") + 1] == "Some-Model"
+    assert str(folder) in _command(plan, "embeddings")
+    assert plan.environment["STOKER_CHUNK_TOKENIZER"] == str(folder / "tokenizer.json")
+
+
+def _command(plan: Plan, name: str) -> list[str]:
+    return next(part.command for part in plan.parts if part.name == name)
+
+
+@pytest.mark.parametrize("setting", ["model", "embedding_model"])
+def test_a_path_that_is_no_folder_is_not_taken_for_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CliError, match="is no folder"):
+        load_settings(**{setting: "./missing"})
+    (tmp_path / "here").mkdir()
+    assert getattr(load_settings(**{setting: "here"}), setting) == str(tmp_path / "here")
+
+
+def test_adapters_are_models_of_the_same_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOKER_VLLM_LORA_MODULES", '{"law": "/loras/law", "tax": "/loras/tax"}')
+    deployments = json.loads(_plan(_settings(tmp_path), Engine.VLLM).environment["STOKER_LOCAL_DEPLOYMENTS"])
+    chat = [each for each in deployments if each["model_info"]["mode"] == "chat"]
+    assert [each["model_name"] for each in chat] == ["tiny", "law", "tax"]
+    assert [each["litellm_params"]["model"] for each in chat][1:] == ["hosted_vllm/law", "hosted_vllm/tax"]
+    assert len({each["litellm_params"]["api_base"] for each in chat}) == 1
+    for odd in ("law=/loras/law", "[1]"):
+        monkeypatch.setenv("STOKER_VLLM_LORA_MODULES", odd)
+        with pytest.raises(CliError) as caught:
+            _plan(_settings(tmp_path), Engine.VLLM)
+        assert '{"NAME": "FOLDER"}' in caught.value.remedy
+
+
+def test_flags_for_the_engine_come_last_and_settings_reach_it_as_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOKER_VLLM_QUANTIZATION", "fp8")
+    plan = make_plan(_settings(tmp_path), Engine.VLLM, MODELS, PYTHON, ("--tensor-parallel-size", "2"))
+    command = next(part.command for part in plan.parts if part.name == "vllm")
+    assert command[-4:] == ["--engine", "vllm", "--tensor-parallel-size", "2"]
+    assert plan.environment["STOKER_VLLM_QUANTIZATION"] == "fp8"
+
+
+@pytest.mark.parametrize(("wished", "stop_s"), [("", 50), ("120", 125), ("0", 5), ("soon", 50)])
+def test_the_engine_is_not_killed_while_it_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wished: str, stop_s: int
+) -> None:
+    monkeypatch.setenv("STOKER_VLLM_SHUTDOWN_TIMEOUT_S", wished)
+    part = next(part for part in _plan(_settings(tmp_path), Engine.VLLM).parts if part.name == "vllm")
+    assert part.stop_s == stop_s
 
 
 def test_back_off_doubles_to_its_limit_and_forgets_after_a_settled_run() -> None:

