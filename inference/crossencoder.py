@@ -21,8 +21,8 @@ class CrossEncoder(Loaded):
             raise ValueError(
                 f"{model} gives {self._model.num_labels} scores a pair: choose a reranker, which gives one"
             )
-        # Rows of scores have no direction, so a faster format can't be judged by a cosine: what was trained stays.
-        self.choose("float32" if placement.dtype == "auto" else placement.dtype, ())
+        # Scores have no direction, so a faster format can't be judged by a cosine: what was trained stays.
+        self.use("float32" if placement.dtype == "auto" else placement.dtype)
 
     def compute(self, batch: Sequence[Tokenised]) -> Matrix:
         """Scores of pairs. Returns: float32[len(batch)], as the model's own last function leaves them."""

@@ -1,8 +1,6 @@
 """A model in torch: where it lies, which number format it is computed in, and one pass over a batch."""
 
-import copy
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.tokens import Tokenised, Tokeniser
-from monitoring.logs import logger
-
-_log = logger(__name__)
 
 Matrix = npt.NDArray[np.float32]
-
-MIN_COSINE = 0.999
-"""A faster number format is kept only where its rows have at least this mean cosine to float32's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,52 +85,14 @@ class Loaded:
         arrays = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": types} if typed else {})}
         return self._model({name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()})
 
-    def choose(self, wanted: str, sample: Sequence[Tokenised]) -> None:
-        """Take the number format that is wanted; for "auto", measure."""
-        torch = self._torch
-        if wanted != "auto":
-            self._model.to(getattr(torch, wanted))
-            self.dtype = wanted
-            return
-        candidate = self._fast_format()
-        if candidate is None:
-            return
-        true_rows, true_s = self._timed(sample)
-        true_model = self._model
-        self._model = copy.deepcopy(true_model).to(getattr(torch, candidate))
-        rows, fast_s = self._timed(sample)
-        cosine = mean_cosine(rows, true_rows)
-        if cosine >= MIN_COSINE and fast_s < true_s:
-            self.dtype = candidate
-        else:
-            self._model = true_model
-        _log.info(
-            "number format measured",
-            candidate=candidate,
-            kept=self.dtype,
-            cosine=round(cosine, 6),
-            speedup=round(true_s / fast_s, 2),
-        )
+    def use(self, dtype: str) -> None:
+        """Compute in this number format from now on."""
+        self._model.to(getattr(self._torch, dtype))
+        self.dtype = dtype
 
-    def compute(self, batch: Sequence[Tokenised]) -> Matrix:
-        raise NotImplementedError
-
-    def _fast_format(self) -> str | None:
+    def fast_format(self) -> str | None:
         """What this hardware computes faster than float32, if anything."""
         if self.device == "cuda":
             return "float16"
         capability = self._torch.cpu.get_capabilities()
         return "bfloat16" if capability.get("amx_bf16") or capability.get("avx512_bf16") else None
-
-    def _timed(self, sample: Sequence[Tokenised]) -> tuple[Matrix, float]:
-        self.compute(sample)  # the first pass allocates
-        started_s = time.perf_counter()
-        rows = self.compute(sample)
-        for _ in range(2):
-            self.compute(sample)
-        return rows, time.perf_counter() - started_s
-
-
-def mean_cosine(rows: Matrix, true_rows: Matrix) -> float:
-    """How near normalised rows are to what they should be: 1 where they are equal."""
-    return float(np.mean(np.sum(rows * true_rows, axis=1)))
