@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +66,14 @@ def start_embeddings(log_dir: Path, *flags: str, ready_s: float = 180) -> Iterat
 
 
 @contextmanager
-def start_vllm(log_dir: Path, core: int, port: int | None = None, ready_s: float = 240) -> Iterator[Engine]:
+def start_vllm(
+    log_dir: Path, core: int, port: int | None = None, ready_s: float = 240, flags: Sequence[str] = ()
+) -> Iterator[Engine]:
     """vLLM's CPU build with its default model in float32, where an answer does not hang on who else is asked.
 
     Args:
         core: the one that it computes on; two engines that share their cores wait for each other in every step.
+        flags: added to its command.
     """
     folder, name = prepare_model("llm")
     with _server(
@@ -78,7 +81,7 @@ def start_vllm(log_dir: Path, core: int, port: int | None = None, ready_s: float
         folder,
         name,
         log_dir,
-        ("--dtype", "float32"),
+        ("--dtype", "float32", *flags),
         _answers_health,
         ready_s,
         port=port,
