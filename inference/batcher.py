@@ -6,10 +6,12 @@ InferenceError
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inference import metrics
@@ -17,6 +19,8 @@ from inference.batching import Entry, QueueFull, Request, TokenQueue, Work
 from monitoring.logs import logger
 
 _log = logger(__name__)
+
+_ATTENTIVE_S = 10.0
 
 
 class InferenceError(Exception):
@@ -46,14 +50,34 @@ class Model(Protocol):
         """One result for each work, in their order; blocks."""
 
 
+@dataclass(slots=True)
+class Pace:
+    """How long a batch may take; models that share a thread share it, too.
+
+    While questions come, each waits for the batch that has begun, so batches are short; else they are long, which
+    computes more in all.
+
+    Args:
+        batch_s: seconds, by the speed of the batches before; one text is always a batch.
+        asked_batch_s: the same, within `_ATTENTIVE_S` after a question.
+    """
+
+    batch_s: float = 0.1
+    asked_batch_s: float = 0.01
+    asked_at_s: float = -math.inf
+
+    def limit_s(self, now_s: float) -> float:
+        return self.asked_batch_s if now_s - self.asked_at_s < _ATTENTIVE_S else self.batch_s
+
+
 class Batcher:
     """Turns requests into batches; made by `open_batcher`."""
 
-    def __init__(self, model: Model, queue: TokenQueue, computing: Executor, batch_s: float) -> None:
+    def __init__(self, model: Model, queue: TokenQueue, computing: Executor, pace: Pace) -> None:
         self._model = model
         self._queue = queue
         self._computing = computing
-        self._batch_s = batch_s
+        self._pace = pace
         self._waiting = asyncio.Event()
         self._tokens_per_s = 2000.0  # a cautious start; measured from the first batch on
 
@@ -69,12 +93,15 @@ class Batcher:
         """
         if not works:
             return []
-        request = Request([None] * len(works), asyncio.get_running_loop().create_future(), urgent)
+        loop = asyncio.get_running_loop()
+        request = Request([None] * len(works), loop.create_future(), urgent)
         try:
             self._queue.put(works, request)
         except QueueFull as error:
             metrics.TEXTS.labels("refused").inc(len(works))
             raise Overloaded(error.waiting_tokens / self._tokens_per_s) from error
+        if urgent:
+            self._pace.asked_at_s = loop.time()
         metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
         self._waiting.set()
         await request.done  # a cancel of ours cancels it, which is what abandons the entries
@@ -86,7 +113,7 @@ class Batcher:
         while True:
             await self._waiting.wait()
             dropped = self._queue.dropped
-            batch = self._queue.take(int(self._tokens_per_s * self._batch_s))
+            batch = self._queue.take(int(self._tokens_per_s * self._pace.limit_s(loop.time())))
             metrics.TEXTS.labels("dropped").inc(self._queue.dropped - dropped)
             metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
             if not batch:
@@ -117,16 +144,16 @@ class Batcher:
 
 @asynccontextmanager
 async def open_batcher(
-    model: Model, computing: Executor, max_queue_tokens: int, max_batch_tokens: int, batch_s: float = 0.1
+    model: Model, computing: Executor, max_queue_tokens: int, max_batch_tokens: int, pace: Pace | None = None
 ) -> AsyncIterator[Batcher]:
     """Run a batcher; at the end, what waits gets `Stopped`.
 
     Args:
         computing: one thread, which several models may share: each has at most one batch there at a time.
-        batch_s: seconds that a batch may take, by the speed of those before; one text is always a batch.
+        pace: shared by those that share the thread.
     """
     queue = TokenQueue(max_queue_tokens, max_batch_tokens)
-    batcher = Batcher(model, queue, computing, batch_s)
+    batcher = Batcher(model, queue, computing, pace or Pace())
     running = asyncio.create_task(batcher.run(), name="batcher")
     try:
         yield batcher

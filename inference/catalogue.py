@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.batcher import Batcher, Model, open_batcher
+from inference.batcher import Batcher, Model, Pace, open_batcher
 from inference.crossencoder import CrossEncoder
 from inference.embedder import Embedder
 from inference.encoder import Encoder
@@ -131,11 +131,10 @@ async def open_catalogue(catalogue: Catalogue, settings: EmbeddingSettings) -> A
     async with AsyncExitStack() as stack:
         computing = _thread(stack, "torch")
         tokenising = _thread(stack, "tokenise")
+        pace = Pace(settings.batch_s, settings.asked_batch_s)
 
         async def batcher(model: Model) -> Batcher:
-            opened = open_batcher(
-                model, computing, settings.max_queue_tokens, settings.max_batch_tokens, settings.batch_s
-            )
+            opened = open_batcher(model, computing, settings.max_queue_tokens, settings.max_batch_tokens, pace)
             return await stack.enter_async_context(opened)
 
         embedding, reranking = [], []

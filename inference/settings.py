@@ -35,7 +35,13 @@ class EmbeddingSettings(BaseSettings):
         0.1,
         gt=0,
         le=60,
-        description="Seconds that one forward pass may take, by the speed measured: a question waits for one at most.",
+        description="Seconds that one forward pass may take, by the speed measured, while nobody asks.",
+    )
+    asked_batch_s: float = Field(
+        0.01,
+        gt=0,
+        le=60,
+        description="The same, within 10 seconds after a question: the next question waits for one pass at most.",
     )
     max_queue_tokens: int = Field(
         65_536,

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,8 +128,11 @@ class Server:
     def request(self, texts: Sequence[str], purpose: str | None = None) -> bytes:
         asked = {"model": self._model, "input": list(texts), "encoding_format": "base64"}
         body = orjson.dumps(asked | ({"input_type": purpose, "truncate": "END"} if purpose else {}))
+        return self._post(self._path, body)
+
+    def _post(self, path: str, body: bytes) -> bytes:
         head = (
-            f"POST {self._path} HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\ncontent-type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
@@ -156,6 +159,17 @@ class Server:
         await asyncio.gather(*(client() for _ in range(self._clients)))
         took_s = time.perf_counter() - began
         return took_s, np.concatenate([_rows(found[first]) for first, _ in parts])
+
+    async def ranked(self, judged: Judged, query: str, documents: Sequence[str]) -> list[str]:
+        """Documents ranked by late interaction."""
+        texts = [judged.documents[one] for one in documents]
+        asked = {"model": f"{self._model}-late-interaction", "query": judged.queries[query], "documents": texts}
+        connection = await Connection.open(self._port)
+        reply = await connection.ask(self._post("/v1/rerank", orjson.dumps({**asked, "truncate": "END"})))
+        connection.close()
+        if reply.status != 200:
+            raise RuntimeError(f"{self.name}: status {reply.status}: {reply.body[-300:]!r}")
+        return [documents[result["index"]] for result in orjson.loads(reply.body)["results"]]
 
     async def single(self, questions: Sequence[str], pause_s: float) -> list[float]:
         """One question after the other. Returns: seconds that each took."""
@@ -243,20 +257,25 @@ async def questions_during_bulk(server: Server, bulk: Texts, count: int) -> None
 
 
 async def quality(sides: Sequence[Plain | Server], name: str, judged: Judged) -> None:
-    """Print nDCG@10 of a search by vectors alone, each side embedding documents and queries."""
+    """Print nDCG@10 of a search by vectors alone, each side embedding documents and queries; and of the server's first
+    20, ranked anew by late interaction.
+    """
     documents, queries = list(judged.documents), list(judged.queries)
     for side in sides:
         _, rows = await side.embed([judged.documents[one] for one in documents])
         _, asked = await side.embed([judged.queries[one] for one in queries])
-        best = np.argsort(-(_normal(asked) @ _normal(rows).T), axis=1)[:, :10]
-        scores = [
-            ndcg_at_10([documents[place] for place in places], judged.relevant[query])
-            for query, places in zip(queries, best, strict=True)
-        ]
-        print(
-            f"{name}, {len(documents)} documents, {len(queries)} queries: {side.name}: nDCG@10 {np.mean(scores):.4f}",
-            flush=True,
-        )
+        best = np.argsort(-(_normal(asked) @ _normal(rows).T), axis=1)[:, :20]
+        found = {query: [documents[place] for place in places] for query, places in zip(queries, best, strict=True)}
+        _say_quality(name, judged, side.name, found)
+        if isinstance(side, Server):
+            ranked = {query: await side.ranked(judged, query, found[query]) for query in queries}
+            _say_quality(name, judged, f"{side.name}, its first 20 ranked by late interaction", ranked)
+
+
+def _say_quality(name: str, judged: Judged, side: str, found: Mapping[str, Sequence[str]]) -> None:
+    scores = [ndcg_at_10(documents, judged.relevant[query]) for query, documents in found.items()]
+    of = f"{name}, {len(judged.documents)} documents, {len(scores)} queries"
+    print(f"{of}: {side}: nDCG@10 {np.mean(scores):.4f}", flush=True)
 
 
 def _normal(rows: Rows) -> Rows:

@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +15,7 @@ import numpy.typing as npt
 import orjson
 import pytest
 
-from tests.support.engines import Engine
+from tests.support.engines import EMBEDDING_QUEUE_TOKENS, Engine, start_embeddings
 
 
 @pytest.fixture
@@ -195,6 +198,46 @@ async def test_an_overloaded_server_answers_429_with_retry_after_and_nothing_els
     answers = await asyncio.gather(*(ask() for _ in range(20)))
     assert {status for status, _ in answers} == {200, 429}
     assert all(int(wait or 0) >= 1 for status, wait in answers if status == 429)
+
+
+async def test_two_hundred_clients_at_once_hear_nothing_but_429_with_retry_after(
+    embedding_engine: Engine, figure: Callable[[str], None]
+) -> None:
+    async def ask(session: aiohttp.ClientSession, number: int) -> tuple[int, str | None]:
+        texts = [f"client {number} says " + "word " * (number % 60)] * (1 + number % 7)
+        async with session.post("/v1/embeddings", data=orjson.dumps({"input": texts})) as response:
+            await response.read()
+            return response.status, response.headers.get("retry-after")
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(embedding_engine.url, connector=connector) as session:
+        answers = await asyncio.gather(*(ask(session, number) for number in range(200)))
+    statuses = Counter(status for status, _ in answers)
+    figure(f"200 clients at once, {EMBEDDING_QUEUE_TOKENS} tokens may wait: {dict(statuses)}")
+    assert set(statuses) <= {200, 429}
+    assert statuses[200] > 0
+    assert all(int(wait or 0) >= 1 for status, wait in answers if status == 429)
+
+
+@pytest.mark.long
+async def test_memory_stays_flat_over_fifty_thousand_texts(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    with start_embeddings(tmp_path) as engine:
+        seen: dict[int, int] = {}
+        async with aiohttp.ClientSession(engine.url) as session:
+            for first in range(0, 50_000, 500):
+                texts = [f"{number} " + "word " * (number * 7919 % 90) for number in range(first, first + 500)]
+                async with session.post("/v1/embeddings", data=orjson.dumps({"input": texts})) as response:
+                    assert response.status == 200
+                    await response.read()
+                if (first + 500) % 10_000 == 0:
+                    seen[first + 500] = _resident_bytes(engine.pid)
+    shown = ", ".join(f"{texts:,}: {resident / 1e6:.0f} MB" for texts, resident in seen.items())
+    figure(f"resident after texts: {shown}")
+    assert seen[50_000] < seen[10_000] * 1.05
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_what_its_client_left_is_not_computed(client: aiohttp.ClientSession) -> None:

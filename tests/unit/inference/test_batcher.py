@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from inference.batcher import Batcher, Overloaded, Stopped, open_batcher
+from inference.batcher import Batcher, Overloaded, Pace, Stopped, open_batcher
 from inference.tokens import Tokenised
 
 
@@ -42,10 +42,10 @@ def works(*texts: str) -> list[Tokenised]:
 
 @asynccontextmanager
 async def running(
-    model: LengthModel, most_waiting: int, most_at_once: int, batch_s: float = 0.1
+    model: LengthModel, most_waiting: int, most_at_once: int, pace: Pace | None = None
 ) -> AsyncIterator[Batcher]:
     with ThreadPoolExecutor(1) as computing:
-        async with open_batcher(model, computing, most_waiting, most_at_once, batch_s) as batcher:
+        async with open_batcher(model, computing, most_waiting, most_at_once, pace) as batcher:
             yield batcher
 
 
@@ -118,7 +118,7 @@ class SlowModel(LengthModel):
 
 async def test_batches_grow_no_longer_than_a_question_may_wait() -> None:
     model = SlowModel()
-    async with running(model, 100_000, 1000, batch_s=0.04) as batcher:  # 20 tokens, 5 texts
+    async with running(model, 100_000, 1000, Pace(batch_s=0.04, asked_batch_s=0.04)) as batcher:  # 20 tokens, 5 texts
         await batcher.compute(works(*["aaaa"] * 200), urgent=False)
         assert max(model.batches[-10:]) <= 6
         model.go.clear()
@@ -132,6 +132,22 @@ async def test_batches_grow_no_longer_than_a_question_may_wait() -> None:
         assert len(model.batches) - before <= 2  # its own, and the one that has begun since
         bulk.cancel()
         await asyncio.gather(bulk, return_exceptions=True)
+
+
+async def test_batches_are_short_while_questions_come_and_long_else() -> None:
+    model = SlowModel()
+    async with running(model, 100_000, 1000, Pace(batch_s=0.08, asked_batch_s=0.016)) as batcher:
+        await batcher.compute(works(*["aaaa"] * 200), urgent=False)
+        assert min(model.batches[:-1]) > 8  # of 8 ms each
+        await batcher.compute(works("bbbb"), urgent=True)
+        model.batches.clear()
+        await batcher.compute(works(*["aaaa"] * 30), urgent=False)
+        assert max(model.batches) <= 5
+
+
+def test_a_question_is_forgotten_after_ten_seconds() -> None:
+    pace = Pace(0.1, 0.01, asked_at_s=100.0)
+    assert [pace.limit_s(now_s) for now_s in (99.0, 100.0, 109.9, 110.0)] == [0.01, 0.01, 0.01, 0.1]
 
 
 async def test_what_waits_at_the_end_is_told() -> None:
