@@ -41,13 +41,17 @@ class Reranker(Protocol):
         """
 
 
-class CrossReranker:
-    """A cross-encoder: `inference.crossencoder.CrossEncoder` behind a batcher."""
+class _Behind:
+    """A model behind a batcher, with its tokeniser and a thread for that, which several models may share."""
 
     def __init__(self, batcher: Batcher, tokeniser: Tokeniser, tokenising: Executor) -> None:
         self._batcher = batcher
         self._tokeniser = tokeniser
         self._tokenising = tokenising
+
+
+class CrossReranker(_Behind):
+    """A cross-encoder: `inference.crossencoder.CrossEncoder` behind a batcher."""
 
     async def rank(self, query: str, documents: Sequence[str], cut: Cut) -> Ranked:
         loop = asyncio.get_running_loop()
@@ -90,13 +94,8 @@ class LateModel:
         ]
 
 
-class LateReranker:
+class LateReranker(_Behind):
     """Late interaction over the token vectors of an embedding model: `LateModel` behind a batcher."""
-
-    def __init__(self, batcher: Batcher, tokeniser: Tokeniser, tokenising: Executor) -> None:
-        self._batcher = batcher
-        self._tokeniser = tokeniser
-        self._tokenising = tokenising
 
     async def rank(self, query: str, documents: Sequence[str], cut: Cut) -> Ranked:
         loop = asyncio.get_running_loop()
