@@ -13,6 +13,8 @@ from inference import metrics
 from inference.batcher import Batcher
 from inference.tokens import Cut, Tokenised, Tokeniser
 
+AT_ONCE = 100
+"""Queries, or documents of a ranking, that somebody may wait for; more are bulk work."""
 _SLICE = 64  # texts that are tokenised in one go, so that one text need not wait for thousands
 
 
@@ -66,7 +68,7 @@ class Embedder:
             Overloaded, Stopped: as `Batcher` does.
         """
         tokenised = await self._tokenised(texts, self._prompts.get(purpose or "", ""), cut)
-        urgent = purpose == "query" or (purpose is None and len(texts) == 1)
+        urgent = len(texts) <= AT_ONCE if purpose == "query" else purpose is None and len(texts) == 1
         rows = np.stack(await self._batcher.compute(tokenised, urgent=urgent))
         if dimensions is not None and dimensions < rows.shape[1]:
             rows = rows[:, :dimensions]

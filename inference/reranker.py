@@ -10,6 +10,7 @@ import numpy as np
 
 from inference import metrics
 from inference.batcher import Batcher
+from inference.embedder import AT_ONCE
 from inference.loaded import Matrix
 from inference.tokens import Cut, Tokenised, Tokeniser
 
@@ -56,7 +57,7 @@ class CrossReranker(_Behind):
     async def rank(self, query: str, documents: Sequence[str], cut: Cut) -> Ranked:
         loop = asyncio.get_running_loop()
         pairs = await loop.run_in_executor(self._tokenising, self._tokeniser.pairs, query, documents, cut)
-        scores = await self._batcher.compute(pairs, urgent=True)
+        scores = await self._batcher.compute(pairs, urgent=len(documents) <= AT_ONCE)
         return _ranked([float(score) for score in scores], pairs)
 
 
@@ -102,7 +103,8 @@ class LateReranker(_Behind):
         asked, *tokenised = await loop.run_in_executor(self._tokenising, self._both, query, documents, cut)
         (vectors,) = await self._batcher.compute([Against(asked.ids, None)], urgent=True)
         inner = vectors[1:-1] if len(vectors) > 2 else vectors  # the special tokens say nothing of the query
-        scores = await self._batcher.compute([Against(row.ids, inner) for row in tokenised], urgent=True)
+        urgent = len(documents) <= AT_ONCE
+        scores = await self._batcher.compute([Against(row.ids, inner) for row in tokenised], urgent=urgent)
         ranked = _ranked(scores, tokenised)
         return Ranked(ranked.scores, ranked.tokens + len(asked.ids), ranked.truncated)
 

@@ -81,6 +81,7 @@ async def test_shorter_rows_have_length_1() -> None:
     [
         (None, ["w9"], True),
         ("query", ["w9", "w9"], True),
+        ("query", ["w9"] * 101, False),
         ("document", ["w9"], False),
         (None, ["w9", "w9"], False),
     ],
