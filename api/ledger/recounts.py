@@ -25,6 +25,7 @@ from storage.sql import Database
 
 _LATE_S = 1.0
 _CLOCKS_APART_S = 2.0
+"""And so late another host's workers may learn of a new limit."""
 
 
 class Forgetful(Protocol):
@@ -47,6 +48,7 @@ class Recounts:
         self._admission = admission
         self._clock = clock
         self._hosts = hosts
+        self._slack_s = _CLOCKS_APART_S if hosts > 1 else 0.0
         self._new: list[Line] = []
         self._doubtful: list[Line] = []
 
@@ -88,7 +90,7 @@ class Recounts:
         if not lines:
             return []
         query = sa.select(limits.c.tenant_id, limits.c.kind, limits.c.subject_id, limits.c.changed_at).where(
-            limits.c.changed_at > min(line.at for line in lines) - _CLOCKS_APART_S,
+            limits.c.changed_at > min(line.at for line in lines) - self._slack_s,
             sa.or_(limits.c.nano_usd_per_day.is_not(None), limits.c.nano_usd_per_month.is_not(None)),
         )
 
@@ -102,7 +104,7 @@ class Recounts:
         return [
             line
             for line in lines
-            if any(line.at < set_at.get(held_to, 0.0) + _CLOCKS_APART_S for held_to in _held_to(line))
+            if any(line.at < set_at.get(held_to, 0.0) + self._slack_s for held_to in _held_to(line))
         ]
 
 

@@ -242,16 +242,22 @@ def _resident_bytes(pid: int) -> int:
 
 async def test_what_its_client_left_is_not_computed(client: aiohttp.ClientSession) -> None:
     dropped = await _metric(client, 'stoker_embedding_texts_total{outcome="dropped"}')
-    body = orjson.dumps({"input": ["word " * 200] * 14})
+    body = orjson.dumps({"input": ["word " * 200] * 60})  # a second's work; an empty queue takes it all
 
     async def leave() -> None:
         async with client.post("/v1/embeddings", data=body) as response:
             await response.read()
 
     leaving = asyncio.create_task(leave())
-    await asyncio.sleep(0.1)
+    for _ in range(500):
+        if await _metric(client, "stoker_embedding_queue_tokens") > 0:
+            break
+        await asyncio.sleep(0.01)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     await _rows(client, "a query after it")
-    await asyncio.sleep(0.2)
-    assert await _metric(client, 'stoker_embedding_texts_total{outcome="dropped"}') > dropped
+    for _ in range(500):
+        if await _metric(client, 'stoker_embedding_texts_total{outcome="dropped"}') > dropped:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("what nobody waits for was computed")

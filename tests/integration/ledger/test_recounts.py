@@ -50,6 +50,17 @@ async def test_a_line_that_began_before_its_limit_of_money_is_counted_anew(datab
     assert await recounts.check() == 0
 
 
+@pytest.mark.parametrize(("hosts", "doubtful"), [(1, 0), (2, 1)])
+async def test_another_hosts_clock_may_be_apart_and_its_workers_learn_later(
+    database: Database, hosts: int, doubtful: int
+) -> None:
+    """On one host the first lines of a new key would be doubted, and with SQL away it would hear 503."""
+    recounts = Recounts(database, Heard(), ManualClock(NOON + 2), hosts)
+    await limit(database, "key", "key_1", nano_usd_per_month=1000, changed_at=NOON)
+    recounts.note([a_second("soon", NOON + 1.5)])
+    assert await recounts.check() == doubtful
+
+
 async def test_a_limit_that_all_tenants_share_concerns_everybodys_lines(database: Database) -> None:
     heard = Heard()
     recounts = Recounts(database, heard, ManualClock(NOON))

@@ -64,9 +64,9 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
     embed = Embedder.embed
 
-    async def counted(self: Embedder, wanted: Any, *rest: Any) -> Any:
+    async def counted(self: Embedder, wanted: Any, *rest: Any, **named: Any) -> Any:
         texts.extend(wanted)
-        return await embed(self, wanted, *rest)
+        return await embed(self, wanted, *rest, **named)
 
     monkeypatch.setattr(Embedder, "embed", counted)
     return texts
