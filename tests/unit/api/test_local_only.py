@@ -52,7 +52,15 @@ async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(
     router, app = Router(), FastAPI()
     identities = SimpleNamespace(cached=lambda _: Identity(principal(local_only)))
     app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=Metering())
-    body = {"model": "m", "messages": [{}], "prompt": "p", "input": "i", "max_tokens": 1}
+    body = {
+        "model": "m",
+        "messages": [{}],
+        "prompt": "p",
+        "input": "i",
+        "max_tokens": 1,
+        "query": "q",
+        "documents": ["d"],
+    }
     transport = httpx.ASGITransport(app=HotDoor(app, SETTINGS))
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
         for path in ROUTES:
