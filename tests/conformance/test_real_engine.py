@@ -25,11 +25,13 @@ def fields(**more: object) -> Order:
 
 
 def test_it_lists_the_models(each: Sdk, order: Order) -> None:
-    assert each.ask("models", **order)["models"] == ["all-minilm-l6-v2", "smollm2-135m"]
+    expected = ["all-minilm-l6-v2", "all-minilm-l6-v2-late-interaction", "smollm2-135m"]
+    assert each.ask("models", **order)["models"] == expected
 
 
 def test_it_chats_whole_streamed_and_by_its_stream_helper_to_the_same_end(each: Sdk, order: Order) -> None:
     options = {"stream_options": {"include_usage": True}} if each.name.startswith("openai") else {}
+    each.ask("whole", **order, **fields())  # in bfloat16 a prompt whose beginning is cached may be answered otherwise
     whole = each.ask("whole", **order, **fields())
     streamed = each.ask("stream", **order, **fields(**options))
     helped = each.ask("helper", **order, **fields(**options))
