@@ -35,6 +35,7 @@ def test_it_chats_whole_streamed_and_by_its_stream_helper_to_the_same_end(each: 
     whole = each.ask("whole", **order, **fields())
     streamed = each.ask("stream", **order, **fields(**options))
     helped = each.ask("helper", **order, **fields(**options))
+    assert not {"error"} & {*whole, *streamed, *helped}, (whole, streamed, helped)
     texts = {whole.get("text", whole.get("final")), streamed["text"], helped["text"], helped["final"]}
     assert len(texts) == 1, texts
     assert texts.pop()
