@@ -28,6 +28,7 @@ __all__ = ["Admission", "Ask", "Rate", "Reservation", "Spent"]
 _ROUNDS = 4  # a call may be answered "too late by my clock" once, and "money missing" once for each turn of a period
 _SWEEP_AT_ONCE = 100
 _AGAIN_S = 0.2
+_TOLD_S = 0.5  # so long a refusal waits for Redis to hear what has ended
 _LATEST_S = 0.05  # by so much a call may come after its time and still be taken
 _KNOWN = 10_000
 
@@ -149,6 +150,8 @@ class Admission:
         if not wanted.meters and ask.key_id is None:
             return reservation
         outcome = await self._ask_redis(ask, reservation)
+        if isinstance(outcome, Refused) and self._settlements.late and await self._settlements.told(_TOLD_S):
+            outcome = await self._ask_redis(ask, reservation)  # what refused it may have ended long ago
         if outcome is None:
             reservation.id += "~"  # the call that failed may have taken the first id, which goes back when it has
             reservation.local = True

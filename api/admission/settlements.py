@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from api.admission.meters import Metered
@@ -69,10 +70,24 @@ class Settlements:
         self._sending: list[Adopted | Ended] = []
         self._dropped: dict[str, set[str]] = {}
         self._wake = asyncio.Event()
+        self._told = asyncio.Event()  # cleared while what Redis did not take is to be sent again
+        self._told.set()
         self._stopping = False
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._sending) + len(self._dropped)
+
+    @property
+    def late(self) -> bool:
+        """Whether Redis counts reservations that have ended: it did not take the last batch."""
+        return not self._told.is_set()
+
+    async def told(self, wait_s: float) -> bool:
+        """Wait until Redis has taken what it did not take. Returns: whether it has, within the time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._told.wait()
+        return self._told.is_set()
 
     def put(self, entry: Adopted | Ended) -> None:
         """Queue an entry; it leaves in the next turn of the event loop."""
@@ -89,7 +104,9 @@ class Settlements:
             while len(self):
                 try:
                     await self._flush()
+                    self._told.set()
                 except DependencyError as error:
+                    self._told.clear()
                     if self._stopping:
                         _log.error("settlements are lost", queued=len(self), reason=str(error))
                         return

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from api.admission import settlements
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import LimitReached
 from core.clock import SystemClock
@@ -104,6 +105,21 @@ async def test_settlements_wait_for_redis_and_count_once(opened: Opener, redis: 
             assert admission.unsettled == 50
         await flushed(admission)
         assert redis.hmget("stoker:{acme}:key:k", "ds", "dh") == ["350", "0"]
+
+
+async def test_what_ended_while_redis_was_slow_refuses_nobody(
+    opened: Opener, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlements, "_PAUSE_S", 0.3)  # else Redis hears of it before the next request does
+    limits = Limits(nano_usd_per_day=1_000)
+    async with opened(deadline_s=1.0) as admission:
+        held = await admission.admit(ask(limits, 900))
+        with frozen(redis):
+            admission.settle(held, 0, 5)
+            async with asyncio.timeout(10):
+                while not admission._settlements.late:  # noqa: ASYNC110  # nothing tells when a batch has failed
+                    await asyncio.sleep(0.01)
+        assert not (await admission.admit(ask(limits, 900))).local
 
 
 async def test_more_settlements_than_are_held_have_the_ledger_asked(
