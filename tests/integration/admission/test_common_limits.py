@@ -305,11 +305,13 @@ async def test_while_one_limit_waits_for_the_ledger_the_others_are_reported(open
         waits = asyncio.create_task(first.admit(ask("acme", budget, nano_usd=1)))
         await asyncio.sleep(0.1)
         assert ledger.asked
-        async with asyncio.timeout(0.9):  # beats that go by themselves don't count
-            for _ in range(5):
-                await first._leases.beat()
-        assert len(await admitted(second, "globex", places)) == 4
-        ledger.gate.set()
+        try:
+            async with asyncio.timeout(0.9):  # beats that go by themselves don't count
+                for _ in range(5):
+                    await first._leases.beat()
+            assert len(await admitted(second, "globex", places)) == 4
+        finally:
+            ledger.gate.set()  # closing waits for it, too
         await waits
 
 
