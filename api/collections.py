@@ -24,6 +24,8 @@ class CollectionRequest(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     chunking: dict[str, Any] | None = None
     placement: str | None = None
+    language: str | None = None
+    search: dict[str, Any] | None = None
     embedding_model: str | None = None
     local_only: bool | None = None
 
@@ -37,12 +39,29 @@ class CollectionRequest(BaseModel):
                 raise NotSupportedYet(f"{field} of a collection is not supported yet: {remedy}; leave it out", field)
 
 
+class CollectionChange(BaseModel):
+    """What is to change of a collection."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    description: str | None = Field(None, max_length=10_000)
+    metadata: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
+
+
 @routes.post("", status_code=201)
 async def create_collection(asked: CollectionRequest, state: State, principal: Caller) -> dict[str, Any]:
     """Make an empty collection; its name is unique within the tenant."""
     asked.refuse_what_is_not_kept()
     made = await state.retrieval.collections.create(
-        principal, asked.name, asked.description, asked.metadata, asked.chunking, asked.placement
+        principal,
+        asked.name,
+        asked.description,
+        asked.metadata,
+        asked.chunking,
+        asked.placement,
+        asked.language,
+        asked.search,
     )
     return shown(made)
 
@@ -57,6 +76,15 @@ async def list_collections(state: State, principal: Caller, after: After = None,
 async def get_collection(name: str, state: State, principal: Caller) -> dict[str, Any]:
     """One collection."""
     return shown(await state.retrieval.collections.get(principal, name))
+
+
+@routes.patch("/{name}")
+async def change_collection(name: str, asked: CollectionChange, state: State, principal: Caller) -> dict[str, Any]:
+    """Change a collection's description, metadata, or how it is searched; what is left out stays."""
+    changed = await state.retrieval.collections.change(
+        principal, name, description=asked.description, metadata=asked.metadata, search=asked.search
+    )
+    return shown(changed)
 
 
 @routes.delete("/{name}")
@@ -76,6 +104,8 @@ def shown(collection: Collection) -> dict[str, Any]:
         "description": collection.description,
         "metadata": collection.metadata,
         "chunking": collection.chunking,
+        "language": collection.language,
+        "search": collection.search.as_json(),
         "placement": collection.placement,
         "version": collection.version,
         "documents": collection.documents,

@@ -67,6 +67,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/collections"): Rule(_USE, "collections:write"),
     ("GET", "/v1/collections"): Rule(_READ, "collections:read"),
     ("GET", _COLLECTION): Rule(_ALL, "collections:read"),  # who puts documents in asks first whether it is there
+    ("PATCH", _COLLECTION): Rule(_USE, "collections:write"),
     ("DELETE", _COLLECTION): Rule(_USE, "collections:write"),
     ("GET", _COLLECTION + "/documents"): Rule(_READ, "collections:read"),
     ("GET", _DOCUMENT): Rule(_READ, "collections:read"),
@@ -80,6 +81,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/jobs/{job_id}/retry"): Rule(_USE, "jobs"),
     ("DELETE", "/v1/jobs/{job_id}"): Rule(_USE, "jobs"),
     ("POST", "/v1/search"): Rule(_READ, "search"),
+    ("POST", "/v1/evals"): Rule(_USE, "search"),
     ("POST", "/v1/query"): Rule(_READ, "query"),
     ("POST", "/v1/admin/keys"): Rule(_MANAGE, "admin"),
     ("GET", "/v1/admin/keys"): Rule(_MANAGE, "admin"),

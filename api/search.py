@@ -8,30 +8,44 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.errors import NotSupportedYet
 from api.identity import Caller
 from api.state import State
-from retrieval.search import Passage, Query
+from retrieval.query import Query
+from retrieval.search import Passage, SearchResult
 
 routes = APIRouter(prefix="/v1/search", tags=["Documents"])
 
 
-class SearchRequest(BaseModel):
-    """A search in one collection."""
+class WayRequest(BaseModel):
+    """How to search; what is left out is as the collection has it."""
 
     model_config = ConfigDict(extra="forbid")
+
+    mode: Literal["hybrid", "dense", "lexical"] | None = None
+    fusion: dict[str, Any] | None = None
+    rerank: bool | None = None
+    mmr_lambda: float | None = Field(None, ge=0, le=1)
+    per_document: int | None = Field(None, ge=1, le=100)
+
+    def way(self) -> dict[str, Any]:
+        """As `Way.read` takes it."""
+        asked = {name: getattr(self, name) for name in WayRequest.model_fields}
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+class SearchRequest(WayRequest):
+    """A search in one collection."""
 
     query: str = Field(min_length=1, max_length=8000)
     collection: str = Field(min_length=1, max_length=200)
     top_k: int = Field(10, ge=1, le=100)
-    mode: Literal["hybrid", "dense", "lexical"] = "hybrid"
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
-    rerank: bool | None = None
-    rerank_top_n: int | None = None
+    rerank_top_n: int | None = Field(None, ge=1, le=100)
     facets: list[str] | None = None
     fuzzy: bool | None = None
 
     def refuse_what_is_not_done(self) -> None:
         """Raises: NotSupportedYet."""
-        for field in ("rerank", "rerank_top_n", "facets", "fuzzy"):
+        for field in ("facets", "fuzzy"):
             if getattr(self, field):
                 raise NotSupportedYet(f"{field} is not supported yet; leave it out", field)
 
@@ -40,11 +54,21 @@ class SearchRequest(BaseModel):
 async def search(asked: SearchRequest, state: State, principal: Caller) -> dict[str, Any]:
     """Find the passages nearest to a question, best first."""
     asked.refuse_what_is_not_done()
-    result = await state.retrieval.searcher.search(
-        principal,
-        Query(asked.collection, asked.query, asked.top_k, asked.mode, asked.filter, asked.score_threshold),
+    query = Query(
+        asked.collection,
+        asked.query,
+        asked.top_k,
+        filter=asked.filter,
+        score_threshold=asked.score_threshold,
+        way=asked.way(),
+        rerank_top_n=asked.rerank_top_n,
     )
-    shown: dict[str, Any] = {
+    return shown(await state.retrieval.searcher.search(principal, query))
+
+
+def shown(result: SearchResult) -> dict[str, Any]:
+    """What was found as clients see it."""
+    answer: dict[str, Any] = {
         "object": "list",
         "data": [shown_passage(passage) for passage in result.passages],
         "collection_version": result.collection_version,
@@ -52,8 +76,8 @@ async def search(asked: SearchRequest, state: State, principal: Caller) -> dict[
         "timings_ms": result.timings_ms,
     }
     if result.degraded:
-        shown["degraded_reason"] = result.degraded_reason
-    return shown
+        answer["degraded_reason"] = result.degraded_reason
+    return answer
 
 
 def shown_passage(passage: Passage) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from cli.ingest import Outcome, send
 
 FORMAT = 1
 _COLLECTION, _END = "collection.json", "end.json"
+_OF_COLLECTION = ("description", "metadata", "chunking", "language", "search", "placement")
 _KEPT = ("filename", "media_type", "sha256", "metadata", "acl", "expires_at")
 
 
@@ -127,9 +128,7 @@ class _Document:
 
 def _make(client: Client, name: str, about: dict[str, Any]) -> None:
     """Make the collection, or find the one that an interrupted import has made: the same in all that was exported."""
-    wanted: dict[str, Any] = {
-        key: about[key] for key in ("description", "metadata", "chunking", "placement") if key in about
-    }
+    wanted: dict[str, Any] = {key: about[key] for key in _OF_COLLECTION if key in about}
     try:
         client.post("/v1/collections", {"name": name, **wanted})
     except ApiRefused as error:

@@ -155,7 +155,19 @@ def _send(client: Client, fields: Mapping[str, str], batch: Sequence[Upload], ba
         if len(batch) == 1:
             return [Outcome(batch[0].name, "failed", error.message)]
         return [outcome for each in batch for outcome in _send(client, fields, [each], bars)]
-    return _follow(client, job, bars)
+    return follow(client, job, bars)
+
+
+def follow(client: Client, job_id: str, bars: Progress) -> list[Outcome]:
+    """Wait for a job's end, a bar for each document. Returns: one outcome per document."""
+    tasks: dict[str, TaskID] = {}
+    while True:
+        job = client.get(f"/v1/jobs/{job_id}")
+        for document in job["documents"]:
+            _show(document, bars, tasks)
+        if job["status"] in _ENDED:
+            return [Outcome(each["filename"], each["status"], each.get("error")) for each in job["documents"]]
+        time.sleep(_POLL_S)
 
 
 def ensure_collection(client: Client, name: str) -> None:
@@ -194,17 +206,6 @@ def _batches(uploads: Iterable[Upload]) -> Iterator[list[Upload]]:
         size += upload.size
     if batch:
         yield batch
-
-
-def _follow(client: Client, job_id: str, bars: Progress) -> list[Outcome]:
-    tasks: dict[str, TaskID] = {}
-    while True:
-        job = client.get(f"/v1/jobs/{job_id}")
-        for document in job["documents"]:
-            _show(document, bars, tasks)
-        if job["status"] in _ENDED:
-            return [Outcome(each["filename"], each["status"], each.get("error")) for each in job["documents"]]
-        time.sleep(_POLL_S)
 
 
 def _show(document: dict[str, Any], bars: Progress, tasks: dict[str, TaskID]) -> None:

@@ -139,6 +139,33 @@ def ingest(
     _tell(collection, outcomes)
 
 
+@app.command("eval")
+def evaluate(
+    collection: Annotated[str, typer.Argument(help="The collection.")],
+    queries: Annotated[Path, typer.Option(help="Questions: queries.jsonl, as in BEIR.")],
+    qrels: Annotated[Path, typer.Option(help="Judgements: question, document, grade.")],
+    corpus: Annotated[Path | None, typer.Option(help="Documents for it if it is empty: corpus.jsonl.")] = None,
+    judged_by: Annotated[
+        str | None, typer.Option(help="What judgements call a document by: filename, id, or metadata.NAME.")
+    ] = None,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(help="hybrid, dense, lexical, or 'NAME={...}' with fields of /v1/search; again for more."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--every", help="With --json: the figures of each question, too.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Measure how good a collection's search is: nDCG@10, recall@100, MRR and MAP, by judged questions."""
+    from cli.client import open_client
+    from cli.evaluate import Asked, tell
+    from cli.evaluate import evaluate as measure
+
+    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], every)
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        tell(measure(client, asked), as_json=as_json)
+
+
 @collections.command("list")
 def list_collections(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show the collections."""

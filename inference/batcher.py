@@ -52,7 +52,7 @@ class Model(Protocol):
 
 @dataclass(slots=True)
 class Pace:
-    """How long a batch may take; models that share a thread share it, too.
+    """How long a batch may take; models that share threads share it, too.
 
     While questions come, each waits for the batch that has begun, so batches are short; else they are long, which
     computes more in all.
@@ -62,7 +62,7 @@ class Pace:
         asked_batch_s: the same, within `_ATTENTIVE_S` after a question.
     """
 
-    batch_s: float = 0.1
+    batch_s: float = 0.25
     asked_batch_s: float = 0.01
     asked_at_s: float = -math.inf
 
@@ -73,13 +73,14 @@ class Pace:
 class Batcher:
     """Turns requests into batches; made by `open_batcher`."""
 
-    def __init__(self, model: Model, queue: TokenQueue, computing: Executor, pace: Pace) -> None:
+    def __init__(self, model: Model, queue: TokenQueue, computing: Executor, pace: Pace, lanes: int = 1) -> None:
         self._model = model
+        self._lanes = lanes
         self._queue = queue
         self._computing = computing
         self._pace = pace
         self._waiting = asyncio.Event()
-        self._tokens_per_s = 2000.0  # a cautious start; measured from the first batch on
+        self._tokens_per_s = 2000.0  # of one lane; a cautious start, measured from the first batch on
 
     async def compute(self, works: Sequence[Work], *, urgent: bool) -> list[Any]:
         """Results in the order of their works; cancel it and what has not been computed never will be.
@@ -99,7 +100,7 @@ class Batcher:
             self._queue.put(works, request)
         except QueueFull as error:
             metrics.TEXTS.labels("refused").inc(len(works))
-            raise Overloaded(error.waiting_tokens / self._tokens_per_s) from error
+            raise Overloaded(error.waiting_tokens / (self._tokens_per_s * self._lanes)) from error
         if urgent:
             self._pace.asked_at_s = loop.time()
         metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
@@ -108,7 +109,7 @@ class Batcher:
         return request.results
 
     async def run(self) -> None:
-        """Compute batches until cancelled."""
+        """Compute one batch after the other until cancelled; each lane runs this."""
         loop = asyncio.get_running_loop()
         while True:
             await self._waiting.wait()
@@ -144,22 +145,29 @@ class Batcher:
 
 @asynccontextmanager
 async def open_batcher(
-    model: Model, computing: Executor, max_queue_tokens: int, max_batch_tokens: int, pace: Pace | None = None
+    model: Model,
+    computing: Executor,
+    max_queue_tokens: int,
+    max_batch_tokens: int,
+    pace: Pace | None = None,
+    lanes: int = 1,
 ) -> AsyncIterator[Batcher]:
     """Run a batcher; at the end, what waits gets `Stopped`.
 
     Args:
-        computing: one thread, which several models may share: each has at most one batch there at a time.
-        pace: shared by those that share the thread.
+        computing: as many threads as there are lanes, which several models may share.
+        pace: shared by those that share the threads.
+        lanes: batches computed at once.
     """
     queue = TokenQueue(max_queue_tokens, max_batch_tokens)
-    batcher = Batcher(model, queue, computing, pace or Pace())
-    running = asyncio.create_task(batcher.run(), name="batcher")
+    batcher = Batcher(model, queue, computing, pace or Pace(), lanes)
+    running = [asyncio.create_task(batcher.run(), name=f"batcher-{lane}") for lane in range(lanes)]
     try:
         yield batcher
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        for lane in running:
+            lane.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         while left := queue.take():
             _fail(left, RuntimeError("the server is shutting down"))
 

@@ -1,9 +1,10 @@
-"""The models of one server: loaded one after the other, found by name, all computed by one thread."""
+"""The models of one server: loaded one after the other, found by name, all computed by the same threads."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from inference.batcher import Batcher, Model, Pace, open_batcher
@@ -129,12 +130,14 @@ class Served:
 async def open_catalogue(catalogue: Catalogue, settings: EmbeddingSettings) -> AsyncIterator[Served]:
     """Run all models; each has really computed something when this is entered."""
     async with AsyncExitStack() as stack:
-        computing = _thread(stack, "torch")
-        tokenising = _thread(stack, "tokenise")
+        first = next(iter(catalogue.encoders.values()))
+        lanes = settings.lanes or first.lanes()
+        computing = _threads(stack, "torch", lanes, partial(first.enter_lane, lanes))
+        tokenising = _threads(stack, "tokenise", 1)
         pace = Pace(settings.batch_s, settings.asked_batch_s)
 
         async def batcher(model: Model) -> Batcher:
-            opened = open_batcher(model, computing, settings.max_queue_tokens, settings.max_batch_tokens, pace)
+            opened = open_batcher(model, computing, settings.max_queue_tokens, settings.max_batch_tokens, pace, lanes)
             return await stack.enter_async_context(opened)
 
         embedding, reranking = [], []
@@ -156,8 +159,8 @@ async def open_catalogue(catalogue: Catalogue, settings: EmbeddingSettings) -> A
         yield served
 
 
-def _thread(stack: AsyncExitStack, name: str) -> Executor:
-    executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+def _threads(stack: AsyncExitStack, name: str, count: int, begin: Callable[[], None] | None = None) -> Executor:
+    executor = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
     stack.callback(executor.shutdown)  # what it runs is finished first
     return executor
 

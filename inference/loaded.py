@@ -29,6 +29,9 @@ class Placement:
     threads: int = 0
 
 
+_MOST_LANES = 4
+
+
 class Loaded:
     """A model of sentence-transformers in torch, with its tokenizer.
 
@@ -52,6 +55,7 @@ class Loaded:
         if placement.threads:
             torch.set_num_threads(placement.threads)
         self._torch = torch
+        self._cores: int = torch.get_num_threads()
         asked = placement.device
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
         self._model: Any = getattr(sentence_transformers, kind)(model, device=self.device, local_files_only=local)
@@ -84,6 +88,15 @@ class Loaded:
                 types[row, place] = work.types or 0
         arrays = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": types} if typed else {})}
         return self._model({name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()})
+
+    def lanes(self) -> int:
+        """How many passes at once compute the most: on a CPU, threads of one pass wait for each other in every step."""
+        return 1 if self.device == "cuda" else min(_MOST_LANES, self._cores)
+
+    def enter_lane(self, lanes: int) -> None:
+        """Have the calling thread compute with its part of the cores."""
+        if lanes > 1:
+            self._torch.set_num_threads(max(1, self._cores // lanes))
 
     def use(self, dtype: str) -> None:
         """Compute in this number format from now on."""

@@ -30,9 +30,15 @@ class EmbeddingSettings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the model runs.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the model; 0 means every core it may use.")
+    lanes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Batches computed at once, each by its part of the threads; 0: up to 4 on a CPU, else 1.",
+    )
     max_batch_tokens: int = Field(2048, ge=1, le=1_000_000, description="Tokens in one forward pass, padding included.")
     batch_s: float = Field(
-        0.1,
+        0.25,
         gt=0,
         le=60,
         description="Seconds that one forward pass may take, by the speed measured, while nobody asks.",

@@ -13,8 +13,10 @@ from core.ids import new_id
 from core.principal import Principal
 from retrieval import lifecycle
 from retrieval.access import may_read, reads_as
+from retrieval.analyzer import LANGUAGES
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import CollectionExists, CollectionNotFound, CollectionShared, InputInvalid
+from retrieval.query import Way
 from retrieval.rows import fetch
 from retrieval.settings import Placement, RetrievalSettings
 from retrieval.values import check_metadata
@@ -32,6 +34,8 @@ class Collection:
 
     Attributes:
         chunking: what differs from the settings: "characters", "tokens", "overlap", "strategy".
+        language: what its texts are written in; one of `analyzer.LANGUAGES`.
+        search: how it is searched unless a question asks for another way.
         placement: whether it has a Milvus collection of its own, or shares one with others of its embedding space.
         version: rises whenever what a search can find changes.
         documents: how many there are, in any status.
@@ -44,6 +48,8 @@ class Collection:
     description: str
     metadata: dict[str, Any]
     chunking: dict[str, Any]
+    language: str
+    search: Way
     placement: Placement
     embedding_space: str
     dimensions: int
@@ -70,15 +76,19 @@ class Collections:
         metadata: dict[str, Any] | None = None,
         chunking: dict[str, Any] | None = None,
         placement: str | None = None,
+        language: str | None = None,
+        search: dict[str, Any] | None = None,
     ) -> Collection:
         """Make an empty collection in the space that the embedding server serves.
 
         Args:
             placement: `dedicated` or `pooled`; None: as the settings say.
+            language: one of `analyzer.LANGUAGES`, for ever; None: as the settings say.
+            search: as `Way.read` takes it.
 
         Raises:
             CollectionExists: the tenant has one of this name.
-            InputInvalid: a name, metadata, chunking or placement that can't be taken.
+            InputInvalid: a name, metadata, chunking, placement, language or way to search that can't be taken.
             DependencyError: SQL or the embedding server is away.
         """
         if not _NAME.fullmatch(name):
@@ -90,6 +100,10 @@ class Collections:
         placement = self._settings.placement if placement is None else placement
         if placement not in get_args(Placement):
             raise InputInvalid("placement", f"placement is one of {', '.join(get_args(Placement))}.")
+        language = self._settings.language if language is None else language
+        if language not in LANGUAGES:
+            raise InputInvalid("language", f"language is one of {', '.join(sorted(LANGUAGES))}.")
+        way = Way.read(search or {}, "search")
         space = await self._embedder.space()
         row = {
             "id": new_id("col"),
@@ -99,6 +113,8 @@ class Collections:
             "description": description,
             "metadata": metadata,
             "chunking": chunking,
+            "language": language,
+            "search": way.as_json(),
             "embedding_space": space.name,
             "dimensions": space.dimensions,
             "average_terms": self._settings.average_terms,
@@ -137,6 +153,38 @@ class Collections:
 
         return [_as_collection(row) for row in await fetch(self._database, statement)]
 
+    async def change(
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        description: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        search: dict[str, Any] | None = None,
+    ) -> Collection:
+        """Change what is given, and leave the rest as it is.
+
+        Args:
+            search: what is to be otherwise, as `Way.read` takes it; an empty one: all as usual again.
+
+        Raises: CollectionNotFound; InputInvalid: metadata or a way to search that can't be taken.
+        """
+        metadata = None if metadata is None else check_metadata(metadata)
+
+        async def update(connection: AsyncConnection) -> None:
+            collection = await lifecycle.lock_collection(connection, principal.tenant_id, name)
+            values: dict[str, Any] = {"description": description, "metadata": metadata}
+            if search is not None:
+                base = Way.read(collection.search, "search") if search else None
+                values["search"] = Way.read(search, "search", base).as_json()
+                values["version"] = collection.version + 1  # what is found changes
+            given = {key: value for key, value in values.items() if value is not None}
+            if given:
+                await connection.execute(collections.update().where(collections.c.id == collection.id).values(**given))
+
+        await self._database.write(update)
+        return await self.get(principal, name)
+
     async def delete(self, principal: Principal, name: str) -> None:
         """Hide the collection and all of its documents at once; rows and files are removed by the sweep.
 
@@ -174,6 +222,8 @@ def _as_collection(row: Any) -> Collection:
         description=row.description,
         metadata=row.metadata,
         chunking=row.chunking,
+        language=row.language,
+        search=Way.read(row.search, "search"),
         placement="dedicated" if row.pool is None else "pooled",
         embedding_space=row.embedding_space,
         dimensions=row.dimensions,

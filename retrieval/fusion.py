@@ -1,23 +1,61 @@
-"""Reciprocal rank fusion: one ranking from several whose scores can't be compared.
+"""One ranking from several: by the ranks alone, or by scores that were brought to one scale.
 
-Source: Cormack, Clarke and Büttcher, Reciprocal Rank Fusion outperforms Condorcet (SIGIR 2009).
+Source: Cormack, Clarke and Büttcher, Reciprocal Rank Fusion outperforms Condorcet (SIGIR 2009);
+Bruch, Gai and Ingber, An Analysis of Fusion Functions for Hybrid Retrieval (TOIS 2023).
 """
 
 from collections.abc import Hashable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
-K = 60
+Method = Literal["rrf", "relative"]
+
+_K = 60
 
 
-def fuse(rankings: Sequence[Sequence[T]], k: int = K) -> list[tuple[T, float]]:
-    """Merge rankings, best first; each adds 1 / (k + rank), with rank counted from 1.
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How dense and lexical rankings become one.
+
+    Attributes:
+        method: `rrf` adds 1 / (60 + rank); `relative` adds scores, each ranking's scaled so that its best is 1 and the
+            last that it found is 0.
+        dense_weight: 0 to 1; the lexical rankings have the rest.
+    """
+
+    method: Method = "rrf"
+    dense_weight: float = 0.5
+
+    def weight(self, *, dense: bool) -> float:
+        return self.dense_weight if dense else 1.0 - self.dense_weight
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking(Generic[T]):
+    """Items with their scores, best first, and how much the ranking counts."""
+
+    items: Sequence[tuple[T, float]]
+    weight: float = 1.0
+
+
+def fuse(rankings: Sequence[Ranking[T]], method: Method = "rrf") -> list[tuple[T, float]]:
+    """Merge rankings, best first; an item that a ranking lacks gains nothing by it.
 
     Equal scores keep the order of the first ranking that names one of them.
     """
     scores: dict[T, float] = {}
     for ranking in rankings:
-        for rank, item in enumerate(ranking, start=1):
-            scores[item] = scores.get(item, 0.0) + 1.0 / (k + rank)
+        for (item, _), gain in zip(ranking.items, _gains(ranking, method), strict=True):
+            scores[item] = scores.get(item, 0.0) + ranking.weight * gain
     return sorted(scores.items(), key=lambda pair: -pair[1])
+
+
+def _gains(ranking: Ranking[T], method: Method) -> list[float]:
+    if method == "rrf":
+        return [1.0 / (_K + rank) for rank in range(1, len(ranking.items) + 1)]
+    if not ranking.items:
+        return []
+    best, last = ranking.items[0][1], ranking.items[-1][1]
+    return [(score - last) / (best - last) if best > last else 1.0 for _, score in ranking.items]

@@ -58,6 +58,7 @@ class Lease:
     embedding_space: str
     dimensions: int
     average_terms: float
+    language: str
     chunking: dict[str, Any]
 
     @property
@@ -211,6 +212,7 @@ class Leases:
                 collections.c.embedding_space,
                 collections.c.dimensions,
                 collections.c.average_terms,
+                collections.c.language,
                 collections.c.chunking,
             )
             .join(collections, collections.c.id == documents.c.collection_id)

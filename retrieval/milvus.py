@@ -147,16 +147,29 @@ class VectorIndex:
             self._unflushed.pop(place.name)
             await self._call(lambda: self._client.flush(place.name, retry_times=0), deadline_s)
 
-    async def search_dense(self, place: Place, vector: NDArray[np.float32], expression: str, limit: int) -> list[Hit]:
-        """Search by cosine similarity, best first; `vector` is float32[dimensions]."""
+    async def search_dense(
+        self, place: Place, vectors: NDArray[np.float32], expression: str, limit: int
+    ) -> list[list[Hit]]:
+        """Search by cosine similarity, best first, for each row of `vectors`, float32[n, dimensions]."""
         params = {"metric_type": "COSINE", "params": {"ef": max(64, limit)}}
-        return await self._search(place, "dense", vector, expression, limit, params)
+        return await self._search(place, "dense", list(vectors), expression, limit, params)
 
-    async def search_sparse(self, place: Place, vector: dict[int, float], expression: str, limit: int) -> list[Hit]:
-        """Search by inner product with `vector`, best first; an empty vector finds nothing."""
-        if not vector:
-            return []
-        return await self._search(place, "sparse", vector, expression, limit, {"metric_type": "IP"})
+    async def search_sparse(
+        self, place: Place, vectors: Sequence[dict[int, float]], expression: str, limit: int
+    ) -> list[list[Hit]]:
+        """Search by inner product, best first, for each of `vectors`; an empty one finds nothing."""
+        some = [vector for vector in vectors if vector]
+        found = iter(
+            await self._search(place, "sparse", some, expression, limit, {"metric_type": "IP"}) if some else ()
+        )
+        return [next(found) if vector else [] for vector in vectors]
+
+    async def vectors(self, place: Place, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The dense vectors of rows, L2-normalised, by their ids; rows that are gone are missing."""
+        found = await self._call(
+            lambda: self._client.query(place.name, ids=list(ids), output_fields=["id", "dense"], retry_times=0)
+        )
+        return {entity["id"]: np.asarray(entity["dense"], np.float32) for entity in found}
 
     async def rows(self, place: Place, ids: Sequence[str], deadline_s: float) -> list[Row]:
         """The rows of these ids, whole, in any order; those that are not there are missing."""
@@ -258,12 +271,12 @@ class VectorIndex:
         await self._client.close()
 
     async def _search(
-        self, place: Place, field: str, vector: Any, expression: str, limit: int, params: dict[str, Any]
-    ) -> list[Hit]:
+        self, place: Place, field: str, vectors: list[Any], expression: str, limit: int, params: dict[str, Any]
+    ) -> list[list[Hit]]:
         async def search() -> Any:
             return await self._client.search(
                 place.name,
-                data=[vector],
+                data=vectors,
                 anns_field=field,
                 filter=expression,
                 limit=limit,
@@ -283,7 +296,7 @@ class VectorIndex:
             return await search()
 
         found = await self._call(search_loaded)
-        return [_as_hit(item) for item in found[0]]
+        return [[_as_hit(item) for item in hits] for hits in found]
 
     async def _call(self, work: Callable[[], Awaitable[T]], deadline_s: float | None = None) -> T:
         """Run under deadline and breaker, and tell "away" from "no".

@@ -11,9 +11,11 @@ from core.dependency import Dependency
 from retrieval.collections import Collections
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
+from retrieval.evaluation.evaluator import Evaluator
 from retrieval.intake import Intake
 from retrieval.jobs import Jobs
 from retrieval.milvus import VectorIndex
+from retrieval.reranker import Reranker
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
 from storage.objects import ObjectStore
@@ -30,12 +32,14 @@ class Retrieval:
     intake: Intake
     jobs: Jobs
     searcher: Searcher
+    evaluator: Evaluator
     index: VectorIndex
     embedder: Embedder
+    reranker: Reranker
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The outbound parts, for the state of their breakers."""
-        return self.index.dependency, self.embedder.dependency
+        return self.index.dependency, self.embedder.dependency, self.reranker.dependency
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """For health: each raises DependencyError when its part does not answer."""
@@ -55,12 +59,17 @@ async def open_retrieval(
         index = VectorIndex(settings.milvus_uri, settings.search_deadline_s, settings.flush_rows)
         stack.push_async_callback(index.close)
         embedder = Embedder(session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch)
+        reranker = Reranker(session, settings.embedding_url, settings.rerank_model, settings.rerank_deadline_s)
+        collections = Collections(database, embedder, clock, settings)
+        searcher = Searcher(database, index, embedder, reranker, clock)
         yield Retrieval(
-            collections=Collections(database, embedder, clock, settings),
+            collections=collections,
             documents=Documents(database, redis, objects, clock),
             intake=Intake(database, redis, objects, clock, settings),
             jobs=Jobs(database, redis, clock),
-            searcher=Searcher(database, index, embedder, clock),
+            searcher=searcher,
+            evaluator=Evaluator(database, collections, searcher, clock),
             index=index,
             embedder=embedder,
+            reranker=reranker,
         )

@@ -17,7 +17,7 @@ from core.ids import new_id
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval import bm25, fingerprint
-from retrieval.analyzer import analyze
+from retrieval.analyzer import analyzer
 from retrieval.chunking import Chunk, Limits, Strategy
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import DocumentRejected
@@ -133,7 +133,8 @@ class Pipeline:
         """Write everything under a fresh revision id, then publish it; run again, it begins with another id."""
         chunks = digest.chunks
         revision_id = new_id("rev")
-        terms = await asyncio.to_thread(lambda: [analyze(chunk.indexed_text()) for chunk in chunks])
+        terms_of = analyzer(lease.language).terms
+        terms = await asyncio.to_thread(lambda: [terms_of(chunk.indexed_text()) for chunk in chunks])
         revision = NewRevision(
             id=revision_id,
             document_id=lease.document_id,

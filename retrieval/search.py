@@ -1,10 +1,12 @@
-"""Search: the collection is pinned, both legs run at once, and the catalog says which of their hits may be seen."""
+"""Search: the collection is pinned, all legs run at once, the catalog says which of their hits may be seen.
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+What is left becomes one ranking: fused, where asked for reranked and made diverse.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,43 +16,21 @@ from core.dependency import DependencyError
 from core.principal import Principal
 from monitoring import metrics
 from monitoring.logs import logger
-from retrieval import bm25, expression, snapshot
+from retrieval import bm25, diversity, expression, legs, snapshot
 from retrieval.access import reads_as
-from retrieval.analyzer import analyze
 from retrieval.embedder import Embedder, Space
-from retrieval.errors import IndexRefused, InputInvalid, SpaceMismatch
-from retrieval.fusion import fuse
+from retrieval.fusion import Ranking, fuse
+from retrieval.legs import Leg, timed
 from retrieval.milvus import Hit, VectorIndex
+from retrieval.query import Query, Way
+from retrieval.reranker import Reranker
 from retrieval.snapshot import Snapshot, Visible
 from storage.sql import Database
 
 _log = logger(__name__)
 
-Mode = Literal["hybrid", "dense", "lexical"]
-
-MAX_TOP_K = 100
-MAX_QUESTION = 20_000  # characters
 _CANDIDATES = 50  # of each leg, before fusion; more where top_k asks for more
-_MOST_CANDIDATES = 1600  # where doubling ends
-_MOST_TERMS = 200  # distinct terms of a question that lexical search looks for
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A question to one collection.
-
-    Attributes:
-        top_k: most passages to return, 1 to 100.
-        filter: the typed tree of `retrieval.expression`, as it came in JSON.
-        score_threshold: passages below are left out; on the scale of the mode (cosine, BM25, or fused ranks).
-    """
-
-    collection: str
-    text: str
-    top_k: int = 10
-    mode: Mode = "hybrid"
-    filter: dict[str, Any] | None = None
-    score_threshold: float | None = None
+_COMPARED = 50  # passages that a search for diversity compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +38,7 @@ class Passage:
     """A chunk that was found: the content of `document_version`, from `start` to `end`, is `text`.
 
     Attributes:
-        score: cosine similarity (dense), BM25 (lexical), or the sum of 1 / (60 + rank) over both (hybrid).
+        score: cosine similarity (dense), BM25 (lexical), what the fusion gave (hybrid), or the reranker's relevance.
     """
 
     document_id: str
@@ -78,8 +58,8 @@ class SearchResult:
     """Passages, best first.
 
     Attributes:
-        degraded: one of hybrid's legs was away, and the other answered alone.
-        timings_ms: milliseconds by stage: pin, embed, dense, lexical, accept, total.
+        degraded: a leg or the reranker was away, and the others answered alone.
+        timings_ms: milliseconds by stage: pin, embed, dense, lexical, accept, rerank, diversify, total.
     """
 
     passages: list[Passage]
@@ -89,109 +69,140 @@ class SearchResult:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Leg:
-    """One way of searching: `find(limit)` gives its best hits, or fails and is left out."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a search has before it is told: hits and their scores, best first."""
 
-    name: str
-    find: Callable[[int], Awaitable[list[Hit]]]
-    limit: int
-    hits: list[Hit] = field(default_factory=list)
-    exhausted: bool = False
-    error: DependencyError | SpaceMismatch | IndexRefused | None = None
+    ranked: list[tuple[Hit, float]]
+    degraded: tuple[str, ...] = ()
 
 
 class Searcher:
     """Answers questions with passages that their reader may see."""
 
-    def __init__(self, database: Database, index: VectorIndex, embedder: Embedder, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, index: VectorIndex, embedder: Embedder, reranker: Reranker, clock: Clock
+    ) -> None:
         self._clock = clock
         self._database = database
         self._index = index
         self._embedder = embedder
+        self._reranker = reranker
 
     async def search(self, principal: Principal, query: Query) -> SearchResult:
         """Find the best passages.
 
         Raises:
             CollectionNotFound
-            InputInvalid: the question, mode or top_k; FilterInvalid: the filter.
+            InputInvalid: the question, the way to search or a bound; FilterInvalid: the filter.
             SpaceMismatch: mode "dense", and the embedding server serves another model.
             DependencyError: SQL is away, or every leg is.
         """
-        user_filter = _check(query)
+        user_filter = query.check()
         timings: dict[str, float] = {}
         began = perf_counter()
-        terms = list(dict.fromkeys(analyze(query.text)))[:_MOST_TERMS] if query.mode != "dense" else []
-        pinned = await snapshot.pin(self._database, principal.tenant_id, query.collection, terms)
-        timings["pin"] = perf_counter() - began
-        legs: list[_Leg] = []
-        seen: dict[str, Visible] = {}
+        texts = [query.text, *query.wordings]
+        with timed(timings, "pin"):
+            pinned = await snapshot.pin(self._database, principal.tenant_id, query.collection, texts)
+        way = Way.read({**query.way, "mode": query.mode} if query.mode else query.way, "search", pinned.way)
+        found, seen = _Found([]), dict[str, Visible]()
         if pinned.chunks:  # an empty collection may not be in the index yet
             readers = reads_as(principal)
             expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-            legs = self._legs(query, pinned, expr, timings)
-            seen = await self._run(legs, pinned, readers, timings)
-        reason = _degraded(legs)
-        passages = _passages(query, legs, seen)
+            running = self._legs(query, way, pinned, expr, timings)
+
+            async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
+                with timed(timings, "accept"):
+                    return await snapshot.visible(self._database, pinned, revision_ids, readers, self._clock.time())
+
+            seen = await legs.run(running, accept, way.per_document)
+            found = await self._arrange(query, way, pinned, running, timings)
         timings["total"] = perf_counter() - began
         for stage, seconds in timings.items():
             metrics.RETRIEVAL_SECONDS.labels(stage).observe(seconds)
         return SearchResult(
-            passages=passages,
+            passages=[_as_passage(hit, score, seen[hit.revision_id]) for hit, score in found.ranked],
             collection_version=pinned.version,
-            degraded=reason is not None,
-            degraded_reason=reason,
+            degraded=bool(found.degraded),
+            degraded_reason="; ".join(found.degraded) or None,
             timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in timings.items()},
         )
 
-    def _legs(self, query: Query, pinned: Snapshot, expr: str, timings: dict[str, float]) -> list[_Leg]:
+    def _legs(self, query: Query, way: Way, pinned: Snapshot, expr: str, timings: dict[str, float]) -> list[Leg]:
+        texts = [query.text, *query.wordings, *([query.hypothetical] if query.hypothetical else [])]
         limit = max(_CANDIDATES, query.top_k)
         embedded: list[NDArray[np.float32]] = []
 
-        async def dense(limit: int) -> list[Hit]:
+        async def dense(limit: int) -> list[list[Hit]]:
             if not embedded:
-                with _Timer(timings, "embed"):
+                with timed(timings, "embed"):
                     space = Space(pinned.embedding_space, pinned.dimensions)
-                    embedded.append((await self._embedder.embed([query.text], space, query=True))[0])
-            with _Timer(timings, "dense"):
+                    embedded.append(await self._embedder.embed(texts, space, query=True))
+            with timed(timings, "dense"):
                 return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 
-        async def lexical(limit: int) -> list[Hit]:
-            vector = bm25.query_vector(analyze(query.text), pinned.chunks, pinned.frequencies)
-            with _Timer(timings, "lexical"):
-                return await self._index.search_sparse(pinned.place, vector, expr, limit)
+        async def lexical(limit: int) -> list[list[Hit]]:
+            vectors = [bm25.query_vector(words, pinned.chunks, pinned.frequencies) for words in pinned.asked]
+            with timed(timings, "lexical"):
+                return await self._index.search_sparse(pinned.place, vectors, expr, limit)
 
-        legs = []
-        if query.mode in ("hybrid", "dense"):
-            legs.append(_Leg("dense", dense, limit))
-        if query.mode in ("hybrid", "lexical"):
-            legs.append(_Leg("lexical", lexical, limit))
-        return legs
+        chosen = []
+        if way.mode != "lexical":
+            chosen.append(Leg("dense", dense, limit))
+        if way.mode != "dense":
+            chosen.append(Leg("lexical", lexical, limit))
+        return chosen
 
-    async def _run(
-        self, legs: Sequence[_Leg], pinned: Snapshot, readers: Sequence[str] | None, timings: dict[str, float]
-    ) -> dict[str, Visible]:
-        """Fill the legs with hits that may be seen; retired rows in the way make a leg look further.
+    async def _arrange(
+        self, query: Query, way: Way, pinned: Snapshot, running: Sequence[Leg], timings: dict[str, float]
+    ) -> _Found:
+        """Make one ranking of what the legs found.
 
-        Returns: what the catalog says of each revision that may be seen.
+        Raises: what the legs raised, when none is left.
         """
-        seen: dict[str, Visible] = {}
-        asked: set[str] = set()
-        wanted = {leg.name: leg.limit for leg in legs}
-        short = list(legs)
-        while short:
-            await asyncio.gather(*(_find(leg) for leg in short))
-            unknown = {hit.revision_id for leg in short for hit in leg.hits} - asked
-            with _Timer(timings, "accept"):
-                seen |= await snapshot.visible(self._database, pinned, unknown, readers, self._clock.time())
-            asked |= unknown
-            for leg in short:
-                leg.hits = [hit for hit in leg.hits if hit.revision_id in seen]
-            short = [leg for leg in short if not leg.exhausted and len(leg.hits) < wanted[leg.name]]
-            for leg in short:
-                leg.limit *= 2
-        return seen
+        reasons = [reason] if (reason := legs.degraded(running)) else []
+        ranked = _fused(way, running)
+        kept = ranked[: query.top_k]
+        if way.rerank and kept:
+            try:
+                with timed(timings, "rerank"):
+                    scores = await self._reranker.scores(query.text, [hit.text for hit, _ in kept])
+            except DependencyError as error:
+                _log.warning("reranking is left out", reason=str(error))
+                reasons.append(f"reranking is away ({error})")
+            else:
+                order = sorted(range(len(kept)), key=lambda at: -scores[at])
+                ranked = [(kept[at][0], scores[at]) for at in order]
+        if query.score_threshold is not None:
+            ranked = [(hit, score) for hit, score in ranked if score >= query.score_threshold]
+        most = query.rerank_top_n or query.top_k if way.rerank else query.top_k
+        if way.mmr_lambda is not None and ranked:
+            with timed(timings, "diversify"):
+                ranked = await self._diverse(pinned, ranked[: max(_COMPARED, most)], way.mmr_lambda, most)
+        return _Found(ranked[:most], tuple(reasons))
+
+    async def _diverse(
+        self, pinned: Snapshot, ranked: Sequence[tuple[Hit, float]], share: float, most: int
+    ) -> list[tuple[Hit, float]]:
+        vectors = await self._index.vectors(pinned.place, [hit.id for hit, _ in ranked])
+        known = [(hit, score) for hit, score in ranked if hit.id in vectors]
+        if not known:
+            return list(ranked)
+        stacked = np.stack([vectors[hit.id] for hit, _ in known])
+        return [known[at] for at in diversity.order([score for _, score in known], stacked, share, most)]
+
+
+def _fused(way: Way, running: Sequence[Leg]) -> list[tuple[Hit, float]]:
+    answering = [leg for leg in running if leg.error is None]
+    hits = {hit.id: hit for leg in answering for ranking in leg.rankings for hit in ranking}
+    rankings = [
+        Ranking([(hit.id, hit.score) for hit in ranking], way.fusion.weight(dense=leg.kind == "dense"))
+        for leg in answering
+        for ranking in leg.rankings
+    ]
+    fused = way.mode == "hybrid" or len(rankings) > 1
+    scores = dict(fuse(rankings, way.fusion.method) if fused else rankings[0].items)
+    return [(hit, scores[hit.id]) for hit in legs.thinned((hits[hit_id] for hit_id in scores), way.per_document)]
 
 
 def _expression(
@@ -208,54 +219,6 @@ def _expression(
     return expression.build(tenant_id, pinned.collection_id, readers, user_filter, stale, chosen)
 
 
-async def _find(leg: _Leg) -> None:
-    try:
-        leg.hits = await leg.find(leg.limit)
-    except (DependencyError, SpaceMismatch, IndexRefused) as error:
-        _log.warning("a leg of the search is away", leg=leg.name, reason=str(error))
-        leg.error = error
-        leg.hits = []
-        leg.exhausted = True
-        return
-    leg.exhausted = len(leg.hits) < leg.limit or leg.limit * 2 > _MOST_CANDIDATES
-
-
-def _check(query: Query) -> expression.Filter | None:
-    if not query.text.strip():
-        raise InputInvalid("query", "The question is empty.")
-    if len(query.text) > MAX_QUESTION:
-        raise InputInvalid("query", f"A question has at most {MAX_QUESTION:,} characters.")
-    if not 1 <= query.top_k <= MAX_TOP_K:
-        raise InputInvalid("top_k", f"top_k goes from 1 to {MAX_TOP_K}.")
-    if query.mode not in get_args(Mode):
-        raise InputInvalid("mode", f"mode is one of {', '.join(get_args(Mode))}.")
-    return expression.parse_filter(query.filter) if query.filter is not None else None
-
-
-def _degraded(legs: Sequence[_Leg]) -> str | None:
-    """Why the answer is not all it could be. Raises: the error, when no leg is left."""
-    errors = [leg for leg in legs if leg.error is not None]
-    for leg in errors:
-        if leg.error is not None and len(errors) == len(legs):
-            raise leg.error
-    if not errors:
-        return None
-    left = next(leg.name for leg in legs if leg.error is None)
-    return f"{errors[0].name} search is away ({errors[0].error}); {left} search answered alone"
-
-
-def _passages(query: Query, legs: Sequence[_Leg], seen: dict[str, Visible]) -> list[Passage]:
-    answering = [leg for leg in legs if leg.error is None]
-    hits = {hit.id: hit for leg in answering for hit in leg.hits}
-    if query.mode == "hybrid":
-        ranked = fuse([[hit.id for hit in leg.hits] for leg in answering])
-    else:
-        ranked = [(hit.id, hit.score) for leg in answering for hit in leg.hits]
-    if query.score_threshold is not None:
-        ranked = [(hit_id, score) for hit_id, score in ranked if score >= query.score_threshold]
-    return [_as_passage(hits[hit_id], score, seen[hits[hit_id].revision_id]) for hit_id, score in ranked[: query.top_k]]
-
-
 def _as_passage(hit: Hit, score: float, seen: Visible) -> Passage:
     return Passage(
         document_id=hit.document_id,
@@ -269,17 +232,3 @@ def _as_passage(hit: Hit, score: float, seen: Visible) -> Passage:
         score=score,
         metadata=seen.metadata,
     )
-
-
-class _Timer:
-    """Adds the seconds of a `with` block to a stage, whether it ends well or not."""
-
-    def __init__(self, timings: dict[str, float], stage: str) -> None:
-        self._timings = timings
-        self._stage = stage
-
-    def __enter__(self) -> None:
-        self._began = perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._timings[self._stage] = self._timings.get(self._stage, 0.0) + perf_counter() - self._began

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from retrieval.analyzer import ENGLISH, LANGUAGES
 from storage.settings import StorageSettings
 
 Placement = Literal["dedicated", "pooled"]
@@ -20,6 +21,10 @@ class RetrievalSettings(StorageSettings):
     )
     embedding_deadline_s: float = Field(5.0, gt=0, le=120, description="Seconds to embed one question.")
     search_deadline_s: float = Field(5.0, gt=0, le=30, description="Seconds for one search of the index.")
+    rerank_model: str | None = Field(
+        None, description="What reranks, of the models of the embedding server; without it, its first that can."
+    )
+    rerank_deadline_s: float = Field(5.0, gt=0, le=120, description="Seconds to rerank the candidates of one question.")
     ingest_deadline_s: float = Field(
         120.0, gt=0, le=3600, description="Seconds to embed one batch, or to write one to the index."
     )
@@ -38,6 +43,9 @@ class RetrievalSettings(StorageSettings):
     )
     average_terms: float = Field(
         65.0, gt=0, description="BM25's average chunk length for new collections, in terms; frozen for each of them."
+    )
+    language: str = Field(
+        ENGLISH, description="What the texts of new collections are written in: its stop words and word forms count."
     )
     placement: Placement = Field(
         "dedicated",
@@ -74,9 +82,18 @@ class RetrievalSettings(StorageSettings):
             raise ValueError(f"there is no file {value}")
         return value or None
 
+    @field_validator("language")
+    @classmethod
+    def _language_is_known(cls, value: str) -> str:
+        if value not in LANGUAGES:
+            raise ValueError(f"{value!r} is none of {', '.join(sorted(LANGUAGES))}")
+        return value
+
     @model_validator(mode="after")
     def _grace_outlives_readers(self) -> Self:
-        longest_s = self.embedding_deadline_s + 2 * self.search_deadline_s + self.sql_deadline_s
+        longest_s = (
+            self.embedding_deadline_s + 2 * self.search_deadline_s + self.rerank_deadline_s + self.sql_deadline_s
+        )
         if self.reader_grace_s <= longest_s:
             raise ValueError(
                 f"reader_grace_s ({self.reader_grace_s:g}) must be above what one search may take ({longest_s:g} s)"

@@ -8,11 +8,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from retrieval.access import live, may_read, readers_of
+from retrieval.analyzer import analyzer
 from retrieval.errors import CollectionNotFound
 from retrieval.milvus import Place
+from retrieval.query import Way
 from retrieval.rows import fetch
 from storage.schema import collections, documents, revisions, term_frequencies
 from storage.sql import Database
+
+_MOST_TERMS = 200  # that lexical search looks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,9 @@ class Snapshot:
 
     Attributes:
         chunks: how many are visible.
+        asked: the terms of each text that was asked for, in its language.
         frequencies: how many of them hold each of the terms asked for; unknown terms are missing.
+        way: how it is searched unless a question asks for another way.
         stale: documents of which the catalog says other things than the rows in the index, or other readers.
     """
 
@@ -32,7 +38,9 @@ class Snapshot:
     chunks: int
     embedding_space: str
     dimensions: int
+    asked: Sequence[Sequence[str]]
     frequencies: Mapping[str, int]
+    way: Way
     stale: Sequence["Stale"] = ()
 
 
@@ -57,8 +65,11 @@ class Visible:
     metadata: dict[str, Any]
 
 
-async def pin(database: Database, tenant_id: str, name: str, terms: Collection[str]) -> Snapshot:
+async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str]) -> Snapshot:
     """Read version and statistics from one consistent view.
+
+    Args:
+        texts: whose terms are asked for; those beyond the first 200 different ones are left out.
 
     Raises: CollectionNotFound; DependencyError: SQL is away.
     """
@@ -68,6 +79,8 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
         row = (await connection.execute(live)).one_or_none()
         if row is None:
             raise CollectionNotFound(name)
+        asked = [analyzer(row.language).terms(text) for text in texts]
+        terms = list(dict.fromkeys(term for words in asked for term in words))[:_MOST_TERMS]
         known = sa.select(term_frequencies.c.term, term_frequencies.c.chunks).where(
             term_frequencies.c.collection_id == row.id, term_frequencies.c.term.in_(terms)
         )
@@ -84,7 +97,9 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
             chunks=row.chunks,
             embedding_space=row.embedding_space,
             dimensions=row.dimensions,
+            asked=asked,
             frequencies={term.term: term.chunks for term in found},
+            way=Way.read(row.search, "search"),
             stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
         )
 

@@ -21,7 +21,7 @@ from monitoring.logs import logger
 from monitoring.metrics import RETRIEVAL_SECONDS
 from retrieval.errors import RetrievalError
 from retrieval.open import Retrieval
-from retrieval.search import Query
+from retrieval.query import Query
 from router.errors import RouterError
 from router.router import Answer, Call, Router
 
@@ -99,7 +99,7 @@ class Answerer:
     ) -> AsyncIterator[Event]:
         timings: dict[str, float] = {}
         started_s = self._clock.monotonic()
-        query = Query(question.collection, question.text, question.top_k, "hybrid", question.filter, None)
+        query = Query(question.collection, question.text, question.top_k, filter=question.filter)
         result = await self._retrieval.searcher.search(principal, query)
         self._lap(timings, "retrieve", started_s)
         yield Retrieved(result)

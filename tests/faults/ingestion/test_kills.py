@@ -21,8 +21,9 @@ from retrieval.errors import DocumentNotFound
 from retrieval.intake import NewFile
 from retrieval.milvus import Place
 from retrieval.orphans import Found, Orphans
+from retrieval.query import Mode, Query
 from retrieval.rows import fetch
-from retrieval.search import Mode, Passage, Query
+from retrieval.search import Passage
 from retrieval.status import STAGES, UNFINISHED, Status
 from retrieval.sweep import Sweep
 from storage.schema import collections, documents, revisions, tasks

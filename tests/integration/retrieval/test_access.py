@@ -12,8 +12,9 @@ from retrieval.documents import Document
 from retrieval.embedder import Embedder
 from retrieval.errors import CollectionShared, DocumentNotFound, DocumentTaken, InputInvalid, JobNotFound
 from retrieval.intake import NewFile
+from retrieval.query import Query
 from retrieval.rows import fetch
-from retrieval.search import Passage, Query
+from retrieval.search import Passage
 from retrieval.status import JobStatus, Status
 from storage.schema import documents, revisions
 from tests.integration.retrieval.conftest import House, until

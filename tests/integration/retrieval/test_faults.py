@@ -14,8 +14,8 @@ from core.ids import new_id
 from retrieval.intake import NewFile
 from retrieval.milvus import Place, VectorIndex
 from retrieval.open import open_retrieval
+from retrieval.query import Query
 from retrieval.rows import fetch
-from retrieval.search import Query
 from retrieval.status import JobStatus, Status
 from storage.schema import revisions
 from tests.integration.retrieval.conftest import House, Servers, kill, until

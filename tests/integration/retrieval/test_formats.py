@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.intake import NewFile
-from retrieval.search import Query
+from retrieval.query import Query
 from retrieval.status import JobStatus, Status
 from tests.integration.retrieval.conftest import House
 from tests.unit.retrieval.files import docx

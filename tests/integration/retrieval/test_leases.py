@@ -15,8 +15,8 @@ from retrieval.leases import Lease, Leases, expire
 from retrieval.lifecycle import NewRevision
 from retrieval.milvus import Place, VectorIndex
 from retrieval.parsing import Parser
+from retrieval.query import Query
 from retrieval.rows import fetch
-from retrieval.search import Query
 from retrieval.status import JobStatus, Status
 from retrieval.sweep import Sweep
 from storage.schema import collections, documents, jobs, revision_terms, revisions, tasks, term_frequencies

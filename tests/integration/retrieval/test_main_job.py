@@ -7,7 +7,8 @@ import pytest
 from core.principal import Principal
 from retrieval.errors import CollectionExists, CollectionNotFound, DocumentNotFound, JobNotFound
 from retrieval.intake import NewFile
-from retrieval.search import Mode, Query, SearchResult
+from retrieval.query import Mode, Query
+from retrieval.search import SearchResult
 from retrieval.status import JobStatus, Status
 from tests.integration.retrieval.conftest import House
 

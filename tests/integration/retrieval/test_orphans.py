@@ -12,8 +12,8 @@ from core.ids import new_id
 from retrieval.intake import NewFile
 from retrieval.milvus import Place, Row
 from retrieval.orphans import Found, Orphans
+from retrieval.query import Query
 from retrieval.rows import fetch
-from retrieval.search import Query
 from retrieval.status import Status
 from retrieval.sweep import Sweep
 from storage.schema import collections, documents, revisions, tasks

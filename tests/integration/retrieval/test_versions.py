@@ -33,8 +33,9 @@ from retrieval.milvus import Place, VectorIndex
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
+from retrieval.query import Query
 from retrieval.rows import fetch
-from retrieval.search import Query, Searcher, SearchResult
+from retrieval.search import Searcher, SearchResult
 from retrieval.settings import RetrievalSettings
 from retrieval.sweep import Sweep
 from storage.open import open_store

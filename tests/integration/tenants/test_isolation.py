@@ -20,7 +20,7 @@ from retrieval.intake import NewFile
 from retrieval.leases import Leases, refresh_stale
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
-from retrieval.search import Query
+from retrieval.query import Query
 from retrieval.values import check_filename
 from tests.integration.retrieval.conftest import House
 from tests.integration.retrieval.test_hostile_filters import holds

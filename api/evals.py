@@ -1,0 +1,189 @@
+"""POST /v1/evals: how good the search of a collection is, by judged questions."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.errors import describe
+from api.identity import Caller
+from api.record import record_of
+from api.search import WayRequest
+from api.state import State
+from core.ids import new_id
+from core.principal import Principal
+from monitoring.logs import logger
+from retrieval.evaluation.evaluator import Evaluation, Judged, Pipeline, Progress, Score
+from retrieval.evaluation.measures import DEPTH
+from retrieval.evaluation.statistics import Mean
+from retrieval.query import Query
+
+routes = APIRouter(prefix="/v1/evals", tags=["Documents"])
+_log = logger(__name__)
+
+Events = AsyncGenerator[Progress | Evaluation, None]
+
+_TOLD_EVERY = 10  # searches
+
+
+class EvalQuery(BaseModel):
+    """A question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(min_length=1, max_length=200)
+    text: str = Field(min_length=1, max_length=8000)
+
+
+class EvalJudgement(BaseModel):
+    """How well a document answers a question: 0 not at all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query_id: str
+    document: str = Field(min_length=1, max_length=2000)
+    grade: int = Field(1, ge=-10, le=100)
+
+
+class EvalPipeline(WayRequest):
+    """A way of searching, under a name."""
+
+    name: str = Field(min_length=1, max_length=100)
+    top_k: int = Field(DEPTH, ge=10, le=DEPTH)
+    filter: dict[str, Any] | None = None
+    fuzzy: bool = False
+
+    def pipeline(self) -> Pipeline:
+        return Pipeline(self.name, Query("", "", self.top_k, filter=self.filter, way=self.way(), fuzzy=self.fuzzy))
+
+
+class EvalRequest(BaseModel):
+    """Judged questions, and the ways of searching to compare with the first of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str = Field(min_length=1, max_length=200)
+    queries: list[EvalQuery]
+    qrels: list[EvalJudgement]
+    pipelines: list[EvalPipeline] = Field(
+        default_factory=lambda: [EvalPipeline(name=mode, mode=mode) for mode in ("hybrid", "dense", "lexical")]
+    )
+    judged_by: str = "filename"
+    per_query: bool = False
+    stream: bool = False
+
+    def judged(self) -> list[Judged]:
+        """The questions that have a relevant document."""
+        grades: dict[str, dict[str, int]] = {}
+        for one in self.qrels:
+            grades.setdefault(one.query_id, {})[one.document] = one.grade
+        return [
+            Judged(query.id, query.text, grades[query.id])
+            for query in self.queries
+            if any(grade > 0 for grade in grades.get(query.id, {}).values())
+        ]
+
+
+@routes.post("", response_model=None)
+async def evaluate(asked: EvalRequest, request: Request, state: State, principal: Caller) -> Response:
+    """Search every judged question by every pipeline; a document stands where its best passage stands."""
+    judged = asked.judged()
+    events = _events(asked, judged, state, principal)
+    first = await anext(events)  # what is wrong with the request is known by now, and keeps its status
+    if asked.stream:
+        return StreamingResponse(
+            _streamed(asked, first, events, record_of(request).request_id),
+            headers={"cache-control": "no-cache"},
+            media_type="text/event-stream",
+        )
+    async for event in events:
+        if isinstance(event, Evaluation):
+            return JSONResponse(shown(asked, event))
+        if await request.is_disconnected():
+            await events.aclose()
+            break
+    return Response(status_code=499)
+
+
+def _events(asked: EvalRequest, judged: Sequence[Judged], state: State, principal: Principal) -> Events:
+    pipelines = [one.pipeline() for one in asked.pipelines]
+    return state.retrieval.evaluator.run(principal, asked.collection, judged, pipelines, asked.judged_by)
+
+
+async def _streamed(
+    asked: EvalRequest,
+    first: Progress | Evaluation,
+    events: Events,
+    request_id: str,
+) -> AsyncIterator[bytes]:
+    yield _frame(asked, first)
+    try:
+        async for event in events:
+            if isinstance(event, Evaluation) or event.done % _TOLD_EVERY == 0:
+                yield _frame(asked, event)
+    except Exception as error:
+        _log.error("an evaluation broke off", request_id=request_id, exc_info=error)
+        yield b"event: error\ndata: " + orjson.dumps(describe(error)[1]) + b"\n\n"
+
+
+def _frame(asked: EvalRequest, event: Progress | Evaluation) -> bytes:
+    if isinstance(event, Progress):
+        return b"event: progress\ndata: " + orjson.dumps({"done": event.done, "of": event.of}) + b"\n\n"
+    return b"event: done\ndata: " + orjson.dumps(shown(asked, event)) + b"\n\n"
+
+
+def shown(asked: EvalRequest, evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as clients see it."""
+    low, high = evaluation.versions
+    answer: dict[str, Any] = {
+        "id": new_id("eval"),
+        "object": "eval",
+        "collection": asked.collection,
+        "collection_version": high,
+        "changed_meanwhile": low != high,
+        "queries": len(evaluation.questions),
+        "unjudged_queries": len(asked.queries) - len(evaluation.questions),
+        "missing_documents": evaluation.missing,
+        "missing_examples": list(evaluation.missing_examples),
+        "pipelines": [_shown_score(score) for score in evaluation.scores],
+        "comparisons": [
+            {
+                "measure": "ndcg@10",
+                "first": one.first,
+                "second": one.second,
+                "difference": _shown_mean(one.difference.difference),
+                "p": round(one.difference.p, 4),
+                "better": one.difference.better,
+                "worse": one.difference.worse,
+            }
+            for one in evaluation.comparisons
+        ],
+    }
+    if asked.per_query:
+        answer["per_query"] = [
+            {
+                "query_id": question.id,
+                **{
+                    score.name: {name: round(some[at], 4) for name, some in score.questions.items()}
+                    for score in evaluation.scores
+                },
+            }
+            for at, question in enumerate(evaluation.questions)
+        ]
+    return answer
+
+
+def _shown_score(score: Score) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "measures": {name: _shown_mean(mean) for name, mean in score.measures.items()},
+        "degraded_queries": score.degraded,
+        "search_ms": {"p50": round(score.p50_ms, 1), "p99": round(score.p99_ms, 1)},
+    }
+
+
+def _shown_mean(mean: Mean) -> dict[str, float]:
+    return {"mean": round(mean.mean, 4), "low": round(mean.low, 4), "high": round(mean.high, 4)}
