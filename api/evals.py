@@ -19,12 +19,14 @@ from monitoring.logs import logger
 from retrieval.evaluation.evaluator import Evaluation, Judged, Pipeline, Progress, Score
 from retrieval.evaluation.measures import DEPTH
 from retrieval.evaluation.statistics import Mean
+from retrieval.evaluation.tuning import Tuning
 from retrieval.query import Query
 
 routes = APIRouter(prefix="/v1/evals", tags=["Documents"])
 _log = logger(__name__)
 
-Events = AsyncGenerator[Progress | Evaluation, None]
+Event = Progress | Evaluation | Tuning
+Events = AsyncGenerator[Progress | Evaluation, None] | AsyncGenerator[Progress | Tuning, None]
 
 _TOLD_EVERY = 10  # searches
 
@@ -72,6 +74,7 @@ class EvalRequest(BaseModel):
         default_factory=lambda: [EvalPipeline(name=mode, mode=mode) for mode in ("hybrid", "dense", "lexical")]
     )
     judged_by: str = "filename"
+    tune: bool = False
     per_query: bool = False
     stream: bool = False
 
@@ -89,7 +92,10 @@ class EvalRequest(BaseModel):
 
 @routes.post("", response_model=None)
 async def evaluate(asked: EvalRequest, request: Request, state: State, principal: Caller) -> Response:
-    """Search every judged question by every pipeline; a document stands where its best passage stands."""
+    """Search every judged question by every pipeline; a document stands where its best passage stands.
+
+    With `tune`, choose how hybrid search fuses instead: PATCH the collection's `search` with what is answered.
+    """
     judged = asked.judged()
     events = _events(asked, judged, state, principal)
     first = await anext(events)  # what is wrong with the request is known by now, and keeps its status
@@ -100,8 +106,8 @@ async def evaluate(asked: EvalRequest, request: Request, state: State, principal
             media_type="text/event-stream",
         )
     async for event in events:
-        if isinstance(event, Evaluation):
-            return JSONResponse(shown(asked, event))
+        if not isinstance(event, Progress):
+            return JSONResponse(_shown(asked, event))
         if await request.is_disconnected():
             await events.aclose()
             break
@@ -109,30 +115,46 @@ async def evaluate(asked: EvalRequest, request: Request, state: State, principal
 
 
 def _events(asked: EvalRequest, judged: Sequence[Judged], state: State, principal: Principal) -> Events:
+    if asked.tune:
+        return state.retrieval.evaluator.tune(principal, asked.collection, judged, asked.judged_by)
     pipelines = [one.pipeline() for one in asked.pipelines]
     return state.retrieval.evaluator.run(principal, asked.collection, judged, pipelines, asked.judged_by)
 
 
-async def _streamed(
-    asked: EvalRequest,
-    first: Progress | Evaluation,
-    events: Events,
-    request_id: str,
-) -> AsyncIterator[bytes]:
+async def _streamed(asked: EvalRequest, first: Event, events: Events, request_id: str) -> AsyncIterator[bytes]:
     yield _frame(asked, first)
     try:
         async for event in events:
-            if isinstance(event, Evaluation) or event.done % _TOLD_EVERY == 0:
+            if not isinstance(event, Progress) or event.done % _TOLD_EVERY == 0:
                 yield _frame(asked, event)
     except Exception as error:
         _log.error("an evaluation broke off", request_id=request_id, exc_info=error)
         yield b"event: error\ndata: " + orjson.dumps(describe(error)[1]) + b"\n\n"
 
 
-def _frame(asked: EvalRequest, event: Progress | Evaluation) -> bytes:
+def _frame(asked: EvalRequest, event: Event) -> bytes:
     if isinstance(event, Progress):
         return b"event: progress\ndata: " + orjson.dumps({"done": event.done, "of": event.of}) + b"\n\n"
-    return b"event: done\ndata: " + orjson.dumps(shown(asked, event)) + b"\n\n"
+    return b"event: done\ndata: " + orjson.dumps(_shown(asked, event)) + b"\n\n"
+
+
+def _shown(asked: EvalRequest, event: Evaluation | Tuning) -> dict[str, Any]:
+    return shown_tuning(asked, event) if isinstance(event, Tuning) else shown(asked, event)
+
+
+def shown_tuning(asked: EvalRequest, tuning: Tuning) -> dict[str, Any]:
+    """What was chosen as clients see it; `search` is what PATCH of the collection takes."""
+    names = ("ndcg", "cross_validated", "usual", "dense", "lexical")
+    return {
+        "id": new_id("eval"),
+        "object": "eval.tuning",
+        "collection": asked.collection,
+        "search": {
+            "mode": "hybrid",
+            "fusion": {"method": tuning.fusion.method, "dense_weight": tuning.fusion.dense_weight},
+        },
+        "ndcg@10": {"tuned" if name == "ndcg" else name: round(getattr(tuning, name), 4) for name in names},
+    }
 
 
 def shown(asked: EvalRequest, evaluation: Evaluation) -> dict[str, Any]:

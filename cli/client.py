@@ -54,6 +54,9 @@ class Client:
     def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return self._call("POST", path, json=body)
 
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PATCH", path, json=body)
+
     def delete(self, path: str) -> dict[str, Any]:
         return self._call("DELETE", path)
 

@@ -152,6 +152,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="hybrid, dense, lexical, or 'NAME={...}' with fields of /v1/search; again for more."),
     ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="First choose how hybrid search fuses here, and keep it for the collection.")
+    ] = False,
     every: Annotated[bool, typer.Option("--every", help="With --json: the figures of each question, too.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -161,7 +164,7 @@ def evaluate(
     from cli.evaluate import Asked, tell
     from cli.evaluate import evaluate as measure
 
-    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], every)
+    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], tune, every)
     with open_client(load_settings(data_dir=data_dir)) as client:
         tell(measure(client, asked), as_json=as_json)
 

@@ -70,11 +70,13 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a search has before it is told: hits and their scores, best first."""
+class _Looked:
+    """What a search has found, before anything is made of it; no legs: the collection is empty."""
 
-    ranked: list[tuple[Hit, float]]
-    degraded: tuple[str, ...] = ()
+    pinned: Snapshot
+    way: Way
+    legs: list[Leg]
+    seen: Mapping[str, Visible]
 
 
 class Searcher:
@@ -98,35 +100,53 @@ class Searcher:
             SpaceMismatch: mode "dense", and the embedding server serves another model.
             DependencyError: SQL is away, or every leg is.
         """
-        user_filter = query.check()
         timings: dict[str, float] = {}
         began = perf_counter()
-        texts = [query.text, *query.wordings]
-        with timed(timings, "pin"):
-            pinned = await snapshot.pin(self._database, principal.tenant_id, query.collection, texts)
-        way = Way.read({**query.way, "mode": query.mode} if query.mode else query.way, "search", pinned.way)
-        found, seen = _Found([]), dict[str, Visible]()
-        if pinned.chunks:  # an empty collection may not be in the index yet
-            readers = reads_as(principal)
-            expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-            running = self._legs(query, way, pinned, expr, timings)
-
-            async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
-                with timed(timings, "accept"):
-                    return await snapshot.visible(self._database, pinned, revision_ids, readers, self._clock.time())
-
-            seen = await legs.run(running, accept, way.per_document)
-            found = await self._arrange(query, way, pinned, running, timings)
+        looked = await self._look(principal, query, timings)
+        reasons: list[str] = []
+        ranked = await self._arrange(query, looked, reasons, timings) if looked.legs else []
         timings["total"] = perf_counter() - began
         for stage, seconds in timings.items():
             metrics.RETRIEVAL_SECONDS.labels(stage).observe(seconds)
         return SearchResult(
-            passages=[_as_passage(hit, score, seen[hit.revision_id]) for hit, score in found.ranked],
-            collection_version=pinned.version,
-            degraded=bool(found.degraded),
-            degraded_reason="; ".join(found.degraded) or None,
+            passages=[_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked],
+            collection_version=looked.pinned.version,
+            degraded=bool(reasons),
+            degraded_reason="; ".join(reasons) or None,
             timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in timings.items()},
         )
+
+    async def rankings(self, principal: Principal, query: Query) -> dict[str, list[Passage]]:
+        """What each leg finds, best first, before one ranking is made of it.
+
+        Raises: as `search` does, and where one leg is away, what is away.
+        """
+        looked = await self._look(principal, query, {})
+        for leg in looked.legs:
+            if leg.error is not None:
+                raise leg.error
+        return {
+            leg.kind: [_as_passage(hit, hit.score, looked.seen[hit.revision_id]) for hit in leg.rankings[0]]
+            for leg in looked.legs
+        }
+
+    async def _look(self, principal: Principal, query: Query, timings: dict[str, float]) -> _Looked:
+        user_filter = query.check()
+        with timed(timings, "pin"):
+            texts = [query.text, *query.wordings]
+            pinned = await snapshot.pin(self._database, principal.tenant_id, query.collection, texts)
+        way = Way.read({**query.way, "mode": query.mode} if query.mode else query.way, "search", pinned.way)
+        if not pinned.chunks:  # an empty collection may not be in the index yet
+            return _Looked(pinned, way, [], {})
+        readers = reads_as(principal)
+        expr = _expression(principal.tenant_id, pinned, readers, user_filter)
+        running = self._legs(query, way, pinned, expr, timings)
+
+        async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
+            with timed(timings, "accept"):
+                return await snapshot.visible(self._database, pinned, revision_ids, readers, self._clock.time())
+
+        return _Looked(pinned, way, running, await legs.run(running, accept, way.per_document))
 
     def _legs(self, query: Query, way: Way, pinned: Snapshot, expr: str, timings: dict[str, float]) -> list[Leg]:
         texts = [query.text, *query.wordings, *([query.hypothetical] if query.hypothetical else [])]
@@ -154,14 +174,19 @@ class Searcher:
         return chosen
 
     async def _arrange(
-        self, query: Query, way: Way, pinned: Snapshot, running: Sequence[Leg], timings: dict[str, float]
-    ) -> _Found:
+        self, query: Query, looked: _Looked, reasons: list[str], timings: dict[str, float]
+    ) -> list[tuple[Hit, float]]:
         """Make one ranking of what the legs found.
+
+        Args:
+            reasons: why the answer is not all it could be; added to.
 
         Raises: what the legs raised, when none is left.
         """
-        reasons = [reason] if (reason := legs.degraded(running)) else []
-        ranked = _fused(way, running)
+        way = looked.way
+        if reason := legs.degraded(looked.legs):
+            reasons.append(reason)
+        ranked = _fused(way, looked.legs)
         kept = ranked[: query.top_k]
         if way.rerank and kept:
             try:
@@ -178,8 +203,8 @@ class Searcher:
         most = query.rerank_top_n or query.top_k if way.rerank else query.top_k
         if way.mmr_lambda is not None and ranked:
             with timed(timings, "diversify"):
-                ranked = await self._diverse(pinned, ranked[: max(_COMPARED, most)], way.mmr_lambda, most)
-        return _Found(ranked[:most], tuple(reasons))
+                ranked = await self._diverse(looked.pinned, ranked[: max(_COMPARED, most)], way.mmr_lambda, most)
+        return ranked[:most]
 
     async def _diverse(
         self, pinned: Snapshot, ranked: Sequence[tuple[Hit, float]], share: float, most: int

@@ -14,6 +14,7 @@ from retrieval.collections import Collections
 from retrieval.errors import InputInvalid
 from retrieval.evaluation.measures import DEPTH, MEASURES
 from retrieval.evaluation.statistics import Difference, Mean, compare, mean_of
+from retrieval.evaluation.tuning import Tuning, choose
 from retrieval.query import Query
 from retrieval.rows import fetch
 from retrieval.search import Passage, Searcher
@@ -161,6 +162,23 @@ class Evaluator:
             missing_examples=sorted(missing)[:_EXAMPLES],
         )
 
+    async def tune(
+        self, principal: Principal, collection: str, questions: Sequence[Judged], judged_by: str = "filename"
+    ) -> AsyncGenerator[Progress | Tuning, None]:
+        """Choose how hybrid search fuses in this collection; the last thing that comes is what was chosen.
+
+        Raises: as `run` does; SpaceMismatch, DependencyError: a leg is away.
+        """
+        _check(questions, [Pipeline("hybrid", Query("", ""))], judged_by)
+        await self._missing(principal, collection, questions, judged_by)
+        found = []
+        for at, question in enumerate(questions):
+            query = Query(collection, question.text, DEPTH, mode="hybrid", way={"per_document": 1})
+            legs = await self._searcher.rankings(principal, query)
+            found.append({leg: [_told(passage, judged_by) for passage in some] for leg, some in legs.items()})
+            yield Progress(at + 1, len(questions))
+        yield choose(found, [question.grades for question in questions])
+
     async def _missing(
         self, principal: Principal, collection: str, questions: Sequence[Judged], judged_by: str
     ) -> set[str]:
@@ -218,6 +236,10 @@ def _name(document_id: str, filename: str, metadata: Mapping[str, Any], judged_b
         return filename
     value = metadata.get(judged_by.removeprefix(_METADATA))
     return None if value is None else str(value)
+
+
+def _told(passage: Passage, judged_by: str) -> tuple[str, float, str]:
+    return f"{passage.revision_id}/{passage.start}", passage.score, _key(passage, judged_by)
 
 
 def _score(
