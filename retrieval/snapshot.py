@@ -107,15 +107,19 @@ async def visible(
         sa.select(revisions.c.id, revisions.c.number, documents.c.metadata)
         .join(documents, documents.c.id == revisions.c.document_id)
         .join(collections, collections.c.id == revisions.c.collection_id)
-        .where(
-            revisions.c.id.in_(revision_ids),
-            revisions.c.collection_id == snapshot.collection_id,
-            documents.c.tenant_id == snapshot.tenant_id,
-            revisions.c.visible_from <= snapshot.version,
-            sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > snapshot.version),
-            live(now_s),
-            may_read(readers),
-            collections.c.deleted_at.is_(None),
-        )
+        .where(revisions.c.id.in_(revision_ids), shown(snapshot, readers, now_s))
     )
     return {row.id: Visible(row.number, row.metadata) for row in await fetch(database, statement)}
+
+
+def shown(snapshot: Snapshot, readers: Sequence[str] | None, now_s: float) -> sa.ColumnElement[bool]:
+    """The clause that holds for a revision, joined with its document and collection, that this caller is shown now."""
+    return sa.and_(
+        revisions.c.collection_id == snapshot.collection_id,
+        documents.c.tenant_id == snapshot.tenant_id,
+        revisions.c.visible_from <= snapshot.version,
+        sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > snapshot.version),
+        live(now_s),
+        may_read(readers),
+        collections.c.deleted_at.is_(None),
+    )
