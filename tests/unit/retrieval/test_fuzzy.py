@@ -86,6 +86,7 @@ def test_short_terms_numbers_and_compounds_are_exact_or_nothing() -> None:
         assert fuzzy._most_mistakes(term) == 0, term
     assert replacements("harbor", harbour=1, harb0r=9, harbo_r=9) == ("harbour",)
     assert replacements("tides", tide=2, ties=1, trees=9) == ("tide", "ties")
+    assert replacements("harbour", harbour=1, harbout=9) == (), "what is known is not put right"
     assert replacements("tdies", tides=1) == ("tides",), "two letters that changed places are one mistake"
     assert replacements("harbuor", harbour=1, harbour_fee=3) == ("harbour",)
 
@@ -93,8 +94,9 @@ def test_short_terms_numbers_and_compounds_are_exact_or_nothing() -> None:
 def test_a_mistake_in_an_ending_hides_no_stem() -> None:
     assert stem("configuraton") == "configuraton"
     assert stem("configuration") == "configur"
-    (one,) = found("configuraton", configur=3, configure=1)
-    assert (one.replaced_by, one.distance, one.chunks) == (("configur", "configure"), 1, (3, 1))
+    assert found("configuraton", configur=3, configure=1) == [
+        Correction("configuraton", ("configur", "configure"), 1, (3, 1))
+    ]
 
 
 def test_most_real_mistakes_are_put_right(figure: Callable[[str], None]) -> None:
