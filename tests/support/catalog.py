@@ -48,9 +48,9 @@ class Catalog:
         async def insert(connection: AsyncConnection) -> None:
             await connection.execute(documents.insert().values(row))
             await set_readers(connection, document_id, acl)
+            await self._write(connection, document_id, text, metadata, acl, publish)
 
         await self.database.write(insert)
-        await self.replace(document_id, text, metadata, acl, publish)
         return document_id
 
     async def replace(
@@ -59,9 +59,21 @@ class Catalog:
         text: str,
         metadata: Mapping[str, Any] | None = None,
         acl: Mapping[str, Sequence[str]] | None = None,
-        publish: bool = True,
     ) -> None:
-        """Write a revision of a document, and show it unless told not to."""
+        """Show another revision of a document."""
+        await self.database.write(
+            lambda connection: self._write(connection, document_id, text, metadata, acl, publish=True)
+        )
+
+    async def _write(
+        self,
+        connection: AsyncConnection,
+        document_id: str,
+        text: str,
+        metadata: Mapping[str, Any] | None,
+        acl: Mapping[str, Sequence[str]] | None,
+        publish: bool,
+    ) -> None:
         chunks = [analyze(line) for line in text.splitlines()]
         revision = lifecycle.NewRevision(
             id=new_id("rev"),
@@ -80,14 +92,11 @@ class Catalog:
         owner = {"tenant_id": self.tenant_id, "collection_id": self.collection_id}
         task = {"status": Status.INDEXING, "metadata": dict(metadata or {}), "created_at": 0.0}
 
-        async def write(connection: AsyncConnection) -> None:
-            await connection.execute(jobs.insert().values(id=job_id, created_at=0.0, **owner))
-            await connection.execute(tasks.insert().values(job_id=job_id, document_id=document_id, **task))
-            await lifecycle.start(connection, revision, 0.0)
-            if publish:
-                await lifecycle.publish(self.database, connection, job_id, revision.id, 0.0)
-
-        await self.database.write(write)
+        await connection.execute(jobs.insert().values(id=job_id, created_at=0.0, **owner))
+        await connection.execute(tasks.insert().values(job_id=job_id, document_id=document_id, **task))
+        await lifecycle.start(connection, revision, 0.0)
+        if publish:
+            await lifecycle.publish(self.database, connection, job_id, revision.id, 0.0)
 
     async def change(self, document_id: str, **values: Any) -> None:
         """Change columns of a document's row, and with `acl` its readers."""
