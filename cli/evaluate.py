@@ -71,8 +71,8 @@ def _keep(client: Client, tuned: dict[str, Any]) -> None:
     fusion, worth = tuned["search"]["fusion"], tuned["ndcg@10"]
     err.print(
         f"{tuned['collection']} is now fused by {fusion['method']}, {fusion['dense_weight']:.0%} dense: nDCG@10 "
-        f"{worth['tuned']:.3f} on these questions, {worth['cross_validated']:.3f} to be expected on others; as usual it "
-        f"was {worth['usual']:.3f}, dense alone {worth['dense']:.3f}, lexical alone {worth['lexical']:.3f}"
+        f"{worth['tuned']:.3f} on these questions, {worth['cross_validated']:.3f} to be expected on others; as usual "
+        f"it was {worth['usual']:.3f}, dense alone {worth['dense']:.3f}, lexical alone {worth['lexical']:.3f}"
     )
 
 

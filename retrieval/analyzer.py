@@ -17,6 +17,7 @@ import stop_words
 
 _COMPOUND = re.compile(r"\w+(?:[-_./:@+#]+\w+)*", re.UNICODE)
 _PART = re.compile(r"[^\W_]+", re.UNICODE)
+_DIGIT = re.compile(r"\d", re.UNICODE)
 _APOSTROPHES = re.compile(r"(?<=\w)['’](?:s|t|re|ve|ll|d|m)\b", re.IGNORECASE)
 _ELISIONS = re.compile(r"\b(?:[cdjlmnst]|qu|jusqu|lorsqu|puisqu|dell|nell|all|dall|sull|un)['’](?=\w)", re.IGNORECASE)
 _UNSPACED = re.compile(
@@ -42,52 +43,85 @@ LANGUAGES = frozenset({PLAIN, *set(snowballstemmer.algorithms()) & set(stop_word
 
 
 class Analyzer:
-    """Makes terms of texts in one language; may be used by several threads."""
+    """Makes terms of texts in one language; may be used by several threads.
+
+    Attributes:
+        language: one of `LANGUAGES`.
+    """
 
     def __init__(self, language: str) -> None:
         """Raises: KeyError: the language is none of `LANGUAGES`."""
         if language not in LANGUAGES:
             raise KeyError(language)
+        self.language = language
         self._stemmer = None if language == PLAIN else snowballstemmer.stemmer(language)
         self._stopped = _stop_words(language)
         self._contractions = {ENGLISH: _APOSTROPHES, "french": _ELISIONS, "italian": _ELISIONS}.get(language)
-        self._lock = threading.Lock()  # a stemmer keeps the word that it works at
-        self._stem = lru_cache(maxsize=50_000)(self._stemmed)
+        self._turn = threading.Lock()  # the stemmer keeps the word that it is at
+        self.stem = lru_cache(maxsize=50_000)(self._stemmed)
 
     def terms(self, text: str) -> list[str]:
         """List the terms of a text in order, repeated as often as they stand there."""
-        text = unicodedata.normalize("NFKC", text)
-        if self._contractions is not None:
-            text = self._contractions.sub("", text)
         terms: list[str] = []
-        for match in _COMPOUND.finditer(text.lower()):
-            compound = match.group()
-            parts = _PART.findall(compound)
+        for compound, parts in self._compounds(text):
             for part in parts:
-                if part in self._stopped or (len(part) > _LONGEST_TERM and not _UNSPACED.search(part)):
-                    continue
-                if part.isascii():
-                    terms.append(self._stem(part))
-                else:
-                    terms.extend(self._words(part))
+                terms.extend(self._terms_of(part))
             if len(parts) > 1 and len(compound) <= _LONGEST_TERM:
                 terms.append(_without_accents(compound))
         return terms
 
-    def _words(self, part: str) -> Iterator[str]:
+    def named(self, text: str) -> Iterator[str]:
+        """Go through what a text names, to be held against what another names: terms, and numbers only as they stand.
+
+        A compound without digits is its parts, so that `machine-learning` names what "machine learning" does. One with
+        digits is itself and its other parts, so that neither 3 nor 5 is named by 3.5.
+        """
+        for compound, parts in self._compounds(text):
+            whole = len(parts) > 1 and _DIGIT.search(compound) is not None
+            if whole:
+                yield compound
+            for part in parts:
+                if not (whole and _DIGIT.search(part)):
+                    yield from self._terms_of(part)
+
+    def written(self, text: str) -> Iterator[tuple[str, str]]:
+        """Go through the words of a text: each in lower case as it stands there, and its term."""
+        for _, parts in self._compounds(text):
+            for part in parts:
+                if self._is_word(part) and not _UNSPACED.search(part):
+                    yield part, self.stem(part)
+
+    def _compounds(self, text: str) -> Iterator[tuple[str, list[str]]]:
+        """Words with what joints hold together, in lower case, each with its parts."""
+        text = unicodedata.normalize("NFKC", text)
+        if self._contractions is not None and ("'" in text or "’" in text):
+            text = self._contractions.sub("", text)
+        for match in _COMPOUND.finditer(text.lower()):
+            compound = match.group()
+            yield compound, _PART.findall(compound)
+
+    def _is_word(self, part: str) -> bool:
+        return part not in self._stopped and len(part) <= _LONGEST_TERM
+
+    def _terms_of(self, part: str) -> Iterator[str]:
         """The terms of what is written without a space: pairs where its script has none, else one word."""
+        if part.isascii() or not _UNSPACED.search(part):
+            if self._is_word(part):
+                yield self.stem(part)
+            return
         at = 0
         for run in _UNSPACED.finditer(part):
             if run.start() > at:
-                yield self._stem(part[at : run.start()])
+                yield self.stem(part[at : run.start()])
             yield from _pairs(run.group())
             at = run.end()
         if at < len(part):
-            yield self._stem(part[at:])
+            yield self.stem(part[at:])
 
     def _stemmed(self, word: str) -> str:
+        """The term of one word in lower case."""
         if self._stemmer is not None:
-            with self._lock:
+            with self._turn:
                 word = self._stemmer.stemWord(word)
         return word if word.isascii() else _without_accents(word)
 

@@ -27,6 +27,7 @@ class Snapshot:
         chunks: how many are visible.
         asked: the terms of each text that was asked for, in its language.
         frequencies: how many of them hold each of the terms asked for; unknown terms are missing.
+        language: of the collection's texts.
         way: how it is searched unless a question asks for another way.
         stale: documents of which the catalog says other things than the rows in the index, or other readers.
     """
@@ -40,6 +41,7 @@ class Snapshot:
     dimensions: int
     asked: Sequence[Sequence[str]]
     frequencies: Mapping[str, int]
+    language: str
     way: Way
     stale: Sequence["Stale"] = ()
 
@@ -99,6 +101,7 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
             dimensions=row.dimensions,
             asked=asked,
             frequencies={term.term: term.chunks for term in found},
+            language=row.language,
             way=Way.read(row.search, "search"),
             stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
         )
@@ -122,15 +125,19 @@ async def visible(
         sa.select(revisions.c.id, revisions.c.number, documents.c.metadata)
         .join(documents, documents.c.id == revisions.c.document_id)
         .join(collections, collections.c.id == revisions.c.collection_id)
-        .where(
-            revisions.c.id.in_(revision_ids),
-            revisions.c.collection_id == snapshot.collection_id,
-            documents.c.tenant_id == snapshot.tenant_id,
-            revisions.c.visible_from <= snapshot.version,
-            sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > snapshot.version),
-            live(now_s),
-            may_read(readers),
-            collections.c.deleted_at.is_(None),
-        )
+        .where(revisions.c.id.in_(revision_ids), shown(snapshot, readers, now_s))
     )
     return {row.id: Visible(row.number, row.metadata) for row in await fetch(database, statement)}
+
+
+def shown(snapshot: Snapshot, readers: Sequence[str] | None, now_s: float) -> sa.ColumnElement[bool]:
+    """The clause that holds for a revision, joined with its document and collection, that this caller is shown now."""
+    return sa.and_(
+        revisions.c.collection_id == snapshot.collection_id,
+        documents.c.tenant_id == snapshot.tenant_id,
+        revisions.c.visible_from <= snapshot.version,
+        sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > snapshot.version),
+        live(now_s),
+        may_read(readers),
+        collections.c.deleted_at.is_(None),
+    )

@@ -27,14 +27,17 @@ from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
 from retrieval.status import JobStatus
 from retrieval.worker import serve
+from storage.migrate import migrate
 from storage.objects import ObjectStore
 from storage.open import open_store
 from storage.redis import RedisClient
 from storage.schema import tenants
 from storage.sql import Database
+from tests.support.catalog import Catalog, new_catalog
 from tests.support.database import fresh_sqlite
 from tests.support.engines import Engine
 from tests.support.milvus import milvus_server
+from tests.support.postgres import postgres_server
 from tests.support.process import ROOT
 from tests.support.valkey import valkey_server
 
@@ -161,6 +164,38 @@ async def house(servers: Servers, tmp_path: Path) -> AsyncIterator[House]:
         yield replace(opened, principal=await opened.tenant())
     await redis.close()
     await database.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as server:
+        migrate(server.url())
+        yield server.url()
+
+
+@pytest.fixture(scope="session")
+def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fresh_sqlite(tmp_path_factory.mktemp("sqlite") / "stoker.db")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])
+def sql_url(request: pytest.FixtureRequest) -> str:
+    """Each database in turn, one for all tests: whoever uses it has a tenant of his own in it."""
+    found: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return found
+
+
+@pytest.fixture
+async def database(sql_url: str) -> AsyncIterator[Database]:
+    opened = Database(sql_url, 30.0)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def catalog(database: Database) -> Catalog:
+    """An empty collection."""
+    return await new_catalog(database)
 
 
 async def until(look: Callable[[], Awaitable[T | None]], timeout_s: float = 30) -> T:
