@@ -13,6 +13,7 @@ from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.intake import Intake
 from retrieval.jobs import Jobs
+from retrieval.metadata_fields import MetadataFields
 from retrieval.milvus import VectorIndex
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
@@ -30,6 +31,7 @@ class Retrieval:
     intake: Intake
     jobs: Jobs
     searcher: Searcher
+    metadata_fields: MetadataFields
     index: VectorIndex
     embedder: Embedder
 
@@ -61,6 +63,7 @@ async def open_retrieval(
             intake=Intake(database, redis, objects, clock, settings),
             jobs=Jobs(database, redis, clock),
             searcher=Searcher(database, index, embedder, clock),
+            metadata_fields=MetadataFields(database, clock),
             index=index,
             embedder=embedder,
         )
