@@ -43,6 +43,8 @@ class Query:
         top_k: most passages to return, 1 to 100.
         filter: the typed tree of `retrieval.expression`, as it came in JSON.
         score_threshold: passages below are left out; on the scale of the mode (cosine, BM25, or fused ranks).
+        wordings: other wordings of the question; each is searched as the question is, and all are fused.
+        hypothetical: a passage such as an answer might stand in; searched by its vector as a document, and fused.
     """
 
     collection: str
@@ -51,6 +53,8 @@ class Query:
     mode: Mode = "hybrid"
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
+    wordings: tuple[str, ...] = ()
+    hypothetical: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
