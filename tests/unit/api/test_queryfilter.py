@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from api.answers.queryfilter import both, read_filter
 from api.answers.queryreading import MOST_SAID
 from api.answers.question import StepFailed
-from retrieval.errors import FilterInvalid
 from retrieval.expression import Comparison, Filter, holds, parse_filter
 from retrieval.metadata_fields import FieldSummary, kind_of
 
@@ -126,16 +125,33 @@ def test_only_the_word_null_in_its_place_says_that_there_is_none(said: str) -> N
         read_filter(said, FIELDS)
 
 
-@given(FILTERS, FILTERS, st.dictionaries(st.sampled_from([*FIELDS]), VALUES.filter(lambda v: isinstance(v, str | int))))
-def test_what_was_read_only_narrows_the_callers_own_filter(
-    own: dict[str, Any], read: dict[str, Any], metadata: dict[str, Any]
-) -> None:
-    try:
-        mine, theirs = parse_filter(own), parse_filter(read)
-        joined = both(own, read)
-    except (FilterInvalid, StepFailed):
-        return
-    assert holds(parse_filter(joined), metadata) == (holds(mine, metadata) and holds(theirs, metadata))
+GOOD = st.recursive(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["eq", "ne", "gt", "lte"]),
+            "key": st.sampled_from(["a", "b"]),
+            "value": st.integers(0, 2),
+        }
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {"type": st.sampled_from(["and", "or"]), "filters": st.lists(inner, min_size=1, max_size=3)}
+    ),
+    max_leaves=5,
+)
+DOCUMENTS = [{"a": a, "b": b} for a in range(3) for b in range(3)]
+
+
+@given(GOOD, GOOD)
+@example(YEAR | {"key": "a", "value": 1}, YEAR | {"key": "b", "value": 1})
+@example(
+    {"type": "or", "filters": [YEAR | {"key": "a", "value": 2}, YEAR | {"key": "b", "value": 2}]},
+    YEAR | {"key": "a", "value": 0},
+)
+def test_what_was_read_only_narrows_the_callers_own_filter(own: dict[str, Any], read: dict[str, Any]) -> None:
+    mine, theirs = parse_filter(own), parse_filter(read)
+    joined = parse_filter(both(own, read))
+    for metadata in DOCUMENTS:
+        assert holds(joined, metadata) == (holds(mine, metadata) and holds(theirs, metadata))
 
 
 def test_without_one_of_them_the_other_stands() -> None:
