@@ -359,8 +359,16 @@ def test_broken_unicode_in_a_question_is_the_callers_to_mend(house: House) -> No
     assert house.client.post("/v1/query", content=body, headers=headers).status_code == 400
 
 
-def test_steps_have_their_histograms_and_their_tokens_are_counted(house: House) -> None:
-    house.asked(query_work=EVERYTHING)
+def test_steps_have_their_histograms_and_all_tokens_are_counted_once(house: House) -> None:
+    def counted(direction: str) -> float:
+        name = f'stoker_tokens_total{{direction="{direction}",model_group="words"}} '
+        text = house.client.get("/metrics").text
+        return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
+
+    before = counted("in"), counted("out")
+    usage = house.asked(query_work=EVERYTHING)["usage"]
+    assert counted("in") - before[0] == usage["prompt_tokens"]
+    assert counted("out") - before[1] == usage["completion_tokens"]
     text = house.client.get("/metrics").text
     for step in GOOD:
         assert f'stoker_retrieval_stage_seconds_count{{stage="answer_{step}"}}' in text

@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
 
 from api.admission.errors import Dimension, LimitReached
+from api.answers.pipeline import _query as searched_by
 from api.answers.queryprompts import Prompt
 from api.answers.querywork import QueryWorker
 from api.answers.question import QueryWork, Question, Step, StepFailed, Turn, WantedWork
@@ -15,6 +17,7 @@ from api.errors import FilterUnreadable
 from core.clock import Clock
 from core.limits import Limits, Subject, SubjectKind
 from retrieval.metadata_fields import FieldSummary
+from retrieval.search import Query
 from tests.simulation.loop import LoopClock, VirtualLoop
 
 T = TypeVar("T")
@@ -205,6 +208,15 @@ def test_a_filter_that_does_not_go_with_the_callers_own_ends_the_question() -> N
     own = {"type": "in", "key": "year", "value": list(range(200))}
     with pytest.raises(FilterUnreadable, match="at most 200"):
         do(Script(), own=own)
+
+
+def test_what_was_made_of_a_question_is_what_is_searched() -> None:
+    question = Question("What does it cost?", "c", "req_1", top_k=7, filter=YEAR)
+    plain = Query("c", "What does it cost?", 7, "hybrid", YEAR)
+    assert searched_by(question, None) == searched_by(question, QueryWork("What does it cost?")) == plain
+    work = QueryWork("What does it cost?", ("its price",), "It costs nine crowns.", YEAR)
+    more = {"wordings": ("its price",), "hypothetical": "It costs nine crowns."}
+    assert searched_by(question, work) == replace(plain, **more)
 
 
 @pytest.mark.parametrize("step", list(GOOD))
