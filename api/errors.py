@@ -15,6 +15,7 @@ ApiError
 ├── RequestTooLong      the whole request passed its deadline
 ├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound, ProviderNotFound
 ├── NameTaken           another of the same kind has this name
+├── FilterUnreadable    a filter was to be read from the question, and what was read is none
 ├── AnswerUnavailable   no answer, and no passage to quote instead
 └── SettingsRefused     at start only
 
@@ -112,6 +113,9 @@ class ProviderNotFound(ApiError): ...
 class NameTaken(ApiError): ...
 
 
+class FilterUnreadable(ApiError): ...
+
+
 class AnswerUnavailable(ApiError): ...
 
 
@@ -163,6 +167,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     LimitsNotFound: Meaning(404, _INVALID, "limits_not_found"),
     ProviderNotFound: Meaning(404, _INVALID, "provider_not_found"),
     NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
+    FilterUnreadable: Meaning(422, _INVALID, "filter_unreadable"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
     DependencyError: Meaning(503, _UNAVAILABLE, "part_unavailable", logging.WARNING),

@@ -1,7 +1,7 @@
 """POST /v1/query: an answer from documents, in one piece or as it is made."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
-from api.answers.pipeline import Question
+from api.answers.question import QueryWork, Question, Turn, WantedWork
 from api.errors import NotSupportedYet, describe
 from api.identity import Identified
 from api.record import record_of
@@ -21,6 +21,26 @@ from monitoring.record import RequestRecord
 
 routes = APIRouter(prefix="/v1/query", tags=["Documents"])
 _log = logger(__name__)
+
+
+class EarlierTurn(BaseModel):
+    """What was said earlier in the conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["user", "assistant"]
+    content: str = Field(max_length=20_000)
+
+
+class QueryWorkRequest(BaseModel):
+    """What a model is to do with the question before it is searched."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rewrite: bool = False
+    multi_query: int = Field(0, ge=0, le=4)
+    hyde: bool = False
+    self_query: bool = False
 
 
 class QueryRequest(BaseModel):
@@ -39,6 +59,8 @@ class QueryRequest(BaseModel):
     use_cache: bool | None = None
     grounding: str | None = None
     conversation_id: str | None = None
+    messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)
+    query_work: QueryWorkRequest = Field(default_factory=QueryWorkRequest)
 
     def refuse_what_is_not_done(self) -> None:
         """Raises: NotSupportedYet."""
@@ -65,6 +87,8 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
         request_id=record.request_id,
+        turns=tuple(Turn(turn.role, turn.content) for turn in asked.messages),
+        work=WantedWork(**asked.query_work.model_dump()),
     )
     events = state.answerer.answer(identity, question)
     first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
@@ -90,7 +114,7 @@ async def _streamed(first: Event, events: AsyncIterator[Event], record: RequestR
         async for event in events:
             if isinstance(event, Done):
                 _note(record, event)
-                yield _sse("usage", event.usage.as_openai())
+                yield _sse("usage", event.whole_usage.as_openai())
             yield _frame(event)
     except Exception as error:
         _log.error("an answer broke off", request_id=record.request_id, exc_info=error)
@@ -110,9 +134,10 @@ def _note(record: RequestRecord, done: Done) -> None:
 
 def _frame(event: Event) -> bytes:
     match event:
-        case Retrieved(result):
+        case Retrieved(result, work):
             passages = [shown_passage(passage) for passage in result.passages]
-            return _sse("retrieval", {"data": passages, "collection_version": result.collection_version})
+            found = {"data": passages, "collection_version": result.collection_version}
+            return _sse("retrieval", {**found, **_shown_work(work)})
         case Token(text):
             return _sse("token", {"text": text})
         case Cited(citation):
@@ -135,12 +160,27 @@ def shown(done: Done) -> dict[str, Any]:
         "degraded": done.degraded_reason is not None,
         "model": done.model,
         "cache": "bypass",
-        "usage": done.usage.as_openai(),
+        "usage": done.whole_usage.as_openai(),
         "timings_ms": done.timings_ms,
+        **_shown_work(done.work),
     }
     if done.degraded_reason is not None:
         answer["degraded_reason"] = done.degraded_reason
     return answer
+
+
+def _shown_work(work: QueryWork | None) -> dict[str, Any]:
+    """What was searched in place of the question; nothing where nothing was asked for."""
+    if work is None:
+        return {}
+    shown = {
+        "question": work.question,
+        "queries": list(work.queries),
+        "hypothetical": work.hypothetical,
+        "filter": work.filter,
+        "failed": dict(work.failed),
+    }
+    return {"query_work": shown}
 
 
 def _shown_citation(citation: Citation) -> dict[str, Any]:

@@ -69,6 +69,13 @@ class ApiSettings(RetrievalSettings):
     answer_min_coverage: float = Field(
         0.6, ge=0, le=1, description="Share of a sentence's terms that its source must hold for it to be kept."
     )
+    query_work_deadline_s: float = Field(
+        10.0,
+        gt=0,
+        le=120,
+        description="Seconds for all that a model does with a question before it is searched: rewriting, other "
+        "wordings, a passage to search by, a filter.",
+    )
     budget_webhook: SecretStr | None = Field(
         None,
         description="URL to which the keeper posts budget alerts, at 50, 80 and 100 % of a day's or month's limit. "

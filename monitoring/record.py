@@ -104,13 +104,18 @@ def _tokens(group: str) -> tuple[Counter, Counter, Counter, Histogram, Histogram
     )
 
 
-def _count_tokens(record: RequestRecord, group: str) -> None:
-    tokens_in, cached, tokens_out, ttft, tpot = _tokens(group)
-    usage = record.usage
+def count_tokens(group: str, usage: Usage) -> None:
+    """Count the tokens of a call that is not the request's own, such as one that works on its question."""
+    tokens_in, cached, tokens_out, _, _ = _tokens(group)
     tally.add(tokens_in, usage.prompt_tokens)
     if usage.cached_tokens:
         tally.add(cached, usage.cached_tokens)
     tally.add(tokens_out, usage.completion_tokens)
+
+
+def _count_tokens(record: RequestRecord, group: str) -> None:
+    count_tokens(group, record.usage)
+    _, _, _, ttft, tpot = _tokens(group)
     if record.ttft_s is not None:
         ttft.observe(record.ttft_s)
     if record.tpot_s is not None:

@@ -14,6 +14,7 @@ from retrieval.embedder import Embedder
 from retrieval.evaluation.evaluator import Evaluator
 from retrieval.intake import Intake
 from retrieval.jobs import Jobs
+from retrieval.metadata_fields import MetadataFields
 from retrieval.milvus import VectorIndex
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher
@@ -33,6 +34,7 @@ class Retrieval:
     jobs: Jobs
     searcher: Searcher
     evaluator: Evaluator
+    metadata_fields: MetadataFields
     index: VectorIndex
     embedder: Embedder
     reranker: Reranker
@@ -69,6 +71,7 @@ async def open_retrieval(
             jobs=Jobs(database, redis, clock),
             searcher=searcher,
             evaluator=Evaluator(database, collections, searcher, clock),
+            metadata_fields=MetadataFields(database, clock),
             index=index,
             embedder=embedder,
             reranker=reranker,

@@ -24,11 +24,18 @@ async def texts(frames: AsyncIterator[bytes]) -> AsyncIterator[str]:
             data = event[5:].strip()
             if data == b"[DONE]":
                 return
-            chunk = orjson.loads(data)
-            if "error" in chunk:
-                raise StreamBroken(str(chunk["error"].get("message", "the upstream failed")))
-            for choice in chunk.get("choices", ()):
-                text = choice.get("delta", {}).get("content")
-                if text:
-                    yield text
+            for text in _contents(data):
+                yield text
     raise StreamBroken("the stream ended before the answer did")
+
+
+def _contents(data: bytes) -> list[str]:
+    """The content of an event's choices. Raises: StreamBroken: it is an error, or no chunk of a chat."""
+    try:
+        chunk = orjson.loads(data)
+        if "error" in chunk:
+            raise StreamBroken(str(chunk["error"].get("message", "the upstream failed")))
+        contents = [choice.get("delta", {}).get("content") for choice in chunk.get("choices") or ()]
+    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:  # the router looks into few frames
+        raise StreamBroken("the upstream sent an event that is no chunk of a chat") from error
+    return [text for text in contents if isinstance(text, str) and text]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from api.answers.question import QueryWork
 from core.usage import Usage
 from retrieval.search import SearchResult
 
@@ -21,9 +22,10 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The passages were found."""
+    """The passages were found, by the question as `work` has made it; None: it was searched as it is."""
 
     result: SearchResult
+    work: QueryWork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Done:
     Attributes:
         degraded_reason: why this is less than a generated answer with all parts at work; None if it is that.
         model: the group that answered; None where passages were quoted instead.
+        usage: of the answer alone; `work_usage`: of the calls that worked on its question.
         timings_ms: milliseconds of each stage.
     """
 
@@ -59,6 +62,13 @@ class Done:
     usage: Usage = field(default_factory=Usage)
     first_token_s: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    work: QueryWork | None = None
+    work_usage: Usage = field(default_factory=Usage)
+
+    @property
+    def whole_usage(self) -> Usage:
+        """Of all calls that were made for the question."""
+        return self.usage + self.work_usage
 
 
 Event = Retrieved | Token | Cited | Done

@@ -1,13 +1,18 @@
-"""The stages of an answer, in order: retrieve, choose excerpts, generate, check, cite."""
+"""The stages of an answer, in order: work on the question, retrieve, choose excerpts, generate, check, cite."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
+from api.answers.asking import Asker
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.deltas import StreamBroken, texts
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
 from api.answers.prompt import PROMPT_CHARACTERS, messages
+from api.answers.queryfilter import both
+from api.answers.querywork import QueryWorker
+from api.answers.question import QueryWork, Question
+from api.answers.reservations import Reservations
 from api.answers.sentences import SentenceBuffer
 from api.answers.support import Sources, Support
 from api.identities import Identity
@@ -19,7 +24,9 @@ from core.principal import Principal
 from core.usage import Usage
 from monitoring.logs import logger
 from monitoring.metrics import RETRIEVAL_SECONDS
+from retrieval import expression
 from retrieval.errors import RetrievalError
+from retrieval.metadata_fields import FieldSummary
 from retrieval.open import Retrieval
 from retrieval.query import Query
 from router.errors import RouterError
@@ -34,17 +41,21 @@ NOTHING_FOUND = "Nothing in this collection speaks of that."
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One question; `max_tokens` None means the setting."""
+class _Asked:
+    """A question on its way.
 
-    text: str
-    collection: str
-    request_id: str
-    model: str | None = None
-    top_k: int = 10
-    filter: dict[str, Any] | None = None
-    temperature: float = 0.0
-    max_tokens: int | None = None
+    Attributes:
+        question: as it is searched and answered, with what query work made of it.
+        work: what that was; None: nothing was asked for.
+        work_usage: of the calls that did it.
+        timings: milliseconds of each stage so far.
+    """
+
+    question: Question
+    work: QueryWork | None
+    work_usage: Usage
+    timings: dict[str, float]
+    started_s: float
 
 
 @dataclass(slots=True)
@@ -74,35 +85,64 @@ class Answerer:
         taken back. Where no sentence is supported, or no model answers, the best passage is quoted.
 
         Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
-            LimitReached, NotAuthenticated: the caller may not ask a model now; always before the first event.
+            FilterUnreadable: a filter was to be read from the question; LimitReached, NotAuthenticated: the caller may
+            not ask a model now; always before the first event.
         """
         principal = identity.principal
         model = self._model(question.model)
-        metered = None if model is None else await self._admit(identity, question, model)
+        reservations = Reservations(self._metering, identity, ROUTE)
+        asked = await self._work(principal, question, model, reservations)
+        metered = None if model is None else await self._admit(reservations, asked.question, model)
         try:
-            async for event in self._answer(principal, question, model, metered):
+            async for event in self._answer(principal, asked, model, metered):
                 yield event
         finally:
             if metered is not None:
                 metered.close(Usage(), left=True)
 
-    async def _admit(self, identity: Identity, question: Question, model: str) -> Metered:
+    async def _work(
+        self, principal: Principal, question: Question, model: str | None, reservations: Reservations
+    ) -> _Asked:
+        """Have a model work on the question, as far as that was asked for."""
+        timings: dict[str, float] = {}
+        started_s = self._clock.monotonic()
+        if not question.work.any or not question.text.strip():  # an empty one is refused by the search
+            return _Asked(question, None, Usage(), timings, started_s)
+        fields = await self._check(principal, question)
+        asker = Asker(self._router, reservations, principal, model, question.request_id)
+        lap = partial(self._lap, timings)
+        deadline_s = self._settings.query_work_deadline_s
+        work = await QueryWorker(question, asker, self._clock, deadline_s, lap).work(fields)
+        searched = replace(question, text=work.question, filter=both(question.filter, work.filter))
+        return _Asked(searched, work, asker.usage, timings, started_s)
+
+    async def _check(self, principal: Principal, question: Question) -> Mapping[str, FieldSummary]:
+        """Find what is wrong with the question itself before a model is paid for it.
+
+        Returns: the metadata that a filter may name, where one is to be read.
+        """
+        if question.filter is not None:
+            expression.parse_filter(question.filter)
+        if question.work.self_query:
+            return await self._retrieval.metadata_fields.of(principal, question.collection)
+        await self._retrieval.collections.get(principal, question.collection)
+        return {}
+
+    async def _admit(self, reservations: Reservations, question: Question, model: str) -> Metered:
         """Reserve the most that the model may be asked: nothing is known of the passages yet but their bound."""
         settings = self._settings
         characters = len(question.text) + settings.answer_context_characters + PROMPT_CHARACTERS
         size = Size(_BYTES_PER_CHARACTER * characters, question.max_tokens or settings.answer_max_tokens)
-        bound = self._router.bound(model)
-        return await self._metering.admit(identity, ROUTE, model, question.request_id, size, bound)
+        return await reservations.admit(model, question.request_id, size, self._router.bound(model))
 
     async def _answer(
-        self, principal: Principal, question: Question, model: str | None, metered: Metered | None
+        self, principal: Principal, asked: _Asked, model: str | None, metered: Metered | None
     ) -> AsyncIterator[Event]:
-        timings: dict[str, float] = {}
-        started_s = self._clock.monotonic()
-        query = Query(question.collection, question.text, question.top_k, filter=question.filter)
-        result = await self._retrieval.searcher.search(principal, query)
-        self._lap(timings, "retrieve", started_s)
-        yield Retrieved(result)
+        question, timings = asked.question, asked.timings
+        retrieve_s = self._clock.monotonic()
+        result = await self._retrieval.searcher.search(principal, _query(question, asked.work))
+        self._lap(timings, "retrieve", retrieve_s)
+        yield Retrieved(result, asked.work)
 
         excerpts = choose_excerpts(
             question.text,
@@ -112,7 +152,7 @@ class Answerer:
         )
         if not excerpts:
             yield Token(NOTHING_FOUND)
-            yield Done(NOTHING_FOUND, (), "no passage matches the question", None, timings_ms=timings)
+            yield _done(NOTHING_FOUND, [], "no passage matches the question", None, None, asked)
             return
         sources = Sources(question.text, excerpts)
         generation = _Generation()
@@ -141,8 +181,8 @@ class Answerer:
                 citations.append(quoted)
                 yield Cited(quoted)
         degraded = "; ".join(reason for reason in (failure, result.degraded_reason) if reason) or None
-        self._lap(timings, "total", started_s)
-        yield _done("".join(said).strip(), citations, degraded, model, generation.answer, timings)
+        self._lap(timings, "total", asked.started_s)
+        yield _done("".join(said).strip(), citations, degraded, model, generation.answer, asked)
 
     def _model(self, asked: str | None) -> str | None:
         """The group to ask: the named one, else the setting's, else the first that chats."""
@@ -169,6 +209,7 @@ class Answerer:
             allow_hosted=not principal.local_only,
             request_id=question.request_id,
             priority=principal.priority,
+            rescue=principal.rescue,
         )
 
     async def _generate(
@@ -184,6 +225,7 @@ class Answerer:
             answer = generation.answer = await self._router.open(call)
             assert answer.frames is not None
             metered.opened(answer.deployment)
+            answer.on_switch = metered.switched
             try:
                 async for text in texts(answer.frames):
                     metered.count(answer.tokens)
@@ -234,24 +276,42 @@ class Answerer:
         RETRIEVAL_SECONDS.labels(f"answer_{stage}").observe(seconds)
 
 
+def _query(question: Question, work: QueryWork | None) -> Query:
+    found = work or QueryWork(question.text)
+    return Query(
+        question.collection,
+        question.text,
+        question.top_k,
+        filter=question.filter,
+        wordings=found.queries,
+        hypothetical=found.hypothetical,
+    )
+
+
 def _done(
     text: str,
     citations: list[Citation],
     degraded_reason: str | None,
     model: str | None,
     answer: Answer | None,
-    timings: dict[str, float],
+    asked: _Asked,
 ) -> Done:
-    if answer is None:
-        return Done(text, tuple(citations), degraded_reason, None, timings_ms=timings)
-    return Done(
+    done = Done(
         text,
         tuple(citations),
         degraded_reason,
-        model,
+        None,
+        timings_ms=asked.timings,
+        work=asked.work,
+        work_usage=asked.work_usage,
+    )
+    if answer is None:
+        return done
+    return replace(
+        done,
+        model=model,
         deployment=answer.deployment.name,
         fallback=answer.fallback,
         usage=answer.usage or Usage(),
         first_token_s=answer.first_token_s,
-        timings_ms=timings,
     )

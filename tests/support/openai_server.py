@@ -11,7 +11,7 @@ import hashlib
 import math
 import struct
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 
 CONTEXT_TOKENS = 4096
+_SAID = web.RequestKey("said", str)
 
 
 class Fault(enum.Enum):
@@ -41,6 +42,9 @@ class Fault(enum.Enum):
     WRONG_TYPE = "a stream with the type of a web page"
 
 
+_FAULT = web.RequestKey("fault", Fault)
+
+
 @dataclass(slots=True)
 class OpenAiServer:
     """The running server.
@@ -48,6 +52,7 @@ class OpenAiServer:
     Attributes:
         base_url: ends in /v1, as `api_base` does.
         fault: for every request until it is taken away; None answers.
+        script: what to do with one chat, by its `x-request-id` and body: say this text, or fail so; None: as ever.
         pause_s: between two events of a stream.
         bodies: of every request that arrived, parsed.
         headers: of the same requests.
@@ -57,6 +62,7 @@ class OpenAiServer:
     model: str
     base_url: str = ""
     fault: Fault | None = None
+    script: Callable[[str, dict[str, Any]], str | Fault | None] | None = None
     pause_s: float = 0.0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -89,16 +95,24 @@ class OpenAiServer:
             return _error(400, "1 validation error: JSON decode error", "Bad Request")
         self.bodies.append(body)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        told = None if self.script is None else self.script(request.headers.get("x-request-id", ""), body)
+        if isinstance(told, Fault):
+            request[_FAULT] = told
+        elif told is not None:
+            request[_SAID] = told
         try:
-            early = await self._fail_early()
+            early = await self._fail_early(request)
             response: web.StreamResponse = early or await handler(request, body)
         except (asyncio.CancelledError, ConnectionResetError):
             self.cancelled += 1
             raise
         return response
 
-    async def _fail_early(self) -> web.StreamResponse | None:
-        match self.fault:
+    def _fault_of(self, request: web.Request) -> Fault | None:
+        return request.get(_FAULT, self.fault)
+
+    async def _fail_early(self, request: web.Request) -> web.StreamResponse | None:
+        match self._fault_of(request):
             case Fault.ERROR_500:
                 return _error(500, "EngineCore died with secret-token", "InternalServerError")
             case Fault.BUSY_503:
@@ -120,7 +134,7 @@ class OpenAiServer:
         if refusal is not None:
             return refusal
         prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
-        said = str(body["messages"][-1]["content"]).split()
+        said = (request.get(_SAID) or str(body["messages"][-1]["content"])).split()
         words = said[: body.get("max_tokens") or len(said)]
         reason = "length" if len(words) < len(said) else "stop"
         usage = {
@@ -155,11 +169,11 @@ class OpenAiServer:
         self, request: web.Request, body: dict[str, Any], words: list[str], reason: str, usage: dict[str, int]
     ) -> web.StreamResponse:
         response = web.StreamResponse()
-        response.content_type = "text/html" if self.fault is Fault.WRONG_TYPE else "text/event-stream"
+        response.content_type = "text/html" if self._fault_of(request) is Fault.WRONG_TYPE else "text/event-stream"
         await response.prepare(request)
-        if self.fault is Fault.HANG_AFTER_HEADERS:
+        if self._fault_of(request) is Fault.HANG_AFTER_HEADERS:
             await asyncio.Event().wait()
-        if self.fault is Fault.ERROR_EVENT_FIRST:
+        if self._fault_of(request) is Fault.ERROR_EVENT_FIRST:
             await response.write(b'data: {"error":{"message":"engine died","code":500}}\n\n')
             return response
         await self._event(response, [_delta({"role": "assistant", "content": ""}, None)])
@@ -170,7 +184,7 @@ class OpenAiServer:
         await self._event(response, [_delta({}, reason)])
         if (body.get("stream_options") or {}).get("include_usage"):
             await self._event(response, [], usage=usage)
-        if self.fault is not Fault.NO_DONE:
+        if self._fault_of(request) is not Fault.NO_DONE:
             await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -222,13 +236,13 @@ class OpenAiServer:
 
     async def _breaks(self, request: web.Request, at: int) -> bool:
         """Wait before a word of a stream; whether the stream was cut instead."""
-        if at == 2 and self.fault is Fault.HANG_MID_STREAM:
+        if at == 2 and self._fault_of(request) is Fault.HANG_MID_STREAM:
             await asyncio.Event().wait()
-        if at == 2 and self.fault is Fault.CUT_MID_STREAM:
+        if at == 2 and self._fault_of(request) is Fault.CUT_MID_STREAM:
             assert request.transport is not None
             request.transport.abort()
             return True
-        if at == 2 and self.fault is Fault.STOP_MID_STREAM:
+        if at == 2 and self._fault_of(request) is Fault.STOP_MID_STREAM:
             return True
         await asyncio.sleep(self.pause_s)
         return False

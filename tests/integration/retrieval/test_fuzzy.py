@@ -19,7 +19,7 @@ from retrieval.access import reads_as
 from retrieval.analyzer import ENGLISH, analyze, analyzer
 from retrieval.fuzzy import Correction, nearest
 from retrieval.intake import NewFile
-from retrieval.search import Query
+from retrieval.query import Query
 from retrieval.status import JobStatus, Status
 from storage.schema import document_readers, documents, revision_terms, revisions, term_frequencies
 from storage.sql import Database

@@ -38,3 +38,16 @@ async def test_a_stream_that_just_stops_is_broken() -> None:
 async def test_an_error_event_is_an_error() -> None:
     with pytest.raises(StreamBroken, match="the engine died"):
         [text async for text in texts(pieces(b'data: {"error":{"message":"the engine died"}}\n\n', []))]
+
+
+@pytest.mark.parametrize(
+    "data", [b"{", b"5", b"null", b'{"choices":[5]}', b'{"choices":[{"delta":7}]}', b'{"error":"x"}']
+)
+async def test_an_event_of_another_kind_breaks_the_stream_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(StreamBroken, match="no chunk of a chat"):
+        [text async for text in texts(pieces(b"data: " + data + b"\n\ndata: [DONE]\n\n", []))]
+
+
+async def test_an_event_without_text_has_none() -> None:
+    events = b'data: {"choices":null}\n\ndata: {"choices":[{"delta":{"content":[1]}}]}\n\ndata: [DONE]\n\n'
+    assert [text async for text in texts(pieces(events, []))] == []

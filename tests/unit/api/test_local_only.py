@@ -1,13 +1,15 @@
 """What a key that keeps its data in the house asks of the router: no hosted provider, on any way to a model."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.answers.pipeline import Answerer, Question
+from api.answers.pipeline import Answerer
+from api.answers.question import Question, Step, Turn, WantedWork
+from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
 from api.identities import Identity
@@ -15,6 +17,8 @@ from api.settings import ApiSettings
 from core.clock import ManualClock
 from core.money import Price
 from core.principal import Principal, Role
+from core.priority import Priority
+from retrieval.metadata_fields import FieldSummary
 from router.call import Call
 from router.errors import NoDeployment
 from router.router import Bound
@@ -31,6 +35,12 @@ class Router:
     def bound(self, group: str) -> Bound:
         return Bound(Price(), 16)
 
+    def models(self) -> list[object]:
+        return []
+
+    def require(self, group: str) -> None:
+        """There is every group."""
+
     async def open(self, call: Call) -> object:
         self.calls.append(call)
         raise NoDeployment(call.group, "this is a test", 1.0)
@@ -43,8 +53,15 @@ class Metering:
         return SimpleNamespace(close=lambda *_, **__: None)
 
 
+class Fields:
+    """Every collection has one key of metadata."""
+
+    async def of(self, *_: object) -> dict[str, FieldSummary]:
+        return {"year": FieldSummary(frozenset({"number"}), 1, (2024,))}
+
+
 def principal(local_only: bool) -> Principal:
-    return Principal("t", "key_1", Role.MEMBER, local_only=local_only)
+    return Principal("t", "key_1", Role.MEMBER, local_only=local_only, priority=Priority.BATCH, rescue=False)
 
 
 @pytest.mark.parametrize("local_only", [False, True])
@@ -74,3 +91,18 @@ def test_its_questions_allow_none_either(local_only: bool) -> None:
     answerer = Answerer(unused, unused, unused, SETTINGS, ManualClock())
     call = answerer._call(principal(local_only), Question("When?", "port", "req_1"), "m", [])
     assert call.allow_hosted is not local_only
+
+
+@pytest.mark.parametrize("local_only", [False, True])
+async def test_nor_does_any_step_that_works_on_them(local_only: bool) -> None:
+    router: Any = Router()
+    metering: Any = Metering()
+    retrieval: Any = SimpleNamespace(metadata_fields=Fields())
+    answerer = Answerer(retrieval, router, metering, SETTINGS, ManualClock())
+    everything = WantedWork(rewrite=True, multi_query=4, hyde=True, self_query=True)
+    question = Question("And when?", "port", "req_1", model="m", turns=(Turn("user", "Hello."),), work=everything)
+    with pytest.raises(FilterUnreadable):
+        await anext(answerer.answer(Identity(principal(local_only)), question))
+    assert [call.request_id for call in router.calls] == [f"req_1.{step}" for step in get_args(Step)]
+    assert [call.allow_hosted for call in router.calls] == [not local_only] * len(router.calls)
+    assert {(call.priority, call.rescue) for call in router.calls} == {(Priority.BATCH, False)}

@@ -1,0 +1,81 @@
+"""What is asked of an answerer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Step = Literal["rewrite", "multi_query", "hyde", "self_query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was said earlier in the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantedWork:
+    """What a model is to do with the question before it is searched.
+
+    Attributes:
+        rewrite: say it so that it is understood without the earlier turns.
+        multi_query: how many other wordings to search too.
+        hyde: write a passage such as an answer might stand in, and search by it (hypothetical document embeddings).
+        self_query: read a filter from it.
+
+    Source: https://arxiv.org/abs/2212.10496 (HyDE)
+    """
+
+    rewrite: bool = False
+    multi_query: int = 0
+    hyde: bool = False
+    self_query: bool = False
+
+    @property
+    def any(self) -> bool:
+        return self.rewrite or self.multi_query > 0 or self.hyde or self.self_query
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question; `max_tokens` None means the setting.
+
+    Attributes:
+        turns: what was said before it, the oldest first.
+    """
+
+    text: str
+    collection: str
+    request_id: str
+    model: str | None = None
+    top_k: int = 10
+    filter: dict[str, Any] | None = None
+    temperature: float = 0.0
+    max_tokens: int | None = None
+    turns: tuple[Turn, ...] = ()
+    work: WantedWork = field(default_factory=WantedWork)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWork:
+    """What came of a question's query work.
+
+    Attributes:
+        question: the rewritten one, or the one that was asked.
+        queries: other wordings of it.
+        hypothetical: a passage such as an answer might stand in.
+        filter: what was read from the question alone, without the caller's own filter.
+        failed: the steps that were left out, and why.
+    """
+
+    question: str
+    queries: tuple[str, ...] = ()
+    hypothetical: str | None = None
+    filter: dict[str, Any] | None = None
+    failed: Mapping[Step, str] = field(default_factory=dict)
+
+
+class StepFailed(Exception):
+    """No model did this step as it was asked to; the text says why, for the client."""
