@@ -5,9 +5,9 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import NotSupportedYet
 from api.identity import Caller
 from api.state import State
+from retrieval.facets import Facet
 from retrieval.query import Query
 from retrieval.search import Passage, SearchResult
 
@@ -40,20 +40,13 @@ class SearchRequest(WayRequest):
     filter: dict[str, Any] | None = None
     score_threshold: float | None = None
     rerank_top_n: int | None = Field(None, ge=1, le=100)
-    facets: list[str] | None = None
-    fuzzy: bool | None = None
-
-    def refuse_what_is_not_done(self) -> None:
-        """Raises: NotSupportedYet."""
-        for field in ("facets", "fuzzy"):
-            if getattr(self, field):
-                raise NotSupportedYet(f"{field} is not supported yet; leave it out", field)
+    facets: list[str] = Field(default_factory=list)
+    fuzzy: bool = False
 
 
 @routes.post("")
 async def search(asked: SearchRequest, state: State, principal: Caller) -> dict[str, Any]:
     """Find the passages nearest to a question, best first."""
-    asked.refuse_what_is_not_done()
     query = Query(
         asked.collection,
         asked.query,
@@ -62,6 +55,8 @@ async def search(asked: SearchRequest, state: State, principal: Caller) -> dict[
         score_threshold=asked.score_threshold,
         way=asked.way(),
         rerank_top_n=asked.rerank_top_n,
+        facets=tuple(asked.facets),
+        fuzzy=asked.fuzzy,
     )
     return shown(await state.retrieval.searcher.search(principal, query))
 
@@ -75,9 +70,28 @@ def shown(result: SearchResult) -> dict[str, Any]:
         "degraded": result.degraded,
         "timings_ms": result.timings_ms,
     }
+    if result.facets:
+        answer["facets"] = {facet.key: _shown_facet(facet) for facet in result.facets}
+    if suggestions := _suggestions(result):
+        answer["suggestions"] = suggestions
     if result.degraded:
         answer["degraded_reason"] = result.degraded_reason
     return answer
+
+
+def _shown_facet(facet: Facet) -> dict[str, Any]:
+    return {
+        "values": [{"value": one.value, "documents": one.documents} for one in facet.values],
+        "documents": facet.documents,
+        "more": facet.more,
+        "partial": facet.partial,
+    }
+
+
+def _suggestions(result: SearchResult) -> list[dict[str, Any]]:
+    spelt = [{"type": "spelling", "term": one.term, "instead": list(one.instead)} for one in result.corrections]
+    named = [{"type": "filter", "filter": one.filter, "documents": one.documents} for one in result.named]
+    return [*spelt, *named]
 
 
 def shown_passage(passage: Passage) -> dict[str, Any]:

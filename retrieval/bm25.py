@@ -30,15 +30,21 @@ def weigh(terms: Sequence[str], average_terms: float) -> dict[int, float]:
     return vector
 
 
-def query_vector(terms: Sequence[str], chunks: int, frequencies: Mapping[str, int]) -> dict[int, float]:
+def query_vector(
+    terms: Sequence[str], chunks: int, frequencies: Mapping[str, int], also: Mapping[str, float] | None = None
+) -> dict[int, float]:
     """Make a question's sparse vector: IDF times how often the term is asked for; empty when no term is known.
 
     Args:
         chunks: how many the collection holds.
         frequencies: for each known term, how many chunks hold it.
+        also: terms that nobody asked for by themselves, and what part of a time each counts as asked.
     """
     vector: dict[int, float] = {}
-    for term, asked in Counter(terms).items():
+    asked_for: dict[str, float] = {**Counter(terms)}
+    for term, part in (also or {}).items():
+        asked_for[term] = asked_for.get(term, 0) + part
+    for term, asked in asked_for.items():
         found = frequencies.get(term, 0)
         if found > 0:
             index = term_index(term)

@@ -5,6 +5,7 @@ What is left becomes one ranking: fused, where asked for reranked and made diver
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from time import perf_counter
 from typing import Any
 
@@ -16,10 +17,12 @@ from core.dependency import DependencyError
 from core.principal import Principal
 from monitoring import metrics
 from monitoring.logs import logger
-from retrieval import bm25, diversity, expression, legs, snapshot
+from retrieval import bm25, diversity, expression, facets, fuzzy, legs, snapshot
 from retrieval.access import reads_as
 from retrieval.embedder import Embedder, Space
+from retrieval.facets import Facet, Suggestion
 from retrieval.fusion import Ranking, fuse
+from retrieval.fuzzy import Correction
 from retrieval.legs import Leg, timed
 from retrieval.milvus import Hit, VectorIndex
 from retrieval.query import Query, Way
@@ -30,6 +33,7 @@ from storage.sql import Database
 _log = logger(__name__)
 
 _CANDIDATES = 50  # of each leg, before fusion; more where top_k asks for more
+_SIMILAR = 0.5  # of a time that a similar term counts as asked for
 _COMPARED = 50  # passages that a search for diversity compares
 
 
@@ -54,29 +58,46 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelling:
+    """A term of the question that no readable chunk holds, and what was looked for beside it, as it is written."""
+
+    term: str
+    instead: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult:
     """Passages, best first.
 
     Attributes:
         degraded: a leg or the reranker was away, and the others answered alone.
-        timings_ms: milliseconds by stage: pin, embed, dense, lexical, accept, rerank, diversify, total.
+        facets: for each key that was asked for.
+        corrections: what was looked for beside terms that no readable chunk holds, and how those terms are written.
+        named: values of metadata that the question names; where facets were asked for.
+        timings_ms: milliseconds by stage: pin, fuzzy, embed, dense, lexical, accept, rerank, diversify, facets, total.
     """
 
     passages: list[Passage]
     collection_version: int
     degraded: bool = False
     degraded_reason: str | None = None
+    facets: Sequence[Facet] = ()
+    corrections: Sequence[Spelling] = ()
+    named: Sequence[Suggestion] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Looked:
     """What a search has found, before anything is made of it; no legs: the collection is empty."""
 
     pinned: Snapshot
     way: Way
-    legs: list[Leg]
-    seen: Mapping[str, Visible]
+    readers: Sequence[str] | None
+    filter: expression.Filter | None
+    legs: list[Leg] = field(default_factory=list)
+    seen: Mapping[str, Visible] = field(default_factory=dict)
+    corrections: Sequence[Correction] = ()
 
 
 class Searcher:
@@ -105,14 +126,19 @@ class Searcher:
         looked = await self._look(principal, query, timings)
         reasons: list[str] = []
         ranked = await self._arrange(query, looked, reasons, timings) if looked.legs else []
+        passages = [_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked]
+        counted, named = await self._facets(query, looked, timings)
         timings["total"] = perf_counter() - began
         for stage, seconds in timings.items():
             metrics.RETRIEVAL_SECONDS.labels(stage).observe(seconds)
         return SearchResult(
-            passages=[_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked],
+            passages=passages,
             collection_version=looked.pinned.version,
             degraded=bool(reasons),
             degraded_reason="; ".join(reasons) or None,
+            facets=counted,
+            corrections=_spelt(looked, passages),
+            named=named,
             timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in timings.items()},
         )
 
@@ -136,19 +162,36 @@ class Searcher:
             texts = [query.text, *query.wordings]
             pinned = await snapshot.pin(self._database, principal.tenant_id, query.collection, texts)
         way = Way.read({**query.way, "mode": query.mode} if query.mode else query.way, "search", pinned.way)
-        if not pinned.chunks:  # an empty collection may not be in the index yet
-            return _Looked(pinned, way, [], {})
         readers = reads_as(principal)
+        looked = _Looked(pinned, way, readers, user_filter)
+        if not pinned.chunks:  # an empty collection may not be in the index yet
+            return looked
+        if query.fuzzy and way.mode != "dense":
+            with timed(timings, "fuzzy"):
+                terms = pinned.asked[0]
+                looked.corrections = await fuzzy.correct(self._database, pinned, terms, readers, self._clock.time())
         expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-        running = self._legs(query, way, pinned, expr, timings)
+        looked.legs = self._legs(query, looked, expr, timings)
 
         async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
             with timed(timings, "accept"):
                 return await snapshot.visible(self._database, pinned, revision_ids, readers, self._clock.time())
 
-        return _Looked(pinned, way, running, await legs.run(running, accept, way.per_document))
+        looked.seen = await legs.run(looked.legs, accept, way.per_document)
+        return looked
 
-    def _legs(self, query: Query, way: Way, pinned: Snapshot, expr: str, timings: dict[str, float]) -> list[Leg]:
+    async def _facets(
+        self, query: Query, looked: _Looked, timings: dict[str, float]
+    ) -> tuple[Sequence[Facet], Sequence[Suggestion]]:
+        if not query.facets:
+            return (), ()
+        about = self._database, looked.pinned, looked.readers, looked.filter
+        with timed(timings, "facets"):
+            counted = await facets.count(*about, query.facets, self._clock.time())
+            return counted, await facets.suggest(*about, query.text, self._clock.time())
+
+    def _legs(self, query: Query, looked: _Looked, expr: str, timings: dict[str, float]) -> list[Leg]:
+        pinned, way = looked.pinned, looked.way
         texts = [query.text, *query.wordings, *([query.hypothetical] if query.hypothetical else [])]
         limit = max(_CANDIDATES, query.top_k)
         embedded: list[NDArray[np.float32]] = []
@@ -162,7 +205,15 @@ class Searcher:
                 return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 
         async def lexical(limit: int) -> list[list[Hit]]:
-            vectors = [bm25.query_vector(words, pinned.chunks, pinned.frequencies) for words in pinned.asked]
+            similar = [{word: _SIMILAR for one in looked.corrections for word in one.replaced_by}]
+            held = dict(
+                chain.from_iterable(zip(one.replaced_by, one.chunks, strict=True) for one in looked.corrections)
+            )
+            frequencies = {**held, **pinned.frequencies}
+            vectors = [
+                bm25.query_vector(words, pinned.chunks, frequencies, also)
+                for words, also in zip_longest(pinned.asked, similar)
+            ]
             with timed(timings, "lexical"):
                 return await self._index.search_sparse(pinned.place, vectors, expr, limit)
 
@@ -228,6 +279,14 @@ def _fused(way: Way, running: Sequence[Leg]) -> list[tuple[Hit, float]]:
     fused = way.mode == "hybrid" or len(rankings) > 1
     scores = dict(fuse(rankings, way.fusion.method) if fused else rankings[0].items)
     return [(hit, scores[hit.id]) for hit in legs.thinned((hits[hit_id] for hit_id in scores), way.per_document)]
+
+
+def _spelt(looked: _Looked, passages: Sequence[Passage]) -> list[Spelling]:
+    terms = {word for one in looked.corrections for word in one.replaced_by}
+    written = fuzzy.spellings(terms, (passage.text for passage in passages), looked.pinned.language)
+    return [
+        Spelling(one.term, tuple(written.get(word, word) for word in one.replaced_by)) for one in looked.corrections
+    ]
 
 
 def _expression(

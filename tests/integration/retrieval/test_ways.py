@@ -6,7 +6,9 @@ import aiohttp
 import pytest
 
 from core.clock import SystemClock
+from core.principal import Principal, Role
 from retrieval.errors import CollectionNotFound, InputInvalid
+from retrieval.intake import NewFile
 from retrieval.query import Query
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher, SearchResult
@@ -151,3 +153,34 @@ async def test_other_wordings_and_a_hypothetical_answer_find_what_the_question_d
     imagined = replace(dense, hypothetical="Boil the rice for some minutes and let it rest.")
     assert names(await search(port, dense)).index("cook") == 3
     assert names(await search(port, imagined)).index("cook") < 3
+
+
+async def test_a_misspelt_word_is_found_where_it_is_allowed_to_be_fuzzy(port: House) -> None:
+    asked = Query("port", "vistiors moored at the peir", mode="lexical", top_k=4)
+    assert set(names(await search(port, asked))) == {"tide"} | {"pier", "pier_again"}  # by `moored`
+    exact = Query("port", "vistiors", mode="lexical")
+    assert names(await search(port, exact)) == []
+    found = await search(port, replace(exact, fuzzy=True))
+    assert set(names(found)) == {"pier", "pier_again"}
+    assert [(one.term, one.instead) for one in found.corrections] == [("vistior", ("visitors",))]
+    right = await search(port, Query("port", "visitors", mode="lexical"))
+    assert found.passages[0].score == pytest.approx(right.passages[0].score / 2)
+
+
+async def test_facets_and_what_the_question_names_come_with_the_search(house: House) -> None:
+    await house.retrieval.collections.create(house.principal, "port")
+    files = [
+        NewFile("a.md", None, b"The pier is open.", {"year": 2025, "place": "north pier"}),
+        NewFile("b.md", None, b"The pier is closed.", {"year": 2026, "place": "south pier"}),
+        NewFile("c.md", None, b"Nobody may read this but Ann.", {"year": 1999}, acl={"users": ["ann"]}),
+    ]
+    async with house.worker():
+        assert (await house.send("port", files)).status is JobStatus.SUCCEEDED
+    bob = Principal(house.principal.tenant_id, "key_b", Role.MEMBER, user_id="bob")
+    asked = Query("port", "When does the south pier close in 2026?", facets=("year",))
+    result = await house.retrieval.searcher.search(bob, asked)
+    (years,) = result.facets
+    assert [(one.value, one.documents) for one in years.values] == [(2025, 1), (2026, 1)]
+    assert {(one.key, one.value) for one in result.named} == {("year", 2026), ("place", "south pier")}
+    narrowed = await house.retrieval.searcher.search(bob, replace(asked, filter=result.named[0].filter))
+    assert [passage.filename for passage in narrowed.passages] == ["b.md"]
