@@ -71,7 +71,7 @@ def shown(result: SearchResult) -> dict[str, Any]:
         "timings_ms": result.timings_ms,
     }
     if result.facets:
-        answer["facets"] = {facet.key: _shown_facet(facet) for facet in result.facets}
+        answer["facets"] = [_shown_facet(facet) for facet in result.facets]
     if suggestions := _suggestions(result):
         answer["suggestions"] = suggestions
     if result.degraded:
@@ -81,6 +81,7 @@ def shown(result: SearchResult) -> dict[str, Any]:
 
 def _shown_facet(facet: Facet) -> dict[str, Any]:
     return {
+        "key": facet.key,
         "values": [{"value": one.value, "documents": one.documents} for one in facet.values],
         "documents": facet.documents,
         "more": facet.more,

@@ -132,13 +132,15 @@ async def _reads_all(
 
 
 async def _among_all(connection: AsyncConnection, snapshot: Snapshot, asked: Sequence[str]) -> list[Correction]:
-    unknown = [term for term in asked if not snapshot.frequencies.get(term)]
+    theirs = term_frequencies.c.collection_id == snapshot.collection_id
+    term = term_frequencies.c.term
+    # Not by the snapshot's frequencies: in its version there may have been documents that were hidden from the caller.
+    known = set((await connection.execute(sa.select(term).where(theirs, term.in_(asked)))).scalars())
+    unknown = [one for one in asked if one not in known]
     if not unknown:
         return []
     of = analyzer(snapshot.language)
     shortest, longest = _lengths(unknown, of)
-    theirs = term_frequencies.c.collection_id == snapshot.collection_id
-    term = term_frequencies.c.term
     fitting = (
         sa.select(term)
         .where(theirs, sa.func.length(term).between(shortest, longest))

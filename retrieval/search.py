@@ -127,7 +127,7 @@ class Searcher:
         reasons: list[str] = []
         ranked = await self._arrange(query, looked, reasons, timings) if looked.legs else []
         passages = [_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked]
-        counted, named = await self._facets(query, looked, timings)
+        counted, named = await self._facets(query, looked, reasons, timings)
         timings["total"] = perf_counter() - began
         for stage, seconds in timings.items():
             metrics.RETRIEVAL_SECONDS.labels(stage).observe(seconds)
@@ -181,14 +181,19 @@ class Searcher:
         return looked
 
     async def _facets(
-        self, query: Query, looked: _Looked, timings: dict[str, float]
+        self, query: Query, looked: _Looked, reasons: list[str], timings: dict[str, float]
     ) -> tuple[Sequence[Facet], Sequence[Suggestion]]:
         if not query.facets:
             return (), ()
         about = self._database, looked.pinned, looked.readers, looked.filter
-        with timed(timings, "facets"):
-            counted = await facets.count(*about, query.facets, self._clock.time())
-            return counted, await facets.suggest(*about, query.text, self._clock.time())
+        try:
+            with timed(timings, "facets"):
+                counted = await facets.count(*about, query.facets, self._clock.time())
+                return counted, await facets.suggest(*about, query.text, self._clock.time())
+        except DependencyError as error:
+            _log.warning("facets are left out", reason=str(error))
+            reasons.append(f"facets could not be counted ({error})")
+            return (), ()
 
     def _legs(self, query: Query, looked: _Looked, expr: str, timings: dict[str, float]) -> list[Leg]:
         pinned, way = looked.pinned, looked.way
