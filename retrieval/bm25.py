@@ -1,7 +1,7 @@
 """BM25 as a sparse vector: weights of a chunk's terms when it is indexed, IDF in the query's.
 
-The inner product of both is the BM25 score. The average length is frozen for each collection, so that no weight
-changes when chunks come and go; IDF comes from the catalog when the question is asked.
+The inner product of both is the BM25 score. A chunk is weighed by the average length that its collection has when it
+is indexed, and keeps its weights when others come and go; IDF comes from the catalog when the question is asked.
 
 Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond (2009); IDF as in Lucene.
 """
@@ -16,11 +16,23 @@ B = 0.75
 _DIMENSIONS = 2**32 - 1  # Milvus takes sparse indices below this
 
 
+_EXPECTED_CHUNKS = 20  # as many chunks of the collection's own count as much as what was expected of them
+
+
+def average_terms(expected: float, chunks: int, terms: int) -> float:
+    """A collection's average chunk length, in terms: at first what was expected, soon what its chunks have.
+
+    Args:
+        chunks, terms: what it holds.
+    """
+    return (expected * _EXPECTED_CHUNKS + terms) / (_EXPECTED_CHUNKS + chunks)
+
+
 def weigh(terms: Sequence[str], average_terms: float) -> dict[int, float]:
     """Make a chunk's sparse vector.
 
     Args:
-        average_terms: the collection's frozen average chunk length, above 0.
+        average_terms: of the collection's chunks, above 0.
     """
     norm = K1 * (1 - B + B * len(terms) / average_terms)
     vector: dict[int, float] = {}

@@ -20,12 +20,12 @@ class Fusion:
     """How dense and lexical rankings become one.
 
     Attributes:
-        method: `rrf` adds 1 / (60 + rank); `relative` adds scores, each ranking's scaled so that its best is 1 and the
-            last that it found is 0.
+        method: `relative` adds scores, each ranking's scaled so that its best is 1 and the last that it found is 0;
+            `rrf` adds 1 / (60 + rank).
         dense_weight: 0 to 1; the lexical rankings have the rest.
     """
 
-    method: Method = "rrf"
+    method: Method = "relative"
     dense_weight: float = 0.5
 
     def weight(self, *, dense: bool) -> float:
@@ -40,7 +40,7 @@ class Ranking(Generic[T]):
     weight: float = 1.0
 
 
-def fuse(rankings: Sequence[Ranking[T]], method: Method = "rrf") -> list[tuple[T, float]]:
+def fuse(rankings: Sequence[Ranking[T]], method: Method = "relative") -> list[tuple[T, float]]:
     """Merge rankings, best first; an item that a ranking lacks gains nothing by it.
 
     Equal scores keep the order of the first ranking that names one of them.

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.clock import Clock
 from monitoring import metrics
 from monitoring.logs import logger
-from retrieval import lifecycle
+from retrieval import bm25, lifecycle
 from retrieval.access import readers_of
 from retrieval.errors import LeaseLost
 from retrieval.milvus import Place
@@ -212,6 +212,8 @@ class Leases:
                 collections.c.embedding_space,
                 collections.c.dimensions,
                 collections.c.average_terms,
+                collections.c.chunks,
+                collections.c.terms,
                 collections.c.language,
                 collections.c.chunking,
             )
@@ -220,6 +222,7 @@ class Leases:
         )
         row = (await connection.execute(about)).one()
         known = dict(row._mapping)
+        known["average_terms"] = bm25.average_terms(row.average_terms, known.pop("chunks"), known.pop("terms"))
         known["readers"] = readers_of(known.pop("acl"))
         if task.metadata is not None:
             known["metadata"] = task.metadata

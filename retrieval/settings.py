@@ -42,7 +42,7 @@ class RetrievalSettings(StorageSettings):
         None, description="The embedding model's tokenizer.json; without it tokens are estimated."
     )
     average_terms: float = Field(
-        65.0, gt=0, description="BM25's average chunk length for new collections, in terms; frozen for each of them."
+        65.0, gt=0, description="BM25's average chunk length, in terms, until a collection has chunks of its own."
     )
     language: str = Field(
         ENGLISH, description="What the texts of new collections are written in: its stop words and word forms count."

@@ -196,7 +196,7 @@ collections = Table(
     Column("version", Integer, nullable=False, default=0),  # raised by each visibility transaction
     Column("chunks", Integer, nullable=False, default=0),
     Column("terms", BigInteger, nullable=False, default=0),  # lexical length of all visible chunks together
-    Column("average_terms", Float, nullable=False),  # BM25's average chunk length, frozen for this epoch
+    Column("average_terms", Float, nullable=False),  # BM25's average chunk length as it was expected to be
     Column("language", String(30), nullable=False, server_default="english"),  # of its texts
     Column("search", JSON, nullable=False, server_default="{}"),  # how it is searched, where that is not as usual
     Column("pool", String(200)),  # the Milvus collection that it shares with others; NULL: it has one of its own

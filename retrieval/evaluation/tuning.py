@@ -15,8 +15,8 @@ from retrieval.fusion import Fusion, Ranking, fuse
 _WEIGHTS = [tenth / 10 for tenth in range(11)]
 CANDIDATES = (
     Fusion(),
-    *(Fusion("rrf", weight) for weight in _WEIGHTS if weight != Fusion().dense_weight),
-    *(Fusion("relative", weight) for weight in _WEIGHTS),
+    *(Fusion("relative", weight) for weight in _WEIGHTS if weight != Fusion().dense_weight),
+    *(Fusion("rrf", weight) for weight in _WEIGHTS),
 )
 """What is tried: the usual one first, which stays unless another is better; weights 0 and 1 are one leg alone."""
 

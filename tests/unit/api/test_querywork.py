@@ -212,7 +212,7 @@ def test_a_filter_that_does_not_go_with_the_callers_own_ends_the_question() -> N
 
 def test_what_was_made_of_a_question_is_what_is_searched() -> None:
     question = Question("What does it cost?", "c", "req_1", top_k=7, filter=YEAR)
-    plain = Query("c", "What does it cost?", 7, "hybrid", YEAR)
+    plain = Query("c", "What does it cost?", 7, filter=YEAR)
     assert searched_by(question, None) == searched_by(question, QueryWork("What does it cost?")) == plain
     work = QueryWork("What does it cost?", ("its price",), "It costs nine crowns.", YEAR)
     more = {"wordings": ("its price",), "hypothetical": "It costs nine crowns."}

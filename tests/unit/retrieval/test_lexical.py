@@ -110,7 +110,7 @@ def test_unknown_terms_make_no_query() -> None:
 
 def test_fusion_adds_reciprocal_ranks() -> None:
     first, second = Ranking([("a", 9.0), ("b", 1.0)]), Ranking([("b", 0.3), ("c", 0.2)])
-    assert fuse([first, second]) == [
+    assert fuse([first, second], "rrf") == [
         ("b", pytest.approx(1 / 62 + 1 / 61)),
         ("a", pytest.approx(1 / 61)),
         ("c", pytest.approx(1 / 62)),

@@ -17,9 +17,9 @@ def found(dense: list[str], lexical: list[str]) -> Found:
 
 def test_where_one_leg_is_always_right_the_other_is_left_out_or_counts_little() -> None:
     right = found(["a", "b", "c", "d"], ["d", "e", "f", "g"])
-    tuned = choose([right] * 10, [{"a": 1}] * 10)
+    tuned = choose([right] * 10, [{"b": 1}] * 10)
     assert tuned.fusion.dense_weight > 0.5
-    assert (tuned.ndcg, tuned.dense, tuned.cross_validated) == (1.0, 1.0, 1.0)
+    assert tuned.ndcg == tuned.dense == tuned.cross_validated > tuned.usual
     assert tuned.lexical < 0.5
 
 
