@@ -11,9 +11,11 @@ from core.dependency import Dependency
 from retrieval.collections import Collections
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
+from retrieval.hosted import Hosted
 from retrieval.intake import Intake
 from retrieval.jobs import Jobs
 from retrieval.milvus import VectorIndex
+from retrieval.reindex import Reindexes
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
 from storage.objects import ObjectStore
@@ -32,10 +34,11 @@ class Retrieval:
     searcher: Searcher
     index: VectorIndex
     embedder: Embedder
+    reindexes: Reindexes
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The outbound parts, for the state of their breakers."""
-        return self.index.dependency, self.embedder.dependency
+        return self.index.dependency, *self.embedder.dependencies
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """For health: each raises DependencyError when its part does not answer."""
@@ -54,13 +57,25 @@ async def open_retrieval(
         )
         index = VectorIndex(settings.milvus_uri, settings.search_deadline_s, settings.flush_rows)
         stack.push_async_callback(index.close)
-        embedder = Embedder(session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch)
+        hosted = Hosted(
+            session,
+            settings.hosted_embeddings_url,
+            settings.hosted_embeddings_key,
+            settings.hosted_embeddings,
+            settings.embedding_deadline_s,
+            clock,
+        )
+        embedder = Embedder(
+            session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch, clock, hosted
+        )
+        collections = Collections(database, embedder, clock, settings)
         yield Retrieval(
-            collections=Collections(database, embedder, clock, settings),
+            collections=collections,
             documents=Documents(database, redis, objects, clock),
             intake=Intake(database, redis, objects, clock, settings),
             jobs=Jobs(database, redis, clock),
             searcher=Searcher(database, index, embedder, clock),
             index=index,
             embedder=embedder,
+            reindexes=Reindexes(database, redis, collections, embedder, clock, settings),
         )

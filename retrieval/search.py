@@ -79,6 +79,7 @@ class SearchResult:
 
     Attributes:
         degraded: one of hybrid's legs was away, and the other answered alone.
+        local_only: nothing of the collection may leave the house.
         timings_ms: milliseconds by stage: pin, embed, dense, lexical, accept, total.
     """
 
@@ -86,6 +87,7 @@ class SearchResult:
     collection_version: int
     degraded: bool = False
     degraded_reason: str | None = None
+    local_only: bool = False
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -130,7 +132,7 @@ class Searcher:
         if pinned.chunks:  # an empty collection may not be in the index yet
             readers = reads_as(principal)
             expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-            legs = self._legs(query, pinned, expr, timings)
+            legs = self._legs(query, pinned, expr, timings, local_only=principal.local_only)
             seen = await self._run(legs, pinned, readers, timings)
         reason = _degraded(legs)
         passages = _passages(query, legs, seen)
@@ -142,10 +144,13 @@ class Searcher:
             collection_version=pinned.version,
             degraded=reason is not None,
             degraded_reason=reason,
+            local_only=pinned.local_only,
             timings_ms={stage: round(seconds * 1000, 3) for stage, seconds in timings.items()},
         )
 
-    def _legs(self, query: Query, pinned: Snapshot, expr: str, timings: dict[str, float]) -> list[_Leg]:
+    def _legs(
+        self, query: Query, pinned: Snapshot, expr: str, timings: dict[str, float], *, local_only: bool
+    ) -> list[_Leg]:
         limit = max(_CANDIDATES, query.top_k)
         embedded: list[NDArray[np.float32]] = []
 
@@ -153,7 +158,8 @@ class Searcher:
             if not embedded:
                 with _Timer(timings, "embed"):
                     space = Space(pinned.embedding_space, pinned.dimensions)
-                    embedded.append((await self._embedder.embed([query.text], space, query=True))[0])
+                    rows = await self._embedder.embed([query.text], space, query=True, local_only=local_only)
+                    embedded.append(rows[0])
             with _Timer(timings, "dense"):
                 return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 

@@ -34,6 +34,7 @@ class Snapshot:
     dimensions: int
     frequencies: Mapping[str, int]
     stale: Sequence["Stale"] = ()
+    local_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
         stale = (await connection.execute(changed)).all()
         return Snapshot(
             collection_id=row.id,
-            place=Place(row.id, row.pool),
+            place=Place(row.id, row.pool, row.generation),
             tenant_id=tenant_id,
             version=row.version,
             chunks=row.chunks,
@@ -86,6 +87,7 @@ async def pin(database: Database, tenant_id: str, name: str, terms: Collection[s
             dimensions=row.dimensions,
             frequencies={term.term: term.chunks for term in found},
             stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
+            local_only=row.local_only,
         )
 
     return await database.read(read)

@@ -1,7 +1,7 @@
 """The stages of an answer, in order: retrieve, choose excerpts, generate, check, cite."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from api.answers.context import Excerpt, choose_excerpts
@@ -120,6 +120,8 @@ class Answerer:
         said: list[str] = []
         citations: list[Citation] = []
         call = None if model is None else self._call(principal, question, model, excerpts)
+        if call is not None and result.local_only:
+            call = replace(call, allow_hosted=False)  # the passages are in it
         async for sentence, support in self._generate(call, metered, sources, generation):
             citation = await self._cite(principal, question, support)
             if citation is None or sentence.strip() in {earlier.strip() for earlier in said}:
