@@ -3,13 +3,15 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from core.clock import ManualClock, SystemClock
 from core.dependency import DependencyError
@@ -20,17 +22,22 @@ from retrieval.errors import InputInvalid, LeaseLost, ReindexNotFound, ReindexRu
 from retrieval.intake import NewFile
 from retrieval.leases import Lease, Leases, expire
 from retrieval.milvus import Place, owner_of
+from retrieval.open import open_retrieval
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.rows import fetch
 from retrieval.search import Query
 from retrieval.status import JobStatus, Status
 from retrieval.sweep import Sweep
+from storage.migrate import migrate
 from storage.schema import collections, coming_frequencies, documents, tasks
 from storage.schema import generations as generation_rows
+from storage.sql import Database
 from tests.integration.retrieval.conftest import House, Servers, kill, until
 from tests.support import narrow
+from tests.support.database import migrated
 from tests.support.engines import SHORT_QUEUE, Engine, start_embeddings
+from tests.support.postgres import postgres_server
 
 TEXTS = {f"gauge{number}": f"# Gauge {number}\n\nThe tide at gauge {number} is high, they say." for number in range(6)}
 
@@ -467,3 +474,44 @@ async def _read(house: House, seen: Counter[str], wrong: list[str]) -> None:
 async def _idle(house: House) -> bool | None:
     waiting = sa.select(tasks.c.job_id).where(tasks.c.status.not_in((Status.READY, Status.CANCELLED, Status.FAILED)))
     return True if not await fetch(house.database, waiting.limit(1)) else None
+
+
+# --------------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as server:
+        yield server.url()
+
+
+@pytest.fixture
+async def on_postgres(house: House, postgres_url: str) -> AsyncIterator[House]:
+    """The same house, with its catalog in PostgreSQL."""
+    migrated(postgres_url)
+    settings = house.settings.model_copy(update={"database_url": SecretStr(postgres_url)})
+    database = Database(postgres_url, settings.sql_deadline_s)
+    async with open_retrieval(settings, database, house.redis, house.objects) as retrieval:
+        opened = replace(house, settings=settings, database=database, retrieval=retrieval)
+        yield replace(opened, principal=await opened.tenant())
+    await database.close()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(migrate, postgres_url, "base").result()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_other_chunks_in_the_same_space_and_back,
+        test_what_happens_meanwhile_holds_afterwards,
+        test_a_second_reindex_is_refused_and_a_cancelled_one_leaves_everything_as_it_was,
+        test_a_document_that_fails_is_told_and_the_old_index_answers_until_it_is_mended,
+        test_an_upload_that_a_worker_is_at_when_the_new_index_answers_goes_into_the_new_one,
+        test_a_twin_whose_worker_dies_is_made_by_another,
+    ],
+)
+async def test_it_is_the_same_on_postgresql(
+    on_postgres: House, parser: Parser, test: Callable[[House, Parser], Awaitable[None]]
+) -> None:
+    await test(on_postgres, parser)
