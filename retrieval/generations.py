@@ -250,13 +250,20 @@ async def _switch(database: Database, connection: AsyncConnection, collection: A
 
 async def _exchange_counts(database: Database, connection: AsyncConnection, collection_id: str) -> None:
     """Let the coming statistics take the place of those in force; where the cutting is the same, so are they."""
-    coming = await twins.counts(connection, collection_id)
-    known = sa.select(term_frequencies.c.term, term_frequencies.c.chunks).where(
-        term_frequencies.c.collection_id == collection_id
+    there, coming = term_frequencies.c, coming_frequencies.c
+    theirs = sa.and_(coming.collection_id == collection_id, coming.chunks > 0)
+    kept = sa.select(coming.term).where(theirs, coming.term == there.term)
+    await connection.execute(term_frequencies.delete().where(there.collection_id == collection_id, ~kept.exists()))
+    same = sa.select(there.term).where(
+        there.collection_id == collection_id, there.term == coming.term, there.chunks == coming.chunks
     )
-    there = {row.term: row.chunks for row in (await connection.execute(known)).all()}
-    change = {term: coming.get(term, 0) - there.get(term, 0) for term in coming.keys() | there.keys()}
-    await lifecycle.fold(database, connection, collection_id, {term: count for term, count in change.items() if count})
+    new = sa.select(coming.collection_id, coming.term, coming.chunks).where(theirs, ~same.exists())
+    insert = database.upsert(term_frequencies).from_select(["collection_id", "term", "chunks"], new)
+    await connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=[there.collection_id, there.term], set_={"chunks": insert.excluded.chunks}
+        )
+    )
     await _forget_counts(connection, collection_id)
 
 

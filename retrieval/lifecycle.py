@@ -291,7 +291,7 @@ async def _change_collection(
         terms += sign * share.terms
         for term, count in share.frequencies.items():
             change[term] += sign * count
-    await fold(database, connection, collection.id, {term: count for term, count in change.items() if count})
+    await _fold(database, connection, collection.id, {term: count for term, count in change.items() if count})
     await connection.execute(
         collections.update()
         .where(collections.c.id == collection.id)
@@ -299,8 +299,7 @@ async def _change_collection(
     )
 
 
-async def fold(database: Database, connection: AsyncConnection, collection_id: str, change: Mapping[str, int]) -> None:
-    """Add to a collection's term frequencies; a term that no chunk holds any more goes."""
+async def _fold(database: Database, connection: AsyncConnection, collection_id: str, change: Mapping[str, int]) -> None:
     if not change:
         return
     insert = database.upsert(term_frequencies)

@@ -5,7 +5,6 @@ there, and nobody sees it before `retrieval.generations` switches. Here they fol
 meantime. Every function runs inside the caller's transaction, which holds the collection's row.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -110,14 +109,6 @@ async def discard(database: Database, connection: AsyncConnection, document: Any
     for twin in (await connection.execute(found)).all():
         await _count(database, connection, twin, -1)
     await connection.execute(revisions.update().where(twins).values(retired_at=now_s))
-
-
-async def counts(connection: AsyncConnection, collection_id: str) -> Mapping[str, int]:
-    """The statistics of all twins that are ready: chunks by term."""
-    found = sa.select(coming_frequencies.c.term, coming_frequencies.c.chunks).where(
-        coming_frequencies.c.collection_id == collection_id, coming_frequencies.c.chunks > 0
-    )
-    return {row.term: row.chunks for row in (await connection.execute(found)).all()}
 
 
 async def _count(database: Database, connection: AsyncConnection, twin: Any, sign: int) -> None:

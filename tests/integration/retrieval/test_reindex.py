@@ -36,18 +36,10 @@ from storage.sql import Database
 from tests.integration.retrieval.conftest import House, Servers, kill, until
 from tests.support import narrow
 from tests.support.database import migrated
-from tests.support.engines import SHORT_QUEUE, Engine, start_embeddings
+from tests.support.engines import Engine
 from tests.support.postgres import postgres_server
 
 TEXTS = {f"gauge{number}": f"# Gauge {number}\n\nThe tide at gauge {number} is high, they say." for number in range(6)}
-
-
-@pytest.fixture(scope="module")
-def two_spaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An embedding server with two models of different dimensions."""
-    folder = tmp_path_factory.mktemp("two-spaces")
-    with start_embeddings(folder, *SHORT_QUEUE, *narrow.flags(folder / "narrow")) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,7 @@ from retrieval.snapshot import pin
 from storage.schema import collections, coming_frequencies, documents, revision_terms, tasks, term_frequencies
 from tests.integration.retrieval.conftest import Servers
 from tests.integration.retrieval.test_versions import LEASE_S, STEPS, Walk, World, paragraphs, world
-from tests.support import narrow
-from tests.support.engines import SHORT_QUEUE, Engine, start_embeddings
+from tests.support.engines import Engine
 from tests.support.versions import Task
 
 __all__ = ["world"]
@@ -27,14 +26,6 @@ SEED = int(os.environ.get("REINDEX_SEED", "1"))
 FEW, SOME, MANY = 3, 6, 400  # walks
 FINE, COARSE = {"characters": 100}, {"characters": 1000, "tokens": 400}
 CUTS = {"fine": FINE, "coarse": COARSE}
-
-
-@pytest.fixture(scope="module")
-def two_spaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An embedding server with two models of different dimensions."""
-    folder = tmp_path_factory.mktemp("two-spaces")
-    with start_embeddings(folder, *SHORT_QUEUE, *narrow.flags(folder / "narrow")) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +39,7 @@ class ReindexWalk(Walk):
     def __init__(self, world: World, seed: int, few: int) -> None:
         super().__init__(world, seed)
         self.model.few = few
-        self.acts += [(6, self.begin_reindex), (1, self.cancel_reindex), (10, self.advance), (2, self.come_to_the_end)]
+        self.acts += [(8, self.begin_reindex), (1, self.cancel_reindex), (6, self.advance), (3, self.come_to_the_end)]
 
     def make(self, placement: str) -> None:
         super().make(placement)
@@ -63,7 +54,8 @@ class ReindexWalk(Walk):
         )
 
     def begin_reindex(self) -> None:
-        if self.model.next_cut is not None:
+        empty = not any(one.contents and not one.deleted for one in self.model.documents.values())
+        if self.model.next_cut is not None or (empty and self.chance.random() < 0.9):
             return
         cut = self.chance.choice(sorted(CUTS))
         spaces = self.run(self.world.embedder.spaces())
