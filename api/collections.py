@@ -1,11 +1,11 @@
 """/v1/collections."""
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import NotSupportedYet
 from api.identity import Caller
 from api.paging import After, Limit, page
 from api.state import State
@@ -26,17 +26,17 @@ class CollectionRequest(BaseModel):
     placement: str | None = None
     language: str | None = None
     search: dict[str, Any] | None = None
-    embedding_model: str | None = None
-    local_only: bool | None = None
+    embedding_model: str | None = Field(None, description="The first that the embedding server serves where unset.")
+    local_only: bool = Field(False, description="No text of it leaves the house.")
 
-    def refuse_what_is_not_kept(self) -> None:
-        """Raises: NotSupportedYet."""
-        for field, remedy in (
-            ("embedding_model", "every collection uses the stack's embedding server"),
-            ("local_only", "nothing of a collection leaves this stack in this version"),
-        ):
-            if getattr(self, field):
-                raise NotSupportedYet(f"{field} of a collection is not supported yet: {remedy}; leave it out", field)
+
+class ReindexRequest(BaseModel):
+    """What a collection is to be indexed with; `chunking` takes the place of what there was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    embedding_model: str
+    chunking: dict[str, Any] | None = None
 
 
 class CollectionChange(BaseModel):
@@ -52,7 +52,6 @@ class CollectionChange(BaseModel):
 @routes.post("", status_code=201)
 async def create_collection(asked: CollectionRequest, state: State, principal: Caller) -> dict[str, Any]:
     """Make an empty collection; its name is unique within the tenant."""
-    asked.refuse_what_is_not_kept()
     made = await state.retrieval.collections.create(
         principal,
         asked.name,
@@ -62,6 +61,8 @@ async def create_collection(asked: CollectionRequest, state: State, principal: C
         asked.placement,
         asked.language,
         asked.search,
+        asked.embedding_model,
+        asked.local_only,
     )
     return shown(made)
 
@@ -95,8 +96,27 @@ async def delete_collection(name: str, state: State, principal: Caller) -> dict[
     return {"id": collection.id, "object": "collection.deleted", "name": name, "deleted": True}
 
 
+@routes.post("/{name}/reindex", status_code=202)
+async def reindex_collection(name: str, asked: ReindexRequest, state: State, principal: Caller) -> dict[str, Any]:
+    """Index a collection anew, in another embedding model or with other chunks; the old index answers meanwhile."""
+    return shown(await state.retrieval.reindexes.begin(principal, name, asked.embedding_model, asked.chunking))
+
+
+@routes.post("/{name}/reindex/retry")
+async def retry_reindex(name: str, state: State, principal: Caller) -> dict[str, Any]:
+    """Try documents again that could not be indexed anew."""
+    return shown(await state.retrieval.reindexes.retry(principal, name))
+
+
+@routes.delete("/{name}/reindex")
+async def cancel_reindex(name: str, state: State, principal: Caller) -> dict[str, Any]:
+    """Give up indexing a collection anew; it stays as it was."""
+    return shown(await state.retrieval.reindexes.cancel(principal, name))
+
+
 def shown(collection: Collection) -> dict[str, Any]:
-    """The collection as clients see it."""
+    """The collection as clients see it; `reindex` only while there is one."""
+    reindex = {} if collection.reindex is None else {"reindex": asdict(collection.reindex)}
     return {
         "id": collection.id,
         "object": "collection",
@@ -111,5 +131,7 @@ def shown(collection: Collection) -> dict[str, Any]:
         "documents": collection.documents,
         "chunks": collection.chunks,
         "embedding_model": collection.embedding_space,
+        "local_only": collection.local_only,
+        **reindex,
         "created_at": int(collection.created_at),
     }

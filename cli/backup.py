@@ -29,7 +29,7 @@ from cli.ingest import Outcome, send
 
 FORMAT = 1
 _COLLECTION, _END = "collection.json", "end.json"
-_OF_COLLECTION = ("description", "metadata", "chunking", "language", "search", "placement")
+_OF_COLLECTION = ("description", "metadata", "chunking", "language", "search", "placement", "local_only")
 _KEPT = ("filename", "media_type", "sha256", "metadata", "acl", "expires_at")
 
 
@@ -64,18 +64,19 @@ def export(client: Client, name: str, to: Path) -> tuple[int, list[str]]:
     return count, left_out
 
 
-def restore(client: Client, file: Path, name: str | None) -> tuple[str, list[Outcome]]:
+def restore(client: Client, file: Path, name: str | None, model: str | None = None) -> tuple[str, list[Outcome]]:
     """Make a collection from such a file and send its documents in; run again, it goes on where it was interrupted.
 
     Args:
         name: of the new collection; None: the one that it had.
+        model: its embedding model; None: the server's first, whatever it had.
 
     Returns: its name, and how each document ended.
     Raises: CliError: the file is none of ours, or damaged; then nothing of it has been sent.
     """
     about, documents = _checked(file)
     name = name or str(about["name"])
-    _make(client, name, about)
+    _make(client, name, about, model)
     return name, send(client, {"collection": name}, [each for each in documents if not each.expired])
 
 
@@ -126,9 +127,11 @@ class _Document:
             return io.BytesIO(_member(archive, self.member))
 
 
-def _make(client: Client, name: str, about: dict[str, Any]) -> None:
+def _make(client: Client, name: str, about: dict[str, Any], model: str | None) -> None:
     """Make the collection, or find the one that an interrupted import has made: the same in all that was exported."""
     wanted: dict[str, Any] = {key: about[key] for key in _OF_COLLECTION if key in about}
+    if model is not None:
+        wanted["embedding_model"] = model
     try:
         client.post("/v1/collections", {"name": name, **wanted})
     except ApiRefused as error:

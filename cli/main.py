@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
-collections = typer.Typer(help="Collections of documents: list, back up, bring back.", no_args_is_help=True)
+collections = typer.Typer(help="Collections of documents: list, back up, bring back, index anew.", no_args_is_help=True)
 app.add_typer(collections, name="collections")
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
 app.add_typer(benches, name="bench")
@@ -201,6 +201,7 @@ def export_collection(
 def import_collection(
     file: Annotated[Path, typer.Argument(help="What collections export wrote.")],
     name: Annotated[str | None, typer.Option("--as", help="Another name for the collection.")] = None,
+    model: Annotated[str | None, typer.Option(help="Its embedding model.", show_default="the server's first")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Make a collection of such a file; exit code 1 if a document failed."""
@@ -208,8 +209,41 @@ def import_collection(
     from cli.client import open_client
 
     with open_client(load_settings(data_dir=data_dir)) as client:
-        collection, outcomes = restore(client, file, name)
+        collection, outcomes = restore(client, file, name, model)
     _tell(collection, outcomes)
+
+
+@collections.command("show")
+def show_collection(name: Annotated[str, typer.Argument(help="The collection.")], data_dir: DataDir = None) -> None:
+    """Show all that is known of a collection, as JSON; how far a reindex is, too."""
+    from cli.client import open_client
+    from cli.reindex import show
+
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        show(client, name)
+
+
+@collections.command("reindex")
+def reindex_collection(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    model: Annotated[str | None, typer.Option(help="The embedding model; it may be the one that it has.")] = None,
+    chunking: Annotated[str | None, typer.Option(help="A JSON object; as it was when left out.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return once the new index answers.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give up a reindex that runs.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Move a collection to another embedding model, or cut it anew; the old index answers meanwhile."""
+    from cli.client import open_client
+    from cli.reindex import cancel as give_up
+    from cli.reindex import reindex
+
+    if (model is None) != cancel:
+        raise CliError("name either a model or --cancel", "./stoker collections reindex NAME --model MODEL")
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        if model is None:
+            give_up(client, name)
+        else:
+            reindex(client, name, model, chunking, wait=wait)
 
 
 @app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

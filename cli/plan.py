@@ -117,10 +117,12 @@ def make_plan(
             stop_s=10,
         ),
     ]
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    url = f"http://{_reached_at(settings.host)}:{settings.port}"
+    own = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    kept = {"STOKER_HOSTED_EMBEDDINGS_URL": url, **own}
     return Plan(
         run_id=secrets.token_hex(8),
-        url=f"http://{_reached_at(settings.host)}:{settings.port}",
+        url=url,
         engine=engine.value,
         data_dir=str(settings.data_dir),
         folder=str(ROOT),

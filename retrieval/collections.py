@@ -16,6 +16,7 @@ from retrieval.access import may_read, reads_as
 from retrieval.analyzer import LANGUAGES
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import CollectionExists, CollectionNotFound, CollectionShared, InputInvalid
+from retrieval.progress import Progress, progress
 from retrieval.query import Way
 from retrieval.rows import fetch
 from retrieval.settings import Placement, RetrievalSettings
@@ -40,6 +41,8 @@ class Collection:
         version: rises whenever what a search can find changes.
         documents: how many there are, in any status.
         chunks: how many are visible.
+        local_only: no text of it leaves the house.
+        reindex: how far it is, while it is being indexed anew; not told in lists.
     """
 
     id: str
@@ -57,6 +60,8 @@ class Collection:
     documents: int
     chunks: int
     created_at: float
+    local_only: bool
+    reindex: Progress | None = None
 
 
 class Collections:
@@ -78,17 +83,22 @@ class Collections:
         placement: str | None = None,
         language: str | None = None,
         search: dict[str, Any] | None = None,
+        embedding_model: str | None = None,
+        local_only: bool = False,
     ) -> Collection:
-        """Make an empty collection in the space that the embedding server serves.
+        """Make an empty collection in one embedding space.
 
         Args:
             placement: `dedicated` or `pooled`; None: as the settings say.
             language: one of `analyzer.LANGUAGES`, for ever; None: as the settings say.
             search: as `Way.read` takes it.
+            embedding_model: the space's name; None: the first that the embedding server serves.
+            local_only: no text of it may leave the house; what a caller of this kind makes is so in any case.
 
         Raises:
             CollectionExists: the tenant has one of this name.
-            InputInvalid: a name, metadata, chunking, placement, language or way to search that can't be taken.
+            InputInvalid: a name, metadata, chunking, placement, language, way to search or embedding model that can't
+                be taken.
             DependencyError: SQL or the embedding server is away.
         """
         if not _NAME.fullmatch(name):
@@ -96,7 +106,7 @@ class Collections:
                 "name", "A collection's name has 1 to 100 letters, digits, '.', '_' or '-' and begins with no sign."
             )
         metadata = check_metadata(metadata or {})
-        chunking = _check_chunking(chunking or {})
+        chunking = check_chunking(chunking or {})
         placement = self._settings.placement if placement is None else placement
         if placement not in get_args(Placement):
             raise InputInvalid("placement", f"placement is one of {', '.join(get_args(Placement))}.")
@@ -104,7 +114,8 @@ class Collections:
         if language not in LANGUAGES:
             raise InputInvalid("language", f"language is one of {', '.join(sorted(LANGUAGES))}.")
         way = Way.read(search or {}, "search")
-        space = await self._embedder.space()
+        local_only = local_only or principal.local_only
+        space = await self._embedder.choose(embedding_model, local_only=local_only)
         row = {
             "id": new_id("col"),
             "tenant_id": principal.tenant_id,
@@ -118,7 +129,8 @@ class Collections:
             "embedding_space": space.name,
             "dimensions": space.dimensions,
             "average_terms": self._settings.average_terms,
-            "pool": _pool(space) if placement == "pooled" else None,
+            "pool": pool_of(space) if placement == "pooled" else None,
+            "local_only": local_only,
             "created_at": self._clock.time(),
         }
 
@@ -135,10 +147,13 @@ class Collections:
         """Raises: CollectionNotFound."""
         statement = _select().where(collections.c.tenant_id == principal.tenant_id, collections.c.live_name == name)
 
-        rows = await fetch(self._database, statement)
-        if not rows:
-            raise CollectionNotFound(name)
-        return _as_collection(rows[0])
+        async def find(connection: AsyncConnection) -> Collection:
+            row = (await connection.execute(statement)).one_or_none()
+            if row is None:
+                raise CollectionNotFound(name)
+            return _as_collection(row, await progress(connection, row.id, reads_as(principal)))
+
+        return await self._database.read(find)
 
     async def list(self, principal: Principal, after: str | None = None, limit: int = 20) -> list[Collection]:
         """List collections in order of creation, those after the id `after`; at most `limit`."""
@@ -214,7 +229,7 @@ def _select() -> sa.Select[*tuple[Any, ...]]:
     return sa.select(collections, count.label("documents"))
 
 
-def _as_collection(row: Any) -> Collection:
+def _as_collection(row: Any, reindex: Progress | None = None) -> Collection:
     return Collection(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -231,15 +246,18 @@ def _as_collection(row: Any) -> Collection:
         documents=row.documents,
         chunks=row.chunks,
         created_at=row.created_at,
+        local_only=row.local_only,
+        reindex=reindex,
     )
 
 
-def _pool(space: Space) -> str:
+def pool_of(space: Space) -> str:
     """The Milvus collection of all pooled collections of an embedding space."""
     return f"pool_{hashlib.sha256(f'{space.name}/{space.dimensions}'.encode()).hexdigest()[:16]}"
 
 
-def _check_chunking(chunking: dict[str, Any]) -> dict[str, Any]:
+def check_chunking(chunking: dict[str, Any]) -> dict[str, Any]:
+    """Take what a collection says of its chunks. Raises: InputInvalid."""
     for key, value in chunking.items():
         if key == "strategy":
             if value not in _STRATEGIES:

@@ -4,18 +4,24 @@ RetrievalError
 ├── CollectionNotFound
 ├── CollectionExists
 ├── CollectionShared        it holds documents that the caller may not read, so the caller may not delete it
+├── ReindexRunning          the collection is being indexed anew already
+├── ReindexNotFound         it is not
 ├── DocumentNotFound        no such document, or not this version of it
 ├── DocumentTaken           the name belongs to a document that the caller may not read
 ├── JobNotFound
 ├── InputInvalid            a name, metadata or query that can't be taken; `param` names the field
 │   └── FilterInvalid       a filter that doesn't compile
 ├── DocumentRejected        this file can't be ingested, now or later; the message says what to do
-├── SpaceMismatch           the embedding server serves another model than the collection was made with
+├── SpaceMismatch           nobody serves the embedding model that the collection was made with
+│   ├── SpaceHosted         it is a hosted one, and the texts may not leave the house
+│   └── SpaceRefused        it is a hosted one, and the gateway does not let us: no key, no money, no such model
 ├── IndexRefused            Milvus understood and said no
 └── LeaseLost               another worker or a cancel has taken the document: stop writing
 
 A part being away is `core.dependency.DependencyError`.
 """
+
+from collections.abc import Iterable
 
 
 class RetrievalError(Exception):
@@ -37,6 +43,19 @@ class CollectionExists(RetrievalError):
 class CollectionShared(RetrievalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The collection {name!r} holds documents that you may not read: have a manager delete it.")
+
+
+class ReindexRunning(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The collection {name!r} is being indexed anew: wait until it is done, or cancel it with DELETE "
+            f"/v1/collections/{name}/reindex."
+        )
+
+
+class ReindexNotFound(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The collection {name!r} is not being indexed anew.")
 
 
 class DocumentNotFound(RetrievalError):
@@ -89,11 +108,32 @@ class DocumentRejected(RetrievalError):
 
 
 class SpaceMismatch(RetrievalError):
-    def __init__(self, collection_space: str, served_space: str) -> None:
+    """Texts can't be embedded into a collection's space, and asking again does not help."""
+
+    def __init__(self, collection_space: str, served: Iterable[str]) -> None:
+        there = ", ".join(repr(name) for name in served) or "nothing"
         super().__init__(
-            f"The collection was made with the embedding model {collection_space!r}, but {served_space!r} is being "
-            f"served: start the embedding server with {collection_space!r}, or make a new collection."
+            f"The collection was made with the embedding model {collection_space!r}, but {there} is being served: "
+            f"start the embedding server with {collection_space!r}, or move the collection with ./stoker collections "
+            "reindex NAME --model MODEL."
         )
+
+
+class SpaceHosted(SpaceMismatch):
+    def __init__(self, space: str) -> None:
+        RetrievalError.__init__(
+            self,
+            f"The collection's embedding model {space!r} is a hosted one, and what may not leave the house is not "
+            "sent to it: search with mode lexical, or move the collection to a model of this house with ./stoker "
+            "collections reindex NAME --model MODEL.",
+        )
+
+
+class SpaceRefused(SpaceMismatch):
+    """The message says what a person has to do."""
+
+    def __init__(self, reason: str) -> None:
+        RetrievalError.__init__(self, reason)
 
 
 class IndexRefused(RetrievalError):

@@ -13,9 +13,10 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
-from retrieval import fingerprint, lifecycle, media
+from retrieval import fingerprint, lifecycle, media, twins
 from retrieval.access import check_acl, may_read, reads_as, set_readers
 from retrieval.errors import CollectionNotFound, DocumentRejected, DocumentTaken, InputInvalid
+from retrieval.hosted import Space
 from retrieval.rows import fetch
 from retrieval.settings import RetrievalSettings
 from retrieval.status import Status
@@ -168,6 +169,7 @@ class Intake:
     ) -> Accepted:
         now_s = self._clock.time()
         collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name)
+        await _stays_in_the_house(connection, principal, collection)
         job_id = new_id("job")
         await connection.execute(
             jobs.insert().values(
@@ -230,7 +232,8 @@ class Intake:
             return _Placed(document_id, unchanged=False)
         replaced.append(known.source_key)
         # Only the latest upload counts: work on an earlier one ends here.
-        await lifecycle.cancel_tasks(connection, tasks.c.document_id == known.id, now_s, "replaced by a newer upload")
+        earlier = sa.and_(tasks.c.document_id == known.id, tasks.c.generation.is_(None))
+        await lifecycle.cancel_tasks(connection, earlier, now_s, "replaced by a newer upload")
         await lifecycle.give_up(connection, known.id, now_s)
         acl = known.acl if upload.acl is None else upload.acl  # a new version opens nothing that was closed
         if acl != known.acl:
@@ -290,6 +293,21 @@ class _Placed:
 
     id: str
     unchanged: bool
+
+
+async def _stays_in_the_house(connection: AsyncConnection, principal: Principal, collection: Any) -> None:
+    """Raises: InputInvalid: what this caller sends may not go to the collection's embedder, or to the one to come."""
+    if not principal.local_only:
+        return
+    made = await twins.being_made(connection, collection.id)
+    names = [collection.embedding_space] + ([] if made is None else [made.embedding_space])
+    for space in (Space(name, 0) for name in names):
+        if space.hosted:
+            raise InputInvalid(
+                "collection",
+                f"The collection is embedded by {space.name}, a hosted embedder, and nothing that you send may leave "
+                "the house: choose a collection with an embedding model of this house.",
+            )
 
 
 def _check_expiry(seconds: int | None) -> int | None:

@@ -21,7 +21,7 @@ from retrieval.errors import LeaseLost
 from retrieval.milvus import Place
 from retrieval.rows import fetch
 from retrieval.status import STAGES, Status
-from storage.schema import collections, documents, revision_terms, revisions, tasks
+from storage.schema import collections, documents, generations, revision_terms, revisions, tasks, tenants
 from storage.sql import Database
 
 _log = logger(__name__)
@@ -30,14 +30,26 @@ _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a collection's visible revisions are made with."""
+
+    embedding_space: str
+    chunking: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """One document, held by one worker until the fence moves on.
 
     Attributes:
         attempt: counted from 1.
+        local_only: nothing of the collection, or of the whole tenant, may leave the house.
         metadata, readers: what the rows will say of the document.
         revision_id: the visible one, whose vectors may be used again; None: there is none.
         refresh: the document itself has not changed, and shows nothing of this work.
+        generation: of the index that the rows are for; space, chunking and all that follow are its own.
+        twin_from: a twin of the visible revision is to be made for a generation that does not answer yet, and this is
+            what the visible one is made with; None: it is for the one that answers.
     """
 
     job_id: str
@@ -45,6 +57,7 @@ class Lease:
     fence: int
     attempt: int
     tenant_id: str
+    local_only: bool
     filename: str
     media_type: str
     source_key: str
@@ -54,16 +67,18 @@ class Lease:
     metadata: dict[str, Any]
     readers: list[str]
     collection_id: str
+    generation: int
     pool: str | None
     embedding_space: str
     dimensions: int
     average_terms: float
     language: str
     chunking: dict[str, Any]
+    twin_from: Made | None = None
 
     @property
     def place(self) -> Place:
-        return Place(self.collection_id, self.pool)
+        return Place(self.collection_id, self.pool, self.generation)
 
 
 class Leases:
@@ -127,15 +142,22 @@ class Leases:
             frequencies=row.frequencies,
             fingerprint=row.fingerprint or "",
             said=row.said or "",
+            form=row.form,
+            generation=row.generation,
         )
 
     async def publish(self, lease: Lease, revision_id: str) -> None:
-        """Finish: make the revision visible, in one transaction with the task's end.
+        """Finish: make the revision visible, or a twin ready, in one transaction with the task's end.
 
         Raises: LeaseLost: nothing became visible; DependencyError: SQL is away.
         """
 
         async def show(connection: AsyncConnection) -> None:
+            if lease.twin_from is not None:
+                await lifecycle.finish_twin(
+                    self._database, connection, lease.collection_id, revision_id, self._clock.time()
+                )
+                return
             await lifecycle.publish(self._database, connection, lease.job_id, revision_id, self._clock.time())
 
         await self._fenced(lease, self._ended(Status.READY) | {"progress": 1.0, "error": None}, also=show)
@@ -169,11 +191,26 @@ class Leases:
         await self._fenced(lease, values, Status.QUEUED, None, self._drop(lease))
 
     async def _acquire(self, connection: AsyncConnection) -> Lease | None:
+        held = (
+            sa.select(generations.c.number)
+            .join(documents, documents.c.collection_id == generations.c.collection_id)
+            .where(
+                documents.c.id == tasks.c.document_id,
+                generations.c.retired_at.is_(None),
+                generations.c.hold_until > self._clock.time(),
+            )
+        )
         waiting = (
             sa.select(
-                tasks.c.job_id, tasks.c.document_id, tasks.c.fence, tasks.c.attempts, tasks.c.metadata, tasks.c.refresh
+                tasks.c.job_id,
+                tasks.c.document_id,
+                tasks.c.fence,
+                tasks.c.attempts,
+                tasks.c.metadata,
+                tasks.c.refresh,
+                tasks.c.generation,
             )
-            .where(tasks.c.status == Status.QUEUED)
+            .where(tasks.c.status == Status.QUEUED, sa.or_(tasks.c.generation.is_not(None), ~held.exists()))
             .order_by(tasks.c.due, tasks.c.job_id, tasks.c.document_id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -200,6 +237,7 @@ class Leases:
         about = (
             sa.select(
                 documents.c.tenant_id,
+                sa.or_(tenants.c.local_only, collections.c.local_only).label("local_only"),
                 documents.c.filename,
                 documents.c.media_type,
                 documents.c.source_key,
@@ -208,6 +246,7 @@ class Leases:
                 documents.c.metadata,
                 documents.c.acl,
                 documents.c.collection_id,
+                collections.c.generation,
                 collections.c.pool,
                 collections.c.embedding_space,
                 collections.c.dimensions,
@@ -218,6 +257,7 @@ class Leases:
                 collections.c.chunking,
             )
             .join(collections, collections.c.id == documents.c.collection_id)
+            .join(tenants, tenants.c.id == documents.c.tenant_id)
             .where(documents.c.id == task.document_id)
         )
         row = (await connection.execute(about)).one()
@@ -226,6 +266,8 @@ class Leases:
         known["readers"] = readers_of(known.pop("acl"))
         if task.metadata is not None:
             known["metadata"] = task.metadata
+        if task.generation is not None:
+            known |= await _target(connection, row, task.generation)
         return Lease(task.job_id, task.document_id, task.fence + 1, task.attempts + 1, refresh=task.refresh, **known)
 
     async def _fenced(
@@ -269,9 +311,24 @@ class Leases:
 
     def _drop(self, lease: Lease) -> Callable[[AsyncConnection], Awaitable[None]]:
         async def drop(connection: AsyncConnection) -> None:
-            await lifecycle.give_up(connection, lease.document_id, self._clock.time())
+            await lifecycle.give_up(
+                connection, lease.document_id, self._clock.time(), of_twins=lease.twin_from is not None
+            )
 
         return drop
+
+
+async def _target(connection: AsyncConnection, row: Any, number: int) -> dict[str, Any]:
+    """What a lease says that makes a twin for a generation, where it differs from the one that answers."""
+    found = sa.select(
+        generations.c.pool,
+        generations.c.embedding_space,
+        generations.c.dimensions,
+        generations.c.average_terms,
+        generations.c.chunking,
+    ).where(generations.c.collection_id == row.collection_id, generations.c.number == number)
+    made = (await connection.execute(found)).one()
+    return {**made._mapping, "generation": number, "twin_from": Made(row.embedding_space, row.chunking)}
 
 
 async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int:
@@ -310,7 +367,7 @@ async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int
                 await connection.execute(
                     documents.update().where(documents.c.id == task.document_id).values(status=status, error=error)
                 )
-            await lifecycle.give_up(connection, task.document_id, now_s)
+            await lifecycle.give_up(connection, task.document_id, now_s, of_twins=task.generation is not None)
         return len(found)
 
     if await database.read(look) == 0:  # the usual case takes no write lock

@@ -14,11 +14,20 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.ids import new_id
-from retrieval import fingerprint
+from retrieval import fingerprint, twins
 from retrieval.access import readers_of
 from retrieval.errors import CollectionNotFound, LeaseLost
 from retrieval.status import UNFINISHED, Status
-from storage.schema import collections, documents, jobs, revision_terms, revisions, tasks, term_frequencies
+from storage.schema import (
+    collections,
+    documents,
+    generations,
+    jobs,
+    revision_terms,
+    revisions,
+    tasks,
+    term_frequencies,
+)
 from storage.sql import Database
 
 
@@ -31,6 +40,9 @@ class NewRevision:
         frequencies: for each term, how many of the chunks hold it.
         fingerprint, said: see `retrieval.fingerprint`.
         terms: lexical length of all chunks together.
+        form: what the text is cut by, as `retrieval.parsing.Digest.form` has it; None: nobody kept it.
+        generation: of the index in which its rows are.
+        twin_of: the visible revision whose place it is to take; None: it is a new version of the document.
     """
 
     id: str
@@ -44,6 +56,9 @@ class NewRevision:
     frequencies: Mapping[str, int]
     fingerprint: str
     said: str
+    form: Mapping[str, Any] | None = None
+    generation: int = 0
+    twin_of: str | None = None
 
 
 async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str) -> Any:
@@ -61,16 +76,19 @@ async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str
 
 async def start(connection: AsyncConnection, revision: NewRevision, now_s: float) -> None:
     """Write a revision down before any of its rows or files exist, so that whatever an attempt leaves can be found."""
-    await give_up(connection, revision.document_id, now_s)
+    await give_up(connection, revision.document_id, now_s, of_twins=revision.twin_of is not None)
     await connection.execute(
         revisions.insert().values(
             id=revision.id,
             document_id=revision.document_id,
             collection_id=revision.collection_id,
+            generation=revision.generation,
+            twin_of=revision.twin_of,
             number=0,
             fingerprint=revision.fingerprint,
             said=revision.said,
             text_key=revision.text_key,
+            form=revision.form,
             pages=[list(page) for page in revision.pages],
             characters=revision.characters,
             chunks=revision.chunks,
@@ -81,10 +99,14 @@ async def start(connection: AsyncConnection, revision: NewRevision, now_s: float
     await connection.execute(revision_terms.insert().values(revision_id=revision.id, terms=dict(revision.frequencies)))
 
 
-async def give_up(connection: AsyncConnection, document_id: str, now_s: float) -> None:
-    """Retire what earlier attempts at this document left unpublished."""
+async def give_up(connection: AsyncConnection, document_id: str, now_s: float, *, of_twins: bool = False) -> None:
+    """Retire what earlier attempts at this document, or at its twin, left unpublished; a twin that is ready stays."""
     unpublished = sa.and_(
-        revisions.c.document_id == document_id, revisions.c.visible_from.is_(None), revisions.c.retired_at.is_(None)
+        revisions.c.document_id == document_id,
+        revisions.c.visible_from.is_(None),
+        revisions.c.retired_at.is_(None),
+        revisions.c.ready_at.is_(None),
+        revisions.c.twin_of.is_not(None) if of_twins else revisions.c.twin_of.is_(None),
     )
     await connection.execute(revisions.update().where(unpublished).values(retired_at=now_s))
 
@@ -107,6 +129,8 @@ async def publish(database: Database, connection: AsyncConnection, job_id: str, 
     document = (await connection.execute(sa.select(documents).where(documents.c.id == revision.document_id))).one()
     if collection.deleted_at is not None or document.deleted_at is not None:
         raise LeaseLost("the document was deleted")
+    if revision.generation != collection.generation:
+        raise LeaseLost("the collection has been indexed anew")
     made_by = sa.select(tasks.c.metadata, tasks.c.refresh).where(
         tasks.c.job_id == job_id, tasks.c.document_id == document.id
     )
@@ -124,6 +148,7 @@ async def publish(database: Database, connection: AsyncConnection, job_id: str, 
     version = collection.version + 1
     await _change_collection(database, connection, collection, version, gained=revision.id, lost=document.revision_id)
     if document.revision_id is not None:
+        await twins.follow(database, connection, document, revision_id, same=task.refresh, now_s=now_s)
         await _retire(connection, document.revision_id, version, now_s)
     await connection.execute(
         revisions.update()
@@ -131,6 +156,14 @@ async def publish(database: Database, connection: AsyncConnection, job_id: str, 
         .values(visible_from=version, number=document.version + 1)
     )
     await connection.execute(documents.update().where(documents.c.id == document.id).values(about))
+
+
+async def finish_twin(
+    database: Database, connection: AsyncConnection, collection_id: str, revision_id: str, now_s: float
+) -> None:
+    """Say that all rows of a twin are there. Raises: LeaseLost: nobody waits for it any more."""
+    await _lock_collection_by_id(connection, collection_id)
+    await twins.finish(database, connection, revision_id, now_s)
 
 
 async def make_stale(connection: AsyncConnection, collection: Any, document_id: str) -> None:
@@ -147,7 +180,7 @@ async def make_stale(connection: AsyncConnection, collection: Any, document_id: 
 
 async def queue_refreshes(connection: AsyncConnection, now_s: float, most: int = 100) -> int:
     """Queue the writing of new rows for stale documents that nobody works at or failed at. Returns: how many."""
-    theirs = sa.select(tasks.c.job_id).where(tasks.c.document_id == documents.c.id)
+    theirs = sa.select(tasks.c.job_id).where(tasks.c.document_id == documents.c.id, tasks.c.generation.is_(None))
     unfinished = theirs.where(tasks.c.status.in_(UNFINISHED))
     failed = theirs.where(
         tasks.c.refresh, tasks.c.status == Status.FAILED, tasks.c.created_at >= documents.c.updated_at
@@ -182,6 +215,7 @@ async def hide_document(database: Database, connection: AsyncConnection, documen
     await connection.execute(documents.update().where(documents.c.id == document_id).values(deleted_at=now_s))
     await cancel_tasks(connection, tasks.c.document_id == document_id, now_s, "the document was deleted")
     await give_up(connection, document_id, now_s)
+    await twins.discard(database, connection, document, now_s)
     await _change_collection(database, connection, collection, version, gained=None, lost=document.revision_id)
     if document.revision_id is not None:
         await _retire(connection, document.revision_id, version, now_s)
@@ -194,6 +228,8 @@ async def hide_collection(connection: AsyncConnection, collection_id: str, now_s
         .where(collections.c.id == collection_id)
         .values(deleted_at=now_s, live_name=None, version=collections.c.version + 1)
     )
+    made = sa.and_(generations.c.collection_id == collection_id, generations.c.retired_at.is_(None))
+    await connection.execute(generations.update().where(made).values(retired_at=now_s))
     theirs = sa.select(documents.c.id).where(documents.c.collection_id == collection_id)
     await cancel_tasks(connection, tasks.c.document_id.in_(theirs), now_s, "the collection was deleted")
 

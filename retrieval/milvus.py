@@ -1,7 +1,8 @@
 """The vector index: the only file that imports pymilvus. Milvus Lite's server and a Milvus server speak the same.
 
-A Stoker collection has a Milvus collection of its own, named by its id, or shares one with others of its embedding
-space. Rows are written under a revision id and never changed; whether a reader may see them is the catalog's to say.
+A Stoker collection has a Milvus collection of its own, named by its id and the index's generation, or shares one with
+others of its embedding space. Rows are written under a revision id and never changed; whether a reader may see them is
+the catalog's to say.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from retrieval.expression import METADATA_FIELD, of_collections, of_revisions, o
 T = TypeVar("T")
 
 _NO_PAGE = -1
+_GENERATION = "_g"  # between a collection's id and the number of a later generation
 _NOT_LOADED = 101
 _COLLECTION_MISSING = 100
 _AWAY = {
@@ -50,15 +52,24 @@ class Place:
 
     Attributes:
         pool: the Milvus collection that it shares with others, told apart by every expression; None: its own.
+        generation: of its index; each has a Milvus collection of its own, but in a pool.
     """
 
     collection_id: str
     pool: str | None = None
+    generation: int = 0
 
     @property
     def name(self) -> str:
         """Of the Milvus collection."""
-        return self.pool or self.collection_id
+        if self.pool is not None:
+            return self.pool
+        return f"{self.collection_id}{_GENERATION}{self.generation}" if self.generation else self.collection_id
+
+
+def owner_of(name: str) -> str:
+    """The id of the collection to which a Milvus collection of this name would belong, if it is no pool."""
+    return name.partition(_GENERATION)[0]
 
 
 @dataclass(frozen=True, slots=True)

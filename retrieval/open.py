@@ -12,10 +12,12 @@ from retrieval.collections import Collections
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.evaluation.evaluator import Evaluator
+from retrieval.hosted import Hosted
 from retrieval.intake import Intake
 from retrieval.jobs import Jobs
 from retrieval.metadata_fields import MetadataFields
 from retrieval.milvus import VectorIndex
+from retrieval.reindex import Reindexes
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
@@ -38,10 +40,11 @@ class Retrieval:
     index: VectorIndex
     embedder: Embedder
     reranker: Reranker
+    reindexes: Reindexes
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The outbound parts, for the state of their breakers."""
-        return self.index.dependency, self.embedder.dependency, self.reranker.dependency
+        return self.index.dependency, *self.embedder.dependencies, self.reranker.dependency
 
     def checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """For health: each raises DependencyError when its part does not answer."""
@@ -60,7 +63,17 @@ async def open_retrieval(
         )
         index = VectorIndex(settings.milvus_uri, settings.search_deadline_s, settings.flush_rows)
         stack.push_async_callback(index.close)
-        embedder = Embedder(session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch)
+        hosted = Hosted(
+            session,
+            settings.hosted_embeddings_url,
+            settings.hosted_embeddings_key,
+            settings.hosted_embeddings,
+            settings.embedding_deadline_s,
+            clock,
+        )
+        embedder = Embedder(
+            session, settings.embedding_url, settings.embedding_deadline_s, settings.ingest_batch, clock, hosted
+        )
         reranker = Reranker(session, settings.embedding_url, settings.rerank_model, settings.rerank_deadline_s)
         collections = Collections(database, embedder, clock, settings)
         searcher = Searcher(database, index, embedder, reranker, clock)
@@ -75,4 +88,5 @@ async def open_retrieval(
             index=index,
             embedder=embedder,
             reranker=reranker,
+            reindexes=Reindexes(database, redis, collections, embedder, clock, settings),
         )

@@ -5,7 +5,8 @@ only after it had them swept: a worker that slept through its lease writes rows 
 between keeping a file and noting it. Here each store is listed and the catalog asked about what it does not expect.
 
 Nothing younger than `grace_s` is touched, since whoever writes may be about to note it: ids tell when they were made.
-What is another's on the same servers stays: of collections in Milvus, only those go that the catalog knows as deleted.
+What is another's on the same servers stays: of collections in Milvus, only those go that the catalog knows as deleted,
+or as a generation of an index that was replaced.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -16,11 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
 from core.ids import made_at
-from retrieval.milvus import Place, VectorIndex
+from retrieval.milvus import Place, VectorIndex, owner_of
 from retrieval.rows import fetch
 from retrieval.status import UNFINISHED, Status
 from storage.objects import ObjectStore
-from storage.schema import collections, documents, revisions, tasks
+from storage.schema import collections, documents, generations, revisions, tasks
 from storage.sql import Database
 
 _AT_ONCE = 500
@@ -34,7 +35,7 @@ class Found:
         sources: files that no document names.
         texts: normalised texts of no revision that anybody could still read or cite.
         revisions: with rows in Milvus, but unknown to the catalog or swept.
-        collections: in Milvus, though deleted and swept.
+        collections: in Milvus, though deleted and swept; or a generation of one that was replaced and swept.
         attempts: revisions in the catalog that no worker is at any more, and that were never given up.
         documents: on their way in, but with no task that would take them there; they are failed.
     """
@@ -98,11 +99,9 @@ class Orphans:
         return {row.text_key for row in await fetch(self._database, named)}
 
     async def _rows(self, before_s: float) -> int:
-        living = sa.select(collections.c.id, collections.c.pool).where(collections.c.deleted_at.is_(None))
         count = 0
-        for collection in await fetch(self._database, living):
-            place = Place(collection.id, collection.pool)
-            known = await self._unswept(revisions.c.collection_id == collection.id)
+        for place in await self._places():
+            known = await self._unswept(revisions.c.collection_id == place.collection_id)
             found = await self._index.strangers(place, sorted(known))
             # Asked again: some may have been begun since.
             old = [each for each in found if _older(each, before_s)]
@@ -111,6 +110,23 @@ class Orphans:
             count += len(strangers)
         return count
 
+    async def _places(self) -> list[Place]:
+        """Where rows of living collections may be; of what was swept, only pools, in which others live on."""
+        living = sa.select(collections.c.id, collections.c.pool, collections.c.generation).where(
+            collections.c.deleted_at.is_(None)
+        )
+        others = (
+            sa.select(generations.c.collection_id, generations.c.pool, generations.c.number)
+            .join(collections, collections.c.id == generations.c.collection_id)
+            .where(
+                collections.c.deleted_at.is_(None),
+                sa.or_(generations.c.swept_at.is_(None), generations.c.pool.is_not(None)),
+            )
+        )
+        places = [Place(row.id, row.pool, row.generation) for row in await fetch(self._database, living)]
+        places += [Place(row.collection_id, row.pool, row.number) for row in await fetch(self._database, others)]
+        return list({(place.collection_id, place.name): place for place in places}.values())
+
     async def _unswept(self, which: sa.ColumnElement[bool]) -> set[str]:
         statement = sa.select(revisions.c.id).where(which, revisions.c.swept_at.is_(None))
         return {row.id for row in await fetch(self._database, statement)}
@@ -118,10 +134,23 @@ class Orphans:
     async def _collections(self) -> int:
         there = await self._index.names()
         swept = sa.select(collections.c.id).where(collections.c.swept_at.is_not(None))
-        found = {Place(row.id) for row in await fetch(self._database, swept.where(collections.c.id.in_(there)))}
+        owners = sorted({owner_of(name) for name in there})
+        gone = {row.id for row in await fetch(self._database, swept.where(collections.c.id.in_(owners)))}
+        replaced = sa.select(generations.c.collection_id, generations.c.number).where(
+            generations.c.collection_id.in_(owners), generations.c.swept_at.is_not(None), generations.c.pool.is_(None)
+        )
+        left = {Place(row.collection_id, None, row.number).name for row in await fetch(self._database, replaced)}
+        # A whole Milvus collection is dropped by its name, as a place of generation 0 has it.
+        found = {Place(name) for name in there if owner_of(name) in gone or name in left}
         for pool in there:
-            pooled = await fetch(self._database, swept.where(collections.c.pool == pool))
-            for ids in _parts([row.id for row in pooled]):
+            pooled = {row.id for row in await fetch(self._database, swept.where(collections.c.pool == pool))}
+            once = (
+                sa.select(generations.c.collection_id)
+                .join(collections, collections.c.id == generations.c.collection_id)
+                .where(generations.c.pool == pool, collections.c.swept_at.is_not(None))
+            )
+            pooled |= {row.collection_id for row in await fetch(self._database, once)}
+            for ids in _parts(sorted(pooled)):
                 found |= {Place(each, pool) for each in await self._index.rest_of(pool, ids)}
         for place in found:
             await self._index.drop(place)
@@ -133,6 +162,7 @@ class Orphans:
         attempts = sa.and_(
             revisions.c.visible_from.is_(None),
             revisions.c.retired_at.is_(None),
+            revisions.c.ready_at.is_(None),
             revisions.c.created_at < before_s,
             ~theirs.where(tasks.c.document_id == revisions.c.document_id).exists(),
         )
@@ -140,7 +170,7 @@ class Orphans:
             documents.c.status.in_(UNFINISHED),
             documents.c.deleted_at.is_(None),
             documents.c.updated_at < before_s,
-            ~theirs.where(tasks.c.document_id == documents.c.id).exists(),
+            ~theirs.where(tasks.c.document_id == documents.c.id, tasks.c.generation.is_(None)).exists(),
         )
         any_attempt = sa.select(revisions.c.id).where(attempts).limit(1)
         any_lost = sa.select(documents.c.id).where(lost).limit(1)

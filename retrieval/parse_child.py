@@ -2,8 +2,9 @@
 
 Reads a JSON line {"media_type", "filename", "bytes", "deadline_s", "bounds", "limits", "tokenizer"} and then that
 many bytes from standard input; answers with a line that holds a number, and then that many bytes of JSON:
-{"rejected": REASON}, {"broken": ERROR}, or {"text", "pages", "title", "contexts", "chunks"} with chunks as
-[start, end, page, index of the context]. Ends with its input, or after a file that took much memory.
+{"rejected": REASON}, {"broken": ERROR}, or {"text", "pages", "form", "contexts", "chunks"} with chunks as
+[start, end, page, index of the context]. A line with "parsed" in the place of "media_type" comes with a text that was
+read before, to be cut anew. Ends with its input, or after a file that took much memory.
 """
 
 import json
@@ -23,6 +24,7 @@ from retrieval.errors import DocumentRejected
 from retrieval.meter import TokenStarts, tokenizer_starts
 from retrieval.parsers import parse
 from retrieval.parsers.bounds import Bounds
+from retrieval.parsers.parsed import Parsed
 
 _KEPT_MEMORY = 4  # a process that took more than this part of its limit ends, and gives its memory back
 
@@ -76,7 +78,11 @@ def _answer(header: dict[str, Any], data: bytes) -> bytes:
         token_starts = _tokenizer(header["tokenizer"])
     except ValueError as error:
         return orjson.dumps({"broken": str(error)})
-    parsed = parse(data, header["media_type"], Bounds(**header["bounds"]), header["filename"])
+    known = header.get("parsed")
+    if known is None:
+        parsed = parse(data, header["media_type"], Bounds(**header["bounds"]), header["filename"])
+    else:
+        parsed = Parsed(data.decode(), **{**known, "pages": tuple(tuple(page) for page in known["pages"])})
     limits = Limits(**{**header["limits"], "strategy": Strategy(header["limits"]["strategy"])})
     contexts: dict[str, int] = {}
     chunks = [
@@ -87,7 +93,7 @@ def _answer(header: dict[str, Any], data: bytes) -> bytes:
         {
             "text": parsed.text,
             "pages": parsed.pages,
-            "title": parsed.title,
+            "form": {"title": parsed.title, "structured": parsed.structured, "records": parsed.records},
             "contexts": list(contexts),
             "chunks": chunks,
         }

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,18 @@ class Digest:
 
     Attributes:
         pages: (page counted from 1, start, end) in characters, in order; empty where the format has no pages.
+        form: what a parser says of the text besides, as `Parsed` has it: `title`, `structured`, `records`.
     """
 
     text: str
     pages: tuple[tuple[int, int, int], ...]
-    title: str | None
+    form: dict[str, Any]
     chunks: list[Chunk]
+
+    @property
+    def title(self) -> str | None:
+        title: str | None = self.form["title"]
+        return title
 
 
 class Parser:
@@ -67,10 +74,29 @@ class Parser:
 
         Raises: DocumentRejected: no text can be had from this file, in time and memory.
         """
-        plan = plan or Plan()
+        return await self._digest(data, {"media_type": media_type, "filename": filename}, plan or Plan())
+
+    async def cut(
+        self,
+        text: str,
+        pages: Sequence[tuple[int, int, int]],
+        form: Mapping[str, Any] | None,
+        filename: str,
+        plan: Plan,
+    ) -> Digest:
+        """Cut a text anew that was read from a file once; the text stays as it is.
+
+        Args:
+            form: of its digest; None: lines that begin with `#` are taken for headings.
+
+        Raises: DocumentRejected: it takes too much time or memory.
+        """
+        about = {"pages": list(pages), **(form or {"title": None, "structured": True, "records": False})}
+        return await self._digest(text.encode(), {"filename": filename, "parsed": about}, plan)
+
+    async def _digest(self, data: bytes, what: dict[str, Any], plan: Plan) -> Digest:
         header = {
-            "media_type": media_type,
-            "filename": filename,
+            **what,
             "bytes": len(data),
             "deadline_s": self._deadline_s,
             "bounds": asdict(replace(plan.bounds, characters=self._max_characters)),
@@ -147,7 +173,7 @@ def _digest(answer: dict[str, Any]) -> Digest:
     return Digest(
         text=text,
         pages=tuple((page, start, end) for page, start, end in answer["pages"]),
-        title=answer["title"],
+        form=answer["form"],
         chunks=[
             Chunk(text[start:end], start, end, page, contexts[about]) for start, end, page, about in answer["chunks"]
         ],

@@ -21,7 +21,7 @@ from retrieval.analyzer import analyzer
 from retrieval.chunking import Chunk, Limits, Strategy
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import DocumentRejected
-from retrieval.leases import Lease, Leases
+from retrieval.leases import Lease, Leases, Made
 from retrieval.lifecycle import NewRevision
 from retrieval.milvus import Row, VectorIndex
 from retrieval.parsers.bounds import Bounds
@@ -69,17 +69,33 @@ class Pipeline:
             LeaseLost: stop; nothing more may be written.
             DependencyError: a part has been away longer than patience lasts.
         """
+        if lease.twin_from is not None:
+            await self._twin(lease, lease.twin_from)
+            return
         if lease.refresh:
             await self._stage(lease, Status.INDEXING, lambda: self._patiently(lambda: self._write_anew(lease)))
             return
         digest = await self._stage(lease, Status.PARSING, lambda: self._parse(lease))
+        await self._take_in(lease, digest, self._fingerprint(lease, Made(lease.embedding_space, lease.chunking)))
+
+    async def _twin(self, lease: Lease, made: Made) -> None:
+        """Write the visible revision's text again, cut and embedded for the generation that is being made."""
+        visible = await self._patiently(lambda: self._leases.visible(lease))
+        digest = await self._stage(lease, Status.PARSING, lambda: self._cut(lease, visible))
+        # Another file than the visible version's may have come, and failed; then nothing is known to equal this text.
+        same = visible.fingerprint == self._fingerprint(lease, made)
+        known = self._fingerprint(lease, Made(lease.embedding_space, lease.chunking)) if same else ""
+        await self._take_in(lease, digest, known, twin_of=visible.id)
+
+    async def _take_in(self, lease: Lease, digest: Digest, known: str, twin_of: str | None = None) -> None:
+        """Embed, index and publish what was cut; `known` is its fingerprint."""
         await self._report(lease, Status.EMBEDDING, _PARSED)
         vectors = await self._stage(lease, Status.EMBEDDING, lambda: self._embed(lease, digest.chunks))
         await self._report(lease, Status.INDEXING, _EMBEDDED)
         await self._stage(
             lease,
             Status.INDEXING,
-            lambda: self._patiently(lambda: self._index_and_publish(lease, digest, vectors)),
+            lambda: self._patiently(lambda: self._index_and_publish(lease, digest, vectors, known, twin_of)),
         )
         await self._flush(lease)
 
@@ -102,6 +118,23 @@ class Pipeline:
             raise DocumentRejected("The file is gone from the object store: send it again.") from error
         return await self._parser.parse(data, lease.media_type, lease.filename, self._plan(lease))
 
+    async def _cut(self, lease: Lease, visible: NewRevision) -> Digest:
+        try:
+            data = await self._patiently(lambda: self._objects.get(visible.text_key))
+        except ObjectNotFound as error:
+            raise DocumentRejected("Its text is gone from the object store: send the document again.") from error
+        return await self._parser.cut(data.decode(), visible.pages, visible.form, lease.filename, self._plan(lease))
+
+    def _fingerprint(self, lease: Lease, made: Made) -> str:
+        return fingerprint.of_content(
+            self._settings,
+            sha256=lease.sha256,
+            media_type=lease.media_type,
+            filename=lease.filename,
+            chunking=made.chunking,
+            embedding_space=made.embedding_space,
+        )
+
     def _plan(self, lease: Lease) -> Plan:
         """What the settings say, and before it the collection."""
         settings, own = self._settings, lease.chunking
@@ -122,14 +155,18 @@ class Pipeline:
         parts = []
         for first in range(0, len(chunks), self._settings.ingest_batch):
             texts = [chunk.indexed_text() for chunk in chunks[first : first + self._settings.ingest_batch]]
-            parts.append(
-                await self._patiently(lambda: self._embedder.embed(texts, space, self._settings.ingest_deadline_s))  # noqa: B023
-            )
+            parts.append(await self._patiently(lambda: self._embed_some(lease, texts, space)))  # noqa: B023
             done = (first + len(texts)) / len(chunks)
             await self._report(lease, Status.EMBEDDING, _PARSED + (_EMBEDDED - _PARSED) * done)
         return np.concatenate(parts)
 
-    async def _index_and_publish(self, lease: Lease, digest: Digest, vectors: NDArray[np.float32]) -> None:
+    async def _embed_some(self, lease: Lease, texts: Sequence[str], space: Space) -> NDArray[np.float32]:
+        deadline_s = self._settings.ingest_deadline_s
+        return await self._embedder.embed(texts, space, deadline_s, local_only=lease.local_only)
+
+    async def _index_and_publish(
+        self, lease: Lease, digest: Digest, vectors: NDArray[np.float32], known: str, twin_of: str | None
+    ) -> None:
         """Write everything under a fresh revision id, then publish it; run again, it begins with another id."""
         chunks = digest.chunks
         revision_id = new_id("rev")
@@ -145,15 +182,11 @@ class Pipeline:
             chunks=len(chunks),
             terms=sum(map(len, terms)),
             frequencies=Counter(term for chunk_terms in terms for term in set(chunk_terms)),
-            fingerprint=fingerprint.of_content(
-                self._settings,
-                sha256=lease.sha256,
-                media_type=lease.media_type,
-                filename=lease.filename,
-                chunking=lease.chunking,
-                embedding_space=lease.embedding_space,
-            ),
+            fingerprint=known,
             said=fingerprint.of_said(lease.metadata, lease.readers),
+            form=digest.form,
+            generation=lease.generation,
+            twin_of=twin_of,
         )
         deadline_s = self._settings.ingest_deadline_s
         await self._leases.start(lease, revision)

@@ -71,6 +71,7 @@ class SearchResult:
 
     Attributes:
         degraded: a leg or the reranker was away, and the others answered alone.
+        local_only: nothing of the collection may leave the house.
         facets: for each key that was asked for.
         corrections: what was looked for beside terms that no readable chunk holds, and how those terms are written.
         named: values of metadata that the question names; where facets were asked for.
@@ -81,6 +82,7 @@ class SearchResult:
     collection_version: int
     degraded: bool = False
     degraded_reason: str | None = None
+    local_only: bool = False
     facets: Sequence[Facet] = ()
     corrections: Sequence[Spelling] = ()
     named: Sequence[Suggestion] = ()
@@ -136,6 +138,7 @@ class Searcher:
             collection_version=looked.pinned.version,
             degraded=bool(reasons),
             degraded_reason="; ".join(reasons) or None,
+            local_only=looked.pinned.local_only,
             facets=counted,
             corrections=_spelt(looked, passages),
             named=named,
@@ -171,7 +174,7 @@ class Searcher:
                 terms = pinned.asked[0]
                 looked.corrections = await fuzzy.correct(self._database, pinned, terms, readers, self._clock.time())
         expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-        looked.legs = self._legs(query, looked, expr, timings)
+        looked.legs = self._legs(query, looked, expr, timings, local_only=principal.local_only)
 
         async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
             with timed(timings, "accept"):
@@ -195,7 +198,9 @@ class Searcher:
             reasons.append(f"facets could not be counted ({error})")
             return (), ()
 
-    def _legs(self, query: Query, looked: _Looked, expr: str, timings: dict[str, float]) -> list[Leg]:
+    def _legs(
+        self, query: Query, looked: _Looked, expr: str, timings: dict[str, float], *, local_only: bool
+    ) -> list[Leg]:
         pinned, way = looked.pinned, looked.way
         texts = [query.text, *query.wordings, *([query.hypothetical] if query.hypothetical else [])]
         limit = max(_CANDIDATES, query.top_k)
@@ -205,7 +210,7 @@ class Searcher:
             if not embedded:
                 with timed(timings, "embed"):
                     space = Space(pinned.embedding_space, pinned.dimensions)
-                    embedded.append(await self._embedder.embed(texts, space, query=True))
+                    embedded.append(await self._embedder.embed(texts, space, query=True, local_only=local_only))
             with timed(timings, "dense"):
                 return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 

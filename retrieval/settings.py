@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from retrieval.analyzer import ENGLISH, LANGUAGES
+from retrieval.hosted import HostedModel
 from storage.settings import StorageSettings
 
 Placement = Literal["dedicated", "pooled"]
@@ -20,6 +21,17 @@ class RetrievalSettings(StorageSettings):
         "http://127.0.0.1:8081", description="Address of the embedding server, without /v1 at its end."
     )
     embedding_deadline_s: float = Field(5.0, gt=0, le=120, description="Seconds to embed one question.")
+    hosted_embeddings: dict[str, HostedModel] = Field(
+        {},
+        description="Hosted embedders, as JSON: a model group of the gateway, and its dimensions, query_prefix and "
+        "document_prefix; see docs/configuration.md.",
+    )
+    hosted_embeddings_url: str = Field(
+        "http://127.0.0.1:8080", description="Address of the gateway through which hosted embedders are reached."
+    )
+    hosted_embeddings_key: SecretStr | None = Field(
+        None, description="Key of the gateway, with the scope embeddings, that pays for hosted embedders."
+    )
     search_deadline_s: float = Field(5.0, gt=0, le=30, description="Seconds for one search of the index.")
     rerank_model: str | None = Field(
         None, description="What reranks, of the models of the embedding server; without it, its first that can."
@@ -88,6 +100,11 @@ class RetrievalSettings(StorageSettings):
         if value not in LANGUAGES:
             raise ValueError(f"{value!r} is none of {', '.join(sorted(LANGUAGES))}")
         return value
+
+    @field_validator("hosted_embeddings_key")
+    @classmethod
+    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() else None
 
     @model_validator(mode="after")
     def _grace_outlives_readers(self) -> Self:

@@ -44,6 +44,7 @@ class Snapshot:
     language: str
     way: Way
     stale: Sequence["Stale"] = ()
+    local_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
         stale = (await connection.execute(changed)).all()
         return Snapshot(
             collection_id=row.id,
-            place=Place(row.id, row.pool),
+            place=Place(row.id, row.pool, row.generation),
             tenant_id=tenant_id,
             version=row.version,
             chunks=row.chunks,
@@ -104,6 +105,7 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
             language=row.language,
             way=Way.read(row.search, "search"),
             stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
+            local_only=row.local_only,
         )
 
     return await database.read(read)

@@ -15,8 +15,10 @@ from retrieval.rows import fetch
 from storage.objects import ObjectStore
 from storage.schema import (
     collections,
+    coming_frequencies,
     document_readers,
     documents,
+    generations,
     jobs,
     revision_terms,
     revisions,
@@ -25,7 +27,7 @@ from storage.schema import (
 )
 from storage.sql import Database
 
-_AT_ONCE = 200
+SWEPT_AT_ONCE = 200  # revisions, documents, generations or collections in one sweep
 _GONE = ""  # a deleted document's `source_key` once its file is deleted
 
 
@@ -42,12 +44,44 @@ class Sweep:
         self._grace_s = grace_s
 
     async def run(self) -> int:
-        """Sweep once. Returns: how many revisions, documents and collections were removed.
+        """Sweep once. Returns: how many generations, revisions, documents and collections were removed.
 
         Raises: DependencyError: a part is away; the next sweep goes on.
         """
         before_s = self._clock.time() - self._grace_s
-        return await self._revisions(before_s) + await self._documents(before_s) + await self._collections(before_s)
+        return (
+            await self._generations(before_s)
+            + await self._revisions(before_s)
+            + await self._documents(before_s)
+            + await self._collections(before_s)
+        )
+
+    async def _generations(self, before_s: float) -> int:
+        """Whole indexes that were replaced or given up; in a pool their rows go with their revisions."""
+        statement = (
+            sa.select(generations.c.collection_id, generations.c.number, generations.c.pool)
+            .join(collections, collections.c.id == generations.c.collection_id)
+            .where(
+                generations.c.retired_at < before_s,
+                generations.c.swept_at.is_(None),
+                collections.c.deleted_at.is_(None),
+            )
+            .limit(SWEPT_AT_ONCE)
+        )
+        found = await fetch(self._database, statement)
+        for row in found:
+            if row.pool is None:
+                await self._index.drop(Place(row.collection_id, None, row.number))
+            await self._mark_generation(row.collection_id, row.number)
+        return len(found)
+
+    async def _mark_generation(self, collection_id: str, number: int) -> None:
+        this = sa.and_(generations.c.collection_id == collection_id, generations.c.number == number)
+
+        async def mark(connection: AsyncConnection) -> None:
+            await connection.execute(generations.update().where(this).values(swept_at=self._clock.time()))
+
+        await self._database.write(mark)
 
     async def _revisions(self, before_s: float) -> int:
         """Rows of revisions that were replaced, given up, or whose document was deleted."""
@@ -55,22 +89,30 @@ class Sweep:
             sa.select(
                 revisions.c.id,
                 revisions.c.collection_id,
-                collections.c.pool,
+                revisions.c.generation,
+                _pool_of_revision().label("pool"),
                 revisions.c.text_key,
                 revisions.c.visible_from,
                 documents.c.deleted_at,
             )
             .join(documents, documents.c.id == revisions.c.document_id)
             .join(collections, collections.c.id == revisions.c.collection_id)
+            .outerjoin(
+                generations,
+                sa.and_(
+                    generations.c.collection_id == revisions.c.collection_id,
+                    generations.c.number == revisions.c.generation,
+                ),
+            )
             .where(
                 revisions.c.retired_at < before_s, revisions.c.swept_at.is_(None), collections.c.deleted_at.is_(None)
             )
-            .limit(_AT_ONCE)
+            .limit(SWEPT_AT_ONCE)
         )
         found = await fetch(self._database, statement)
         by_place: defaultdict[Place, list[str]] = defaultdict(list)
         for row in found:
-            by_place[Place(row.collection_id, row.pool)].append(row.id)
+            by_place[Place(row.collection_id, row.pool, row.generation)].append(row.id)
         for place, ids in by_place.items():
             await self._index.delete_revisions(place, ids)
         for row in found:
@@ -93,7 +135,7 @@ class Sweep:
         statement = (
             sa.select(documents.c.id, documents.c.source_key)
             .where(documents.c.deleted_at < before_s, documents.c.source_key != _GONE)
-            .limit(_AT_ONCE)
+            .limit(SWEPT_AT_ONCE)
         )
         found = await fetch(self._database, statement)
         ids = [row.id for row in found]
@@ -112,12 +154,18 @@ class Sweep:
         """Deleted collections, with everything that hangs on them."""
         found = await fetch(
             self._database,
-            sa.select(collections.c.id, collections.c.pool)
+            sa.select(collections.c.id, collections.c.pool, collections.c.generation)
             .where(collections.c.deleted_at < before_s, collections.c.swept_at.is_(None))
-            .limit(_AT_ONCE),
+            .limit(SWEPT_AT_ONCE),
         )
         for row in found:
-            await self._index.drop(Place(row.id, row.pool))
+            await self._index.drop(Place(row.id, row.pool, row.generation))
+            others = sa.select(generations.c.pool, generations.c.number).where(
+                generations.c.collection_id == row.id, generations.c.swept_at.is_(None)
+            )
+            for other in await fetch(self._database, others):
+                await self._index.drop(Place(row.id, other.pool, other.number))
+                await self._mark_generation(row.id, other.number)
             sources = await fetch(
                 self._database, sa.select(documents.c.source_key).where(documents.c.collection_id == row.id)
             )
@@ -139,7 +187,7 @@ class Sweep:
             await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(theirs)))
             await connection.execute(tasks.delete().where(tasks.c.job_id.in_(owned)))
             await connection.execute(document_readers.delete().where(document_readers.c.document_id.in_(kept)))
-            for table in (term_frequencies, revisions, jobs, documents):
+            for table in (term_frequencies, coming_frequencies, revisions, jobs, documents):
                 await connection.execute(table.delete().where(table.c.collection_id == collection_id))
             await connection.execute(
                 collections.update()
@@ -148,3 +196,9 @@ class Sweep:
             )
 
         await self._database.write(delete)
+
+
+def _pool_of_revision() -> sa.ColumnElement[str | None]:
+    """The pool in which a revision's rows are, out of its collection's row and its generation's."""
+    answers = revisions.c.generation == collections.c.generation
+    return sa.case((answers, collections.c.pool), else_=generations.c.pool)

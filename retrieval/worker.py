@@ -17,6 +17,7 @@ from core.dependency import DependencyError
 from core.ids import new_id
 from monitoring import metrics
 from monitoring.logs import configure_logs, logger
+from retrieval import generations
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.open import open_retrieval
@@ -25,13 +26,14 @@ from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
 from retrieval.status import Status
-from retrieval.sweep import Sweep
+from retrieval.sweep import SWEPT_AT_ONCE, Sweep
 from storage.open import open_store
 from storage.redis import RedisClient
 from storage.sql import Database
 
 _log = logger(__name__)
 
+_LOOKING = 20  # one part of so many of a worker's time goes into looking how far reindexes are
 _NICE = 10  # whoever searches on the same processors goes first; so for the parsing child, which inherits it
 
 
@@ -57,6 +59,7 @@ class Worker:
         self._sweep = sweep
         self._orphans = orphans
         self._clock = clock
+        self._next_look_s = 0.0
         self._next_sweep_s = 0.0
         self._next_orphans_s = clock.monotonic() + settings.orphans_s
 
@@ -64,6 +67,7 @@ class Worker:
         """Work until cancelled."""
         while True:
             try:
+                await self._look()
                 lease = await self._leases.acquire()
                 if lease is not None:
                     await self.ingest(lease)
@@ -140,6 +144,16 @@ class Worker:
         with contextlib.suppress(LeaseLost, DependencyError):
             await last_word()
 
+    async def _look(self) -> None:
+        """Let reindexes go on, also while there is always something else to do."""
+        began_s = self._clock.monotonic()
+        if began_s >= self._next_look_s:
+            self._next_look_s = began_s + self._settings.poll_s
+            await generations.advance(self._database, self._clock)
+            # Looking through a large collection takes its time, and is not to take all of it.
+            took_s = self._clock.monotonic() - began_s
+            self._next_look_s = began_s + max(self._settings.poll_s, _LOOKING * took_s)
+
     async def _tidy(self) -> None:
         await expire(self._database, self._clock, self._settings.max_attempts)
         await end_expired(self._database, self._clock)
@@ -149,6 +163,8 @@ class Worker:
             removed = await self._sweep.run()
             if removed:
                 _log.info("swept", removed=removed)
+            if removed >= SWEPT_AT_ONCE:  # a whole index may have been replaced: there is more
+                self._next_sweep_s = self._clock.monotonic()
         if self._clock.monotonic() >= self._next_orphans_s:
             self._next_orphans_s = self._clock.monotonic() + self._settings.orphans_s
             found = asdict(await self._orphans.run())

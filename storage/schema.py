@@ -200,10 +200,33 @@ collections = Table(
     Column("language", String(30), nullable=False, server_default="english"),  # of its texts
     Column("search", JSON, nullable=False, server_default="{}"),  # how it is searched, where that is not as usual
     Column("pool", String(200)),  # the Milvus collection that it shares with others; NULL: it has one of its own
+    Column("generation", Integer, nullable=False, default=0),  # of the index that answers; a reindex makes the next
+    Column("local_only", Boolean, nullable=False, default=False),  # no text of it leaves the house
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
     Column("swept_at", Float),  # when all that hung on it was deleted; the row stays, so that what comes late is known
     UniqueConstraint("tenant_id", "live_name", name="uq_collections_tenant_id_live_name"),
+)
+
+# A generation of a collection's index that is not the one that answers: it is being made, or was replaced or given up
+# and waits for the sweep. At most one of a collection is being made.
+generations = Table(
+    "generations",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("embedding_space", String(200), nullable=False),
+    Column("dimensions", Integer, nullable=False),
+    Column("chunking", JSON, nullable=False),
+    Column("average_terms", Float, nullable=False),
+    Column("pool", String(200)),
+    Column("chunks", Integer, nullable=False, default=0),  # of all its twins that are ready
+    Column("terms", BigInteger, nullable=False, default=0),
+    Column("hold_until", Float),  # until then no upload is begun, so that the last twins can catch up
+    Column("created_at", Float, nullable=False),
+    Column("retired_at", Float),  # when it was replaced or given up; NULL: it is being made
+    Column("swept_at", Float),  # when its rows were deleted; the row stays, so that what comes late is known
+    Index("ix_generations_retired_at", "retired_at"),
 )
 
 documents = Table(
@@ -249,10 +272,14 @@ revisions = Table(
     Column("id", String(64), primary_key=True),
     Column("document_id", ForeignKey("documents.id"), nullable=False),
     Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("generation", Integer, nullable=False, default=0),  # of the index in which its rows are
+    Column("twin_of", String(64)),  # the visible revision whose place it takes when the generation answers
+    Column("ready_at", Float),  # of a twin: when all of its rows were there
     Column("number", Integer, nullable=False),  # the document's version, counted from 1
     Column("fingerprint", String(64)),  # of all that its text and vectors are made from
     Column("said", String(64)),  # of the metadata and readers in its rows
     Column("text_key", String(300), nullable=False),  # the normalised text, in the object store
+    Column("form", JSON),  # {"title", "structured", "records"} of the text, so that it can be cut anew; null: unknown
     Column("pages", JSON, nullable=False),  # [[page, start, end], ...] in characters; empty: no pages
     Column("characters", Integer, nullable=False),
     Column("chunks", Integer, nullable=False),
@@ -263,11 +290,21 @@ revisions = Table(
     Column("retired_at", Float),  # when it stopped being visible, or was given up; the sweeper waits from here
     Column("swept_at", Float),  # when its rows in Milvus were deleted
     Index("ix_revisions_document_id_number", "document_id", "number"),
+    Index("ix_revisions_twin_of", "twin_of"),
 )
 
 # How many visible chunks of a collection hold a term: BM25's document frequency.
 term_frequencies = Table(
     "term_frequencies",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("term", String(200), primary_key=True),
+    Column("chunks", Integer, nullable=False),
+)
+
+# The same of the generation that is being made: its twins that are ready.
+coming_frequencies = Table(
+    "coming_frequencies",
     metadata,
     Column("collection_id", ForeignKey("collections.id"), primary_key=True),
     Column("term", String(200), primary_key=True),
@@ -309,8 +346,10 @@ tasks = Table(
     Column("lease_until", Float),
     Column("metadata", JSON),  # of this upload; null: the document's own
     Column("refresh", Boolean, nullable=False, default=False),  # the document itself has not changed
+    Column("generation", Integer),  # for which a twin of the visible revision is to be made; null: nothing of the kind
     Column("due", Float, nullable=False, default=0.0),  # its place in the queue: bulk comes behind what is small
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Index("ix_tasks_status_due", "status", "due"),
+    Index("ix_tasks_document_id", "document_id"),
 )

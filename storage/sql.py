@@ -44,10 +44,13 @@ class Database:
 
         return await self._dependency.call(run)
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]], deadline_s: float | None = None) -> T:
         """Run `work` in one transaction, which commits when it returns and rolls back when it raises.
 
         On SQLite the transaction takes the write lock at its start, so that what it reads stays true.
+
+        Args:
+            deadline_s: for work that is known to be long; None: as usual.
 
         Raises: DependencyError: SQL is away or past its deadline.
         """
@@ -63,7 +66,7 @@ class Database:
                 finally:
                     info.pop("write", None)
 
-        return await self._dependency.call(run)
+        return await self._dependency.call(run, deadline_s)
 
     def insert_or_ignore(self, table: Any) -> Any:
         """An INSERT that leaves a row alone whose key is taken, in this database's dialect."""

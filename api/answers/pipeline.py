@@ -109,6 +109,9 @@ class Answerer:
         if not question.work.any or not question.text.strip():  # an empty one is refused by the search
             return _Asked(question, None, Usage(), timings, started_s)
         fields = await self._check(principal, question)
+        collection = await self._retrieval.collections.get(principal, question.collection)
+        if collection.local_only:  # what its documents carry may be in what a model is asked
+            principal = replace(principal, local_only=True)
         asker = Asker(self._router, reservations, principal, model, question.request_id)
         lap = partial(self._lap, timings)
         deadline_s = self._settings.query_work_deadline_s
@@ -125,7 +128,6 @@ class Answerer:
             expression.parse_filter(question.filter)
         if question.work.self_query:
             return await self._retrieval.metadata_fields.of(principal, question.collection)
-        await self._retrieval.collections.get(principal, question.collection)
         return {}
 
     async def _admit(self, reservations: Reservations, question: Question, model: str) -> Metered:
@@ -160,6 +162,8 @@ class Answerer:
         said: list[str] = []
         citations: list[Citation] = []
         call = None if model is None else self._call(principal, question, model, excerpts)
+        if call is not None and result.local_only:
+            call = replace(call, allow_hosted=False)  # the passages are in it
         async for sentence, support in self._generate(call, metered, sources, generation):
             citation = await self._cite(principal, question, support)
             if citation is None or sentence.strip() in {earlier.strip() for earlier in said}:

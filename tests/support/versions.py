@@ -1,4 +1,4 @@
-"""What a collection comes to: uploads, leases, versions and readers as a pure state machine, without any store.
+"""What a collection comes to: uploads, leases, versions, reindexes, readers as a pure state machine, without any store.
 
 It knows the same operations as the catalog, each as one step, and says what every reader may find. Tests drive it and
 the real parts side by side. Times are seconds.
@@ -26,18 +26,22 @@ class Task:
     Attributes:
         content: of the upload; None: the visible rows are written anew.
         metadata: that of the upload; None: as the document has it.
+        twin: of the visible version, for the index that is being made; it is apart from all other work on the document.
         begun: the attempt that holds the lease has written its revision down, and nobody has given it up.
         wrote: metadata and readers that the rows of this attempt hold.
+        known: whether an upload of the same content will be known to be the same as what it makes.
     """
 
     document: "Document"
     content: str | None
     metadata: dict[str, Any] | None
+    twin: bool = False
     state: State = State.WAITING
     fence: int = 0
     lease_until: float = 0.0
     begun: bool = False
     wrote: tuple[Any, Any] = (None, None)
+    known: bool = True
 
     @property
     def unfinished(self) -> bool:
@@ -50,8 +54,13 @@ class Document:
 
     Attributes:
         contents: those of versions 1, 2, …
+        cuts: how each of them was cut.
+        latest: the content that was sent last.
         readers: users; None: everyone in the tenant.
         stale: the index's rows say something else than `metadata` and `readers`.
+        wrote: metadata and readers in the index's rows.
+        known: an upload of the last content would be known to be the same.
+        twin: the task that has made the twin of the last version; None: it lacks one.
     """
 
     id: str
@@ -60,6 +69,11 @@ class Document:
     readers: Sequence[str] | None
     expires_at: float | None
     contents: list[str] = field(default_factory=list)
+    cuts: list[str] = field(default_factory=list)
+    latest: str = ""
+    wrote: tuple[Any, Any] = (None, None)
+    known: bool = True
+    twin: Task | None = None
     deleted: bool = False
     stale: bool = False
 
@@ -77,8 +91,13 @@ Pin = Mapping[str, int]  # the version of each document that a reader saw at its
 class Model:
     """One collection. Every method is one atomic step; `now_s` never goes back."""
 
-    def __init__(self, lease_s: float) -> None:
+    def __init__(self, lease_s: float, hold_s: float = 60.0, few: int = 20) -> None:
         self.lease_s = lease_s
+        self.hold_s = hold_s
+        self.few = few
+        self.cut = ""
+        self.next_cut: str | None = None  # of the index that is being made
+        self.held_until = 0.0
         self.documents: dict[str, Document] = {}
         self.tasks: list[Task] = []
 
@@ -103,11 +122,11 @@ class Model:
         expires_at = None if life_s is None else now_s + life_s
         found = self.named(name, now_s)
         if found is None:
-            found = self.documents[new_id] = Document(new_id, name, metadata, readers, expires_at)
+            found = self.documents[new_id] = Document(new_id, name, metadata, readers, expires_at, latest=content)
             return self._queue(Task(found, content, metadata))
         self._cancel(found)
-        found.expires_at = expires_at
-        unchanged = bool(found.contents) and found.contents[-1] == content
+        found.expires_at, found.latest = expires_at, content
+        unchanged = bool(found.contents) and found.contents[-1] == content and found.known
         before = (found.metadata, found.readers)
         if readers is not None:
             found.readers = readers
@@ -115,7 +134,7 @@ class Model:
             found.metadata = metadata
         if found.contents and before != (found.metadata, found.readers):
             found.stale = True
-        return self._queue(Task(found, content, metadata, State.READY if unchanged else State.WAITING))
+        return self._queue(Task(found, content, metadata, state=State.READY if unchanged else State.WAITING))
 
     def change(self, document: Document, **said: Any) -> None:
         """Say other things about a document: `metadata`, `readers`."""
@@ -146,9 +165,14 @@ class Model:
         """Lease a waiting task. Returns: the fence."""
         if task.state is not State.WAITING:
             raise ValueError(f"a task that is {task.state} is not to be had")
+        if task not in self.to_be_had(now_s):
+            raise ValueError("it waits until the reindex is over")
         task.state, task.fence, task.lease_until = State.LEASED, task.fence + 1, now_s + self.lease_s
-        said = task.document.metadata if task.metadata is None else task.metadata
-        task.wrote = (said, task.document.readers)
+        document = task.document
+        said = document.metadata if task.metadata is None else task.metadata
+        task.wrote = (said, document.readers)
+        if task.content is None:
+            task.known = document.known and (not task.twin or document.latest == document.contents[-1])
         return task.fence
 
     def holds(self, task: Task, fence: int) -> bool:
@@ -172,12 +196,58 @@ class Model:
         document = task.document
         if not self.holds(task, fence) or not task.begun or document.deleted:
             return False
+        if task.twin:
+            document.twin, task.state = task, State.READY
+            return True
         document.contents.append(document.contents[-1] if task.content is None else task.content)
+        document.cuts.append(self.cut)
+        document.wrote, document.known = task.wrote, task.known
+        if task.content is not None:
+            document.twin = None
+        self._begin_anew([one for one in self._twins() if one.document is document])
         if task.metadata is not None:
             document.metadata = task.metadata
         document.stale = task.wrote != (document.metadata, document.readers)
         task.state = State.READY
         return True
+
+    def to_be_had(self, now_s: float) -> list[Task]:
+        """Tasks that wait for a worker: for a while uploads are held back, so that a reindex comes to its end."""
+        held = self.next_cut is not None and self.held_until > now_s
+        return [task for task in self.tasks if task.state is State.WAITING and (task.twin or not held)]
+
+    def begin_reindex(self, now_s: float, cut: str) -> list[Task]:
+        """Cut all that is visible anew. Returns: the tasks that this makes; an empty collection needs none."""
+        if self.next_cut is not None:
+            raise ValueError("one is under way")
+        self.next_cut, self.held_until = cut, 0.0
+        return self.advance(now_s)[0]
+
+    def cancel_reindex(self) -> None:
+        for task in self._twins():
+            task.state, task.begun, task.fence = State.CANCELLED, False, task.fence + 1
+        self._end_reindex()
+
+    def advance(self, now_s: float) -> tuple[list[Task], bool]:
+        """Queue the twins that are lacking, or switch. Returns: new tasks, and whether the new index answers."""
+        if self.next_cut is None or self._twins():
+            return [], False
+        visible = [one for one in self.documents.values() if one.contents and not one.deleted]
+        lacking = [one for one in visible if one.twin is None]
+        if lacking:
+            if len(lacking) <= self.few:
+                self.held_until = now_s + self.hold_s
+            return [self._queue(Task(one, None, None, twin=True)) for one in lacking], False
+        for one in visible:
+            assert one.twin is not None
+            one.contents.append(one.contents[-1])
+            one.cuts.append(self.next_cut)
+            one.stale = one.stale or one.twin.wrote != one.wrote
+            one.wrote, one.known = one.twin.wrote, one.twin.known
+        self.cut = self.next_cut
+        self._begin_anew([task for task in self.tasks if task.state is State.LEASED])
+        self._end_reindex()
+        return [], True
 
     def expire(self, now_s: float) -> list[Task]:
         """Take tasks back whose lease has run out."""
@@ -204,12 +274,25 @@ class Model:
         return task
 
     def _unfinished(self, document: Document) -> list[Task]:
-        return [task for task in self.tasks if task.document is document and task.unfinished]
+        return [task for task in self.tasks if task.document is document and task.unfinished and not task.twin]
 
-    def _cancel(self, document: Document) -> None:
-        for task in self._unfinished(document):
+    def _twins(self) -> list[Task]:
+        return [task for task in self.tasks if task.twin and task.unfinished]
+
+    def _begin_anew(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            task.state, task.begun, task.fence = State.WAITING, False, task.fence + 1
+
+    def _end_reindex(self) -> None:
+        self.next_cut, self.held_until = None, 0.0
+        for document in self.documents.values():
+            document.twin = None
+
+    def _cancel(self, document: Document, *, twins: bool = False) -> None:
+        theirs = [task for task in self._twins() if task.document is document] if twins else []
+        for task in self._unfinished(document) + theirs:
             task.state, task.begun, task.fence = State.CANCELLED, False, task.fence + 1
 
     def _hide(self, document: Document) -> None:
-        document.deleted = True
-        self._cancel(document)
+        document.deleted, document.twin = True, None
+        self._cancel(document, twins=True)

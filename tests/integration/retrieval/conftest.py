@@ -1,6 +1,7 @@
 """Real parts for retrieval: SQLite, Valkey, Milvus Lite's server and the embedding server."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -33,15 +34,18 @@ from storage.open import open_store
 from storage.redis import RedisClient
 from storage.schema import tenants
 from storage.sql import Database
+from tests.support import narrow
 from tests.support.catalog import Catalog, new_catalog
 from tests.support.database import fresh_sqlite
-from tests.support.engines import Engine
+from tests.support.engines import SHORT_QUEUE, Engine, start_embeddings
 from tests.support.milvus import milvus_server
 from tests.support.postgres import postgres_server
 from tests.support.process import ROOT
 from tests.support.valkey import valkey_server
 
 T = TypeVar("T")
+
+_SHARED_TWO = "PROMISES_TWO_SPACES"  # an `Engine` as JSON: one with the models of `two_spaces` that runs already
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,17 @@ def servers(tmp_path_factory: pytest.TempPathFactory, embedding_engine: Engine) 
     index = milvus_server(folder / "milvus") if given is None else nullcontext(given)
     with index as milvus_uri, valkey_server(folder / "valkey") as redis_url:
         yield Servers(milvus_uri, redis_url, embedding_engine.url)
+
+
+@pytest.fixture(scope="session")
+def two_spaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An embedding server with two models of different dimensions."""
+    if _SHARED_TWO in os.environ:  # whoever plants defects runs few tests many times
+        yield Engine(**json.loads(os.environ[_SHARED_TWO]))
+        return
+    folder = tmp_path_factory.mktemp("two-spaces")
+    with start_embeddings(folder, *SHORT_QUEUE, *narrow.flags(folder / "narrow")) as engine:
+        yield engine
 
 
 @dataclass

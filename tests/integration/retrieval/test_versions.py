@@ -29,7 +29,7 @@ from retrieval.embedder import Embedder
 from retrieval.errors import LeaseLost
 from retrieval.intake import Intake, NewFile
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
-from retrieval.milvus import Place, VectorIndex
+from retrieval.milvus import Place, VectorIndex, owner_of
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
@@ -267,7 +267,7 @@ class Walk:
     def begin_to_work(self) -> None:
         leases = Leases(self.database, self.clock, f"worker {len(self.workers)}", LEASE_S, max_attempts=10**6)
         lease = self.run(leases.acquire())
-        waiting = [task for task in self.model.tasks if task.state is State.WAITING]
+        waiting = self.model.to_be_had(self.now_s)
         if lease is None:
             assert not waiting
             return
@@ -289,7 +289,7 @@ class Walk:
         self.workers.append(Worker(lease, task, lease.fence, actor))
 
     def work_all_off(self) -> None:
-        while any(task.state is State.WAITING for task in self.model.tasks):
+        while self.model.to_be_had(self.now_s):
             self.begin_to_work()
             self.finish(self.workers[-1])
 
@@ -377,7 +377,7 @@ class Walk:
         must = set.intersection(*always) if always else set()
         for key, parts in texts.items():
             assert key in may, (key, may)
-            assert sorted(parts) == sorted(paragraphs(may[key])), key
+            assert sorted(parts) == sorted(self.parts_of(*key, may[key])), key
         assert must <= {document_id for document_id, _ in texts}
         assert reader.asked or not reader.open_at_pin
         self.world.hit["searches"] += 1
@@ -387,6 +387,10 @@ class Walk:
         if len(reader.asked) == 1:
             said = {one.document_id: one.metadata for one in found.passages}
             assert said == {of: reader.asked[0][of][2] for of in said}
+
+    def parts_of(self, document_id: str, number: int, content: str) -> list[str]:
+        """The chunks of a version of a document."""
+        return paragraphs(content)
 
     def change(self) -> None:
         if living := self.living():
@@ -430,7 +434,10 @@ class Walk:
 
     async def job_of(self, refresh: Task) -> str:
         statement = sa.select(tasks.c.job_id).where(
-            tasks.c.document_id == refresh.document.id, tasks.c.refresh, tasks.c.finished_at.is_(None)
+            tasks.c.document_id == refresh.document.id,
+            tasks.c.refresh,
+            tasks.c.generation.is_(None),
+            tasks.c.finished_at.is_(None),
         )
         return str((await fetch(self.database, statement))[0].job_id)
 
@@ -477,9 +484,9 @@ class Walk:
         for _ in range(2):
             self.sweep_late()
         if any(one.contents for one in self.model.documents.values()):  # else nothing has made the index
-            seen = self.model.seen(self.model.pin(), None, self.now_s).values()
+            seen = self.model.seen(self.model.pin(), None, self.now_s)
             left = self.run(self.world.index.count(self.place))
-            assert left == sum(len(paragraphs(content)) for _, content, _ in seen)
+            assert left == sum(len(self.parts_of(of, number, content)) for of, (number, content, _) in seen.items())
         self.change()
         self.run(self.collections.delete(self.manager, "c"))
         assert self.run(refresh_stale(self.database, self.clock)) == 0  # nobody works at what is gone
@@ -487,7 +494,7 @@ class Walk:
             self.sweep_late()
         assert self.run(self.objects.list_keys("")) == []
         names = self.run(self.world.index.names())
-        assert self.place.collection_id not in names
+        assert self.place.collection_id not in {owner_of(name) for name in names}
         assert self.place.pool not in names or self.run(self.world.index.count(self.place)) == 0
 
 

@@ -34,12 +34,30 @@ class Versions(RuleBasedStateMachine):
         before = self.model.named(sent["name"], self.now_s)
         task = self.model.put(self.now_s, f"doc_{len(self.model.documents)}", **sent)
         assert before is None or task.document is before
-        assert [one for one in self.model.tasks if one.document is task.document and one.unfinished] in ([], [task])
+        theirs = [one for one in self.model.tasks if one.document is task.document and one.unfinished and not one.twin]
+        assert theirs in ([], [task])
 
-    @precondition(lambda self: any(task.state == "waiting" for task in self.model.tasks))
+    @precondition(lambda self: self.model.next_cut is None)
+    @rule(cut=st.sampled_from(["fine", "coarse"]))
+    def begin_reindex(self, cut: str) -> None:
+        self.model.begin_reindex(self.now_s, cut)
+
+    @precondition(lambda self: self.model.next_cut is not None)
+    @rule()
+    def cancel_reindex(self) -> None:
+        self.model.cancel_reindex()
+
+    @rule()
+    def advance(self) -> None:
+        next_cut = self.model.next_cut
+        made, switched = self.model.advance(self.now_s)
+        assert not (made and switched)
+        assert not switched or self.model.cut == next_cut
+
+    @precondition(lambda self: self.model.to_be_had(self.now_s))
     @rule(data=st.data())
     def acquire(self, data: st.DataObject) -> None:
-        task = data.draw(st.sampled_from([task for task in self.model.tasks if task.state == "waiting"]))
+        task = data.draw(st.sampled_from(self.model.to_be_had(self.now_s)))
         self.leases.append((task, self.model.acquire(task, self.now_s)))
 
     @precondition(lambda self: self.leases)
@@ -51,7 +69,7 @@ class Versions(RuleBasedStateMachine):
         if act == "publish":
             shown = self.model.publish(task, fence)
             assert shown == (held and begun)
-            assert len(task.document.contents) == count + shown
+            assert len(task.document.contents) == count + (shown and not task.twin)
             assert not shown or task.content in (None, task.document.contents[-1])
         elif act == "start":
             assert self.model.start(task, fence, self.now_s) == held
@@ -97,6 +115,12 @@ class Versions(RuleBasedStateMachine):
         for document_id, (number, content, _) in seen.items():
             document = self.model.documents[document_id]
             assert (number, content) == (len(document.contents), document.contents[-1])
+
+    @invariant()
+    def whatever_is_visible_is_cut_in_one_way(self) -> None:
+        visible = [one for one in self.model.documents.values() if one.contents and not one.deleted]
+        assert {one.cuts[-1] for one in visible} <= {self.model.cut}
+        assert all(len(one.cuts) == len(one.contents) for one in visible)
 
     @invariant()
     def nobody_works_at_what_is_gone(self) -> None:
