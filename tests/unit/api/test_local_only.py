@@ -93,16 +93,26 @@ def test_its_questions_allow_none_either(local_only: bool) -> None:
     assert call.allow_hosted is not local_only
 
 
-@pytest.mark.parametrize("local_only", [False, True])
-async def test_nor_does_any_step_that_works_on_them(local_only: bool) -> None:
+class Kept:
+    """Collections of which each is local only, or none."""
+
+    def __init__(self, local_only: bool) -> None:
+        self._local_only = local_only
+
+    async def get(self, _principal: Principal, _name: str) -> Any:
+        return SimpleNamespace(local_only=self._local_only)
+
+
+@pytest.mark.parametrize(("local_only", "collection"), [(False, False), (True, False), (False, True)])
+async def test_nor_does_any_step_that_works_on_them(local_only: bool, collection: bool) -> None:
     router: Any = Router()
     metering: Any = Metering()
-    retrieval: Any = SimpleNamespace(metadata_fields=Fields())
+    retrieval: Any = SimpleNamespace(metadata_fields=Fields(), collections=Kept(collection))
     answerer = Answerer(retrieval, router, metering, SETTINGS, ManualClock())
     everything = WantedWork(rewrite=True, multi_query=4, hyde=True, self_query=True)
     question = Question("And when?", "port", "req_1", model="m", turns=(Turn("user", "Hello."),), work=everything)
     with pytest.raises(FilterUnreadable):
         await anext(answerer.answer(Identity(principal(local_only)), question))
     assert [call.request_id for call in router.calls] == [f"req_1.{step}" for step in get_args(Step)]
-    assert [call.allow_hosted for call in router.calls] == [not local_only] * len(router.calls)
+    assert [call.allow_hosted for call in router.calls] == [not (local_only or collection)] * len(router.calls)
     assert {(call.priority, call.rescue) for call in router.calls} == {(Priority.BATCH, False)}
