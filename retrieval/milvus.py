@@ -37,6 +37,7 @@ _AWAY = {
 _MADE_BY_ANOTHER_S = 2.0  # until what another worker makes at the same time is there
 _SHOWN = ["id", "revision_id", "document_id", "filename", "start", "end", "page", "text", METADATA_FIELD]
 _WHOLE = [*_SHOWN, "tenant_id", "collection_id", "acl", "dense", "sparse"]
+_FEW_ROWS = 32  # cost a search no more than a segment of their own would
 _DELETED_AT_ONCE = 100  # revisions in one expression
 _COMPARED_AT_ONCE = 500
 _ANSWERED_AT_ONCE = 1000  # rows
@@ -44,6 +45,14 @@ _ANSWERED_AT_ONCE = 1000  # rows
 
 class MilvusAway(OSError):
     """What pymilvus raised means that the server is away, not that it refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unflushed:
+    """Rows that are in no segment yet, and when the last of them came, by the monotonic clock."""
+
+    rows: int
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,7 @@ class VectorIndex:
         self._connected = False
         self._dependency = Dependency("milvus", deadline_s, (OSError,))
         self._flush_rows = flush_rows
-        self._unflushed: dict[str, int] = {}
+        self._unflushed: dict[str, _Unflushed] = {}
 
     @property
     def dependency(self) -> Dependency:
@@ -150,13 +159,28 @@ class VectorIndex:
         """Write rows; on an outage some of them may have been written all the same."""
         data = [_as_entity(row) for row in rows]
         await self._call(lambda: self._client.insert(place.name, data, retry_times=0), deadline_s)
-        self._unflushed[place.name] = self._unflushed.get(place.name, 0) + len(rows)
+        before = self._unflushed.get(place.name, _Unflushed(0, 0.0))
+        self._unflushed[place.name] = _Unflushed(before.rows + len(rows), time.monotonic())
 
     async def flush(self, place: Place, deadline_s: float) -> None:
         """Turn the newest rows into an indexed segment once there are enough of them: small segments cost searches."""
-        if self._unflushed.get(place.name, 0) >= self._flush_rows:
-            self._unflushed.pop(place.name)
-            await self._call(lambda: self._client.flush(place.name, retry_times=0), deadline_s)
+        if place.name in self._unflushed and self._unflushed[place.name].rows >= self._flush_rows:
+            await self._flush(place.name, deadline_s)
+
+    async def flush_quiet(self, quiet_s: float, deadline_s: float) -> list[str]:
+        """Do so with what nobody has added to for a while: Milvus Lite looks at each row that is not in a segment.
+
+        Returns: the Milvus collections that were flushed.
+        """
+        until_s = time.monotonic() - quiet_s
+        quiet = [name for name, one in self._unflushed.items() if one.at_s <= until_s and one.rows >= _FEW_ROWS]
+        for name in quiet:
+            await self._flush(name, deadline_s)
+        return quiet
+
+    async def _flush(self, name: str, deadline_s: float) -> None:
+        self._unflushed.pop(name)
+        await self._call(lambda: self._client.flush(name, retry_times=0), deadline_s)
 
     async def search_dense(
         self, place: Place, vectors: NDArray[np.float32], expression: str, limit: int

@@ -20,7 +20,7 @@ from retrieval import bm25, fingerprint
 from retrieval.analyzer import analyzer
 from retrieval.chunking import Chunk, Limits, Strategy
 from retrieval.embedder import Embedder, Space
-from retrieval.errors import DocumentRejected
+from retrieval.errors import DocumentRejected, IndexRefused
 from retrieval.leases import Lease, Leases, Made
 from retrieval.lifecycle import NewRevision
 from retrieval.milvus import Row, VectorIndex
@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 # Progress at the end of each stage; embedding takes nearly all of the time.
 _PARSED, _EMBEDDED, _INDEXED = 0.1, 0.85, 0.99
+_QUIET_S = 5.0  # after which the rest of what was added is flushed
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
 
@@ -229,6 +230,13 @@ class Pipeline:
             await self._index.insert(lease.place, rows, deadline_s)
             await self._leases.progress(lease, Status.INDEXING, last / revision.chunks)
         await self._leases.publish(lease, revision_id)
+
+    async def flush_quiet(self) -> None:
+        """Flush what nobody has added to for a while."""
+        try:
+            await self._index.flush_quiet(_QUIET_S, self._settings.ingest_deadline_s)
+        except (DependencyError, IndexRefused) as error:  # it may have been deleted meanwhile
+            _log.warning("flush left out", reason=str(error))
 
     async def _flush(self, lease: Lease) -> None:
         try:

@@ -158,6 +158,7 @@ class Worker:
         await expire(self._database, self._clock, self._settings.max_attempts)
         await end_expired(self._database, self._clock)
         await refresh_stale(self._database, self._clock)
+        await self._pipeline.flush_quiet()
         if self._clock.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = self._clock.monotonic() + self._settings.sweep_s
             removed = await self._sweep.run()

@@ -126,7 +126,7 @@ async def test_hostile_filters_select_what_they_say_and_nothing_foreign(filled: 
 
     async def found(raw: dict[str, Any]) -> set[str]:
         expression = build("mine", name, [EVERYONE], parse_filter(raw))
-        hits = await index.search_dense(Place(name), np.ones(4, np.float32), expression, 200)
+        (hits,) = await index.search_dense(Place(name), np.ones((1, 4), np.float32), expression, 200)
         return {hit.id for hit in hits}
 
     @settings(

@@ -4,6 +4,8 @@ A floor lies a little under what was measured: .02 is less than a fault of stemm
 """
 
 from collections.abc import Callable
+from itertools import compress
+from statistics import fmean
 
 import pytest
 
@@ -42,8 +44,10 @@ def questions(judged: Collection, *, held_out: bool | None = None) -> list[Judge
     ]
 
 
-async def evaluate(house: House, name: str, asked: list[Judged]) -> dict[str, Score]:
-    run = house.retrieval.evaluator.run(house.principal, name, asked, MODES, "metadata._id")
+async def evaluate(
+    house: House, name: str, asked: list[Judged], modes: tuple[Pipeline, ...] = MODES
+) -> dict[str, Score]:
+    run = house.retrieval.evaluator.run(house.principal, name, asked, modes, "metadata._id")
     async for event in run:
         last = event
     assert isinstance(last, Evaluation)
@@ -84,13 +88,14 @@ async def test_the_handbook_is_searched_as_well_as_it_was(house: House, figure: 
         assert usual[name].measures["ndcg@10"].mean > floor, name
     held_out = questions(judged, held_out=True)
     tuned = await tune(house, "handbook", questions(judged, held_out=False))
-    after = await evaluate(house, "handbook", held_out)
+    after = (await evaluate(house, "handbook", held_out, MODES[:1]))["hybrid"].measures["ndcg@10"].mean
+    kept = [question in held_out for question in asked]
+    alone = {name: fmean(compress(usual[name].questions["ndcg@10"], kept)) for name in ("dense", "lexical")}
     figure(
-        f"tuned on the other half ({tuned.fusion}, {tuned.cross_validated:.3f} expected), on the held-out half: "
-        f"{told(after)}"
+        f"tuned on the other half ({tuned.fusion}, {tuned.cross_validated:.3f} expected), on the held-out half: hybrid "
+        f"{after:.3f}, dense {alone['dense']:.3f}, lexical {alone['lexical']:.3f}"
     )
-    best = max(after["dense"].measures["ndcg@10"].mean, after["lexical"].measures["ndcg@10"].mean)
-    assert after["hybrid"].measures["ndcg@10"].mean > best - 0.005
+    assert after > max(alone.values()) - 0.005
 
 
 @pytest.mark.long

@@ -9,6 +9,9 @@ from core.clock import SystemClock
 from core.principal import Principal, Role
 from retrieval.errors import CollectionNotFound, InputInvalid
 from retrieval.intake import NewFile
+from retrieval.milvus import Place
+from retrieval.open import open_retrieval
+from retrieval.parsing import Parser
 from retrieval.query import Query
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher, SearchResult
@@ -184,3 +187,24 @@ async def test_facets_and_what_the_question_names_come_with_the_search(house: Ho
     assert {(one.key, one.value) for one in result.named} == {("year", 2026), ("place", "south pier")}
     narrowed = await house.retrieval.searcher.search(bob, replace(asked, filter=result.named[0].filter))
     assert [passage.filename for passage in narrowed.passages] == ["b.md"]
+
+
+async def test_what_nobody_adds_to_any_more_is_flushed_by_and_by(house: House) -> None:
+    index = house.retrieval.index
+    texts = {f"note{number}": f"Note {number} is about ropes and anchors." for number in range(40)}
+    await house.retrieval.collections.create(house.principal, "port")
+    collection = await house.retrieval.collections.get(house.principal, "port")
+    async with open_retrieval(house.settings, house.database, house.redis, house.objects) as retrieval:
+        parser = Parser(60, 2**30, 10**6)
+        leases = house.leases()
+        pipeline = replace(house, retrieval=retrieval).pipeline(leases, parser)
+        files = [NewFile(f"{name}.md", None, text.encode()) for name, text in texts.items()]
+        await house.retrieval.intake.accept(house.principal, "port", files)
+        while (lease := await leases.acquire()) is not None:
+            await pipeline.run(lease)
+        assert await retrieval.index.flush_quiet(60.0, 60.0) == []
+        assert await retrieval.index.flush_quiet(0.0, 60.0) == [collection.id]
+        assert await retrieval.index.flush_quiet(0.0, 60.0) == []
+        await parser.close()
+    assert await index.count(Place(collection.id)) == 40
+    assert len((await search(house, Query("port", "ropes and anchors", top_k=40))).passages) == 40
