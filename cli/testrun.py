@@ -93,13 +93,14 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end
 # no sooner on two cores, and what keeps time has to wait for longer.
 _LANES = {
-    "tests of retrieval": (
-        "tests/integration/retrieval",
+    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/storage"),
+    "tests of tenants": (
+        "tests/integration/tenants",
+        "tests/integration/hot",
+        "tests/integration/admission",
         "tests/integration/inference",
-        "tests/integration/storage",
         "tests/faults/gateway",
     ),
-    "tests of tenants": ("tests/integration/tenants", "tests/integration/hot", "tests/integration/admission"),
     "tests of routes": (
         "tests/integration/router",
         "tests/answers",

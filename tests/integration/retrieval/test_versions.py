@@ -333,7 +333,9 @@ class Walk:
 
     def read_as(self, user: str | None) -> None:
         actor, world = Actor(), self.world
-        searcher = Searcher(actor.halting(self.database), actor.halting(world.index), world.embedder, self.clock)
+        unused: Any = None  # nothing is reranked
+        stores = actor.halting(self.database), actor.halting(world.index)
+        searcher = Searcher(*stores, world.embedder, unused, self.clock)
         query = Query("c", "harbour", top_k=100, mode="lexical")
         self.run(actor.begin(searcher.search(self.people[user], query)))
         self.readers.append(Reader(user, self.now_s, actor))
