@@ -12,8 +12,8 @@ from tests.answers.scoring import Asked, holds_facts, read_questions, verifies, 
 from tests.support.stack import Stack
 
 FOLDER = Path(__file__).parent
-# Share right in the held-out half below which something is broken; the printed figure is the measure. It falls while the
-# documentation grows, which is what is searched: 46 of 68, then 41, 36, and 33 with the pages on search.
+# Share right in the held-out half below which something is broken; the printed figure is what counts. It falls while
+# the documentation grows, which is what is searched: 46 of 68, then 41, 36, and 33 with the pages on search.
 FLOOR = 0.4
 
 
