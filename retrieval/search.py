@@ -20,6 +20,7 @@ from monitoring.logs import logger
 from retrieval import bm25, diversity, expression, facets, fuzzy, legs, snapshot
 from retrieval.access import reads_as
 from retrieval.embedder import Embedder, Space
+from retrieval.errors import IndexRefused
 from retrieval.facets import Facet, Suggestion
 from retrieval.fusion import Ranking, fuse
 from retrieval.fuzzy import Correction
@@ -263,8 +264,12 @@ class Searcher:
             ranked = [(hit, score) for hit, score in ranked if score >= query.score_threshold]
         most = query.rerank_top_n or query.top_k if way.rerank else query.top_k
         if way.mmr_lambda is not None and ranked:
-            with timed(timings, "diversify"):
-                ranked = await self._diverse(looked.pinned, ranked[: max(_COMPARED, most)], way.mmr_lambda, most)
+            try:
+                with timed(timings, "diversify"):
+                    ranked = await self._diverse(looked.pinned, ranked[: max(_COMPARED, most)], way.mmr_lambda, most)
+            except (DependencyError, IndexRefused) as error:
+                _log.warning("diversity is left out", reason=str(error))
+                reasons.append(f"passages that repeat others were not moved ({error})")
         return ranked[:most]
 
     async def _diverse(

@@ -25,8 +25,9 @@ import orjson
 import uvloop
 from numpy.typing import NDArray
 
+from retrieval.evaluation.measures import ndcg
 from tests.load.client import Connection
-from tests.support.collections import NAMES, Judged, load, ndcg_at_10
+from tests.support.collections import NAMES, Judged, load
 from tests.support.engines import INFERENCE_PYTHON, ROOT, prepare_model, start_embeddings
 from tests.support.network import free_port
 from tests.support.process import running
@@ -273,7 +274,7 @@ async def quality(sides: Sequence[Plain | Server], name: str, judged: Judged) ->
 
 
 def _say_quality(name: str, judged: Judged, side: str, found: Mapping[str, Sequence[str]]) -> None:
-    scores = [ndcg_at_10(documents, judged.relevant[query]) for query, documents in found.items()]
+    scores = [ndcg(documents, judged.relevant[query]) for query, documents in found.items()]
     of = f"{name}, {len(judged.documents)} documents, {len(scores)} queries"
     print(f"{of}: {side}: nDCG@10 {np.mean(scores):.4f}", flush=True)
 

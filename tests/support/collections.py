@@ -1,11 +1,9 @@
-"""Judged retrieval collections in BEIR's layout, and nDCG.
+"""Judged retrieval collections in BEIR's layout.
 
 One is the project's own; the others are there where the folder of shared data is.
 """
 
 import json
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,16 +62,6 @@ def load_own() -> Judged:
 def is_held_out(query: str) -> bool:
     """Whether a query of the handbook is for the reported number; the others are for trying things out."""
     return int(query.removeprefix("q")) % 2 == 0
-
-
-def ndcg_at_10(ranked: Sequence[str], relevant: Mapping[str, int]) -> float:
-    """How near a ranking's first ten are to the best possible ones: 0 to 1.
-
-    Source: Järvelin and Kekäläinen, 2002; gains are the grades themselves, as trec_eval's ndcg_cut has them.
-    """
-    gained = sum(relevant.get(document, 0) / math.log2(place + 2) for place, document in enumerate(ranked[:10]))
-    best = sum(grade / math.log2(place + 2) for place, grade in enumerate(sorted(relevant.values(), reverse=True)[:10]))
-    return gained / best if best else 0.0
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ import pytest
 
 from retrieval import bm25
 from retrieval.analyzer import STOP_WORDS, analyze
-from tests.support.collections import OWN_FOLDER, OWN_NAME, is_held_out, load_own, ndcg_at_10
+from retrieval.evaluation.measures import ndcg
+from tests.support.collections import OWN_FOLDER, OWN_NAME, is_held_out, load_own
 
 FOLDER = OWN_FOLDER / OWN_NAME
 HANDBOOK = load_own()
@@ -56,7 +57,7 @@ def lexical_quality(kind: str) -> float:
         asked = bm25.query_vector(analyze(HANDBOOK.queries[query]), len(_TERMS), _FREQUENCIES)
         scores = {one: sum(w * asked.get(term, 0.0) for term, w in vector.items()) for one, vector in weights.items()}
         found = [one for one in scores if scores[one] > 0]
-        return ndcg_at_10(sorted(found, key=lambda one: -scores[one]), HANDBOOK.relevant[query])
+        return ndcg(sorted(found, key=lambda one: -scores[one]), HANDBOOK.relevant[query])
 
     return fmean(quality(query) for query in of_kind(kind))
 
