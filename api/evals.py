@@ -16,6 +16,7 @@ from api.state import State
 from core.ids import new_id
 from core.principal import Principal
 from monitoring.logs import logger
+from retrieval.errors import InputInvalid
 from retrieval.evaluation.evaluator import Evaluation, Judged, Pipeline, Progress, Score
 from retrieval.evaluation.measures import DEPTH
 from retrieval.evaluation.statistics import Mean
@@ -97,6 +98,12 @@ async def evaluate(asked: EvalRequest, request: Request, state: State, principal
     With `tune`, choose how hybrid search fuses instead: PATCH the collection's `search` with what is answered.
     """
     judged = asked.judged()
+    if asked.queries and not judged:
+        raise InputInvalid(
+            "qrels",
+            "None of the questions has a relevant document: a judgement names a question by its id, a document, and a "
+            "grade above 0.",
+        )
     events = _events(asked, judged, state, principal)
     first = await anext(events)  # what is wrong with the request is known by now, and keeps its status
     if asked.stream:

@@ -173,7 +173,8 @@ def _pipeline(said: str) -> dict[str, Any]:
 
 
 def _document(one: Text) -> dict[str, Any]:
-    return {"title": one.id, "content": f"{one.title}\n\n{one.text}".strip() or " ", "metadata": {_ID: one.id}}
+    content = f"{one.title}\n\n{one.text}".strip() or " "
+    return {"title": one.id, "content": content, "metadata": {**one.metadata, _ID: one.id}}
 
 
 def _batches(corpus: Sequence[Text]) -> Iterator[list[Text]]:

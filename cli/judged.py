@@ -16,6 +16,7 @@ class Text:
     id: str
     title: str
     text: str
+    metadata: dict[str, Any]
 
 
 def texts(file: Path) -> list[Text]:
@@ -34,7 +35,15 @@ def texts(file: Path) -> list[Text]:
                 f"{file}, line {number} is no question or document",
                 'each line is an object such as {"_id": "1", "text": "..."}, as in BEIR\'s queries.jsonl',
             )
-        found.append(Text(str(row["_id"]), str(row.get("title") or ""), row["text"]))
+        metadata = row.get("metadata")
+        found.append(
+            Text(
+                str(row["_id"]),
+                str(row.get("title") or ""),
+                row["text"],
+                metadata if isinstance(metadata, dict) else {},
+            )
+        )
     return found
 
 

@@ -1,10 +1,12 @@
-"""`python -m cli.milvuslite server …`: Milvus Lite's own command, after a look at what a kill has left half made.
+"""`python -m cli.milvuslite server …`: Milvus Lite's own command, with a fast searcher (`retrieval/lite`).
 
-Milvus Lite makes a collection's folder and then writes the schema into it. Killed in between, it knows of no such
-collection, and refuses to make it for ever, since the folder is there.
+Before it serves, what a kill has left half made is removed: Milvus Lite makes a collection's folder and then writes the
+schema into it. Killed in between, it knows of no such collection, and refuses to make it for ever, since the folder is
+there.
 """
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -24,15 +26,23 @@ def remove_half_made(data_dir: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Tidy up, then serve."""
+    """Tidy up, put the searcher in, then serve."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--data-dir", type=Path)
     folder = parser.parse_known_args(arguments)[0].data_dir
     if folder is not None:
         for name in remove_half_made(folder):
             print(f"removed what was half made: {name}", flush=True)
-    from milvus_lite.cmdline import main as serve  # after the look: it takes seconds to import
+    # A search is too short for several threads. Graphs are built in the background, and leave half of the cores alone.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    # After the look: they take seconds to import.
+    from milvus_lite.cmdline import main as serve
 
+    from retrieval.lite.install import install
+
+    if reason := install():
+        print(reason, flush=True)
     return int(serve(list(arguments)))
 
 

@@ -1,32 +1,66 @@
-"""`./stoker bench search`: how long a search takes while documents come in as fast as they can be embedded, and while
-none do.
+"""`./stoker bench search`: how long a filtered hybrid search takes, while no document comes in and while many do.
 
-A whole stack on real parts; rounds alternate between the two, so that a slow minute meets both.
+A whole stack on real parts for each shape (`50x2000`: 50 collections of 2,000 chunks each); rounds alternate
+between the two, so that a slow minute meets both. Beside it: how much of what exact search finds the index finds.
 """
 
 import argparse
 import asyncio
+import json
 import random
+import re
 import statistics
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+import numpy as np
+import pyarrow.parquet as pq
 import uvloop
+from numpy.typing import NDArray
 
 from tests.load.client import Connection
 from tests.support.network import free_port
-from tests.support.stack import Stack, start_stack
+from tests.support.stack import ROOT, Stack, start_stack
 
-_COLLECTION = "bench"
-_AT_ONCE = 50  # documents in one call
-_WORDS = (
-    "harbour lighthouse keeper winter ledger engine valve pressure gauge signal cargo manifest anchor rope tide pilot "
-    "chart compass storm lantern crew captain bridge dock crane customs officer invoice tariff grain timber copper salt"
-).split()
+_PARAGRAPHS = 20  # of a document, each of them a chunk
+_CHUNKING = {"characters": 250, "tokens": 64}
+_AT_ONCE = 25  # documents in one call
+_YEARS = range(2015, 2025)
+_COMPARED = 100  # searches whose answers are compared with exact search
+
+
+class Writer:
+    """Texts in the words of our own documentation, each as often as there, that nobody has written before."""
+
+    def __init__(self, seed: int) -> None:
+        text = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+        counted = Counter(re.findall(r"[a-z]{2,}", text.lower()))
+        self._words, self._weights = list(counted), list(counted.values())
+        self.of = random.Random(seed)
+
+    def words(self, count: int) -> str:
+        return " ".join(self.of.choices(self._words, self._weights, k=count))
+
+    def documents(self, count: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "title": f"note {self.of.randrange(10**12)}",
+                "content": "\n\n".join(self.words(24).capitalize() + "." for _ in range(_PARAGRAPHS)),
+                "metadata": {"year": self.of.choice(_YEARS)},
+            }
+            for _ in range(count)
+        ]
+
+    def question(self, collection: str, **more: Any) -> dict[str, Any]:
+        """A hybrid search among some two thirds of a collection."""
+        since = {"type": "gte", "key": "year", "value": self.of.choice(_YEARS[2:5])}
+        return {"collection": collection, "query": self.words(6), "filter": since, "top_k": 10, **more}
 
 
 @dataclass
@@ -43,25 +77,8 @@ class Phase:
         return statistics.quantiles(self.seconds, n=100)[share - 1]
 
 
-def documents(of: random.Random, count: int) -> list[dict[str, Any]]:
-    """Texts of about four chunks that nobody has sent before."""
-
-    def sentence() -> str:
-        return " ".join(of.choice(_WORDS) for _ in range(14)).capitalize() + f" {of.randrange(10**6)}."
-
-    def paragraph() -> str:
-        return " ".join(sentence() for _ in range(6))
-
-    return [
-        {"title": f"note {of.randrange(10**12)}", "content": "\n\n".join(paragraph() for _ in range(5))}
-        for _ in range(count)
-    ]
-
-
-def request_of(port: int, key: str, of: random.Random) -> bytes:
-    """A hybrid search for a few words."""
-    text = " ".join(of.choice(_WORDS) for _ in range(6))
-    body = httpx.Request("POST", "http://x/", json={"collection": _COLLECTION, "query": text, "top_k": 10}).content
+def _request(port: int, key: str, question: dict[str, Any]) -> bytes:
+    body = httpx.Request("POST", "http://x/", json=question).content
     head = (
         f"POST /v1/search HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -69,24 +86,28 @@ def request_of(port: int, key: str, of: random.Random) -> bytes:
     return head.encode() + body
 
 
-async def search(port: int, key: str, of: random.Random, count: int, phase: Phase) -> None:
-    """One search after the other, as one person would."""
+async def search(port: int, key: str, questions: Sequence[dict[str, Any]], phase: Phase) -> list[dict[str, Any]]:
+    """One search after the other, as one person would. Returns: the answers."""
     connection = await Connection.open(port)
-    for _ in range(count):
-        reply = await connection.ask(request_of(port, key, of))
+    answers = []
+    for question in questions:
+        reply = await connection.ask(_request(port, key, question))
         if reply.status != 200:
             raise RuntimeError(f"status {reply.status}: {reply.body[-300:]!r}")
         phase.seconds.append(reply.total_s)
-        phase.degraded += b'"degraded":true' in reply.body
+        answers.append(json.loads(reply.body))
+        phase.degraded += answers[-1]["degraded"]
     connection.close()
+    return answers
 
 
 class Flood:
     """Documents that come in all the time while the block runs; what is not in by then is cancelled."""
 
-    def __init__(self, client: httpx.AsyncClient, of: random.Random) -> None:
+    def __init__(self, client: httpx.AsyncClient, writer: Writer, collections: Sequence[str]) -> None:
         self._client = client
-        self._of = of
+        self._writer = writer
+        self._collections = collections
         self._jobs: list[str] = []
 
     async def __aenter__(self) -> None:
@@ -104,7 +125,8 @@ class Flood:
         await asyncio.sleep(3)  # what was under way ends, and is swept up
 
     async def _send(self) -> None:
-        body = {"collection": _COLLECTION, "documents": documents(self._of, _AT_ONCE)}
+        collection = self._writer.of.choice(self._collections)
+        body = {"collection": collection, "documents": self._writer.documents(_AT_ONCE)}
         answer = await self._client.post("/v1/ingest", json=body)
         self._jobs.append(answer.raise_for_status().json()["job_id"])
 
@@ -120,36 +142,121 @@ class Flood:
         return any(document["status"] == "ready" for document in first["documents"])
 
 
-async def measure(stack: Stack, rounds: int, searches: int, base: int) -> None:
-    """Print both kinds beside each other."""
-    of = random.Random(7)  # the same texts in each run
-    stack.client.post("/v1/collections", json={"name": _COLLECTION}).raise_for_status()
-    for _ in range(0, base, _AT_ONCE):
-        stack.ingest(_COLLECTION, documents(of, _AT_ONCE))
-    port = int(stack.url.rpartition(":")[2])
+@dataclass
+class Compared:
+    """What dense searches found, by document and place, to be compared with exact search once the stack is down."""
+
+    collection_id: str
+    since: int
+    vector: NDArray[np.float32]
+    found: set[tuple[str, int]]
+
+
+@dataclass
+class Measured:
+    """Of one shape; `documents`: those that were there when searches were compared."""
+
+    phases: list[Phase]
+    compared: list[Compared]
+    documents: set[str]
+
+
+async def measure(stack: Stack, shape: "Shape", rounds: int, searches: int) -> Measured:
+    """Fill the collections, then search them in both phases."""
+    writer = Writer(7)  # the same texts in each run
+    names = [f"bench{number}" for number in range(shape.collections)]
+    known: dict[str, str] = {}
+    there: set[str] = set()
+    for name in names:
+        made = stack.client.post("/v1/collections", json={"name": name, "chunking": _CHUNKING}).raise_for_status()
+        known[name] = made.json()["id"]
+        missing = -(-shape.chunks // _PARAGRAPHS)
+        while missing > 0:
+            there |= set(stack.ingest(name, writer.documents(min(missing, _AT_ONCE))))
+            missing -= _AT_ONCE
+    port, key = int(stack.url.rpartition(":")[2]), stack.admin_key
+    await asyncio.sleep(10)  # what came last is flushed, and merged
+
+    def questions(count: int, **more: Any) -> list[dict[str, Any]]:
+        return [writer.question(writer.of.choice(names), **more) for _ in range(count)]
+
     idle, busy = Phase("no document comes in"), Phase("documents come in")
-    await search(port, stack.admin_key, of, 30, Phase("warm"))
+    await search(port, key, [writer.question(name) for name in names for _ in range(2)], Phase("warm"))
+    asked = questions(_COMPARED, mode="dense")
+    answers = await search(port, key, asked, Phase("compared"))
+    model = stack.client.get(f"/v1/collections/{names[0]}").json()["embedding_model"]
+    compared = []
+    for question, answer in zip(asked, answers, strict=True):
+        embedded = stack.client.post("/v1/embeddings", json={"model": model, "input": question["query"]})
+        vector = np.array(embedded.raise_for_status().json()["data"][0]["embedding"], np.float32)
+        found = {(passage["document_id"], passage["start"]) for passage in answer["data"]}
+        compared.append(Compared(known[question["collection"]], question["filter"]["value"], vector, found))
     async with httpx.AsyncClient(base_url=stack.url, headers=stack.client.headers, timeout=120) as client:
 
         async def chunks() -> int:
-            return int((await client.get(f"/v1/collections/{_COLLECTION}")).json()["chunks"])
+            each = [(await client.get(f"/v1/collections/{name}")).json()["chunks"] for name in names]
+            return int(sum(each))
 
         for _ in range(rounds):
-            await search(port, stack.admin_key, of, searches, idle)
-            async with Flood(client, of):
+            await search(port, key, questions(searches), idle)
+            async with Flood(client, writer, names):
                 before, began_s = await chunks(), time.perf_counter()
-                await search(port, stack.admin_key, of, searches, busy)
+                await search(port, key, questions(searches), busy)
                 busy.lasted_s += time.perf_counter() - began_s
                 busy.chunks += await chunks() - before
-        total = await chunks()
-    print("| | p50 ms | p90 ms | p99 ms | chunks/s coming in | degraded |\n" + "|" + " --- |" * 6)
-    for phase in (idle, busy):
-        cells = [phase.name, *(f"{phase.percentile(share) * 1e3:.1f}" for share in (50, 90, 99))]
+    return Measured([idle, busy], compared, there)
+
+
+def recall(folder: Path, measured: Measured) -> float:
+    """Of the 10 rows that exact search finds, the share that was found.
+
+    Args:
+        folder: Milvus Lite's, of a stack that is down.
+    """
+    compared = measured.compared
+    shares = []
+    for collection_id in {each.collection_id for each in compared}:
+        files = [file for file in folder.rglob("*.parquet") if collection_id in file.parts and "delta" not in file.name]
+        rows = {}
+        for file in files:
+            table = pq.read_table(file, columns=["id", "document_id", "start", "metadata", "dense"])
+            rows |= {row["id"]: row for row in table.to_pylist() if row["document_id"] in measured.documents}
+        vectors = np.array([row["dense"] for row in rows.values()], np.float32)
+        years = np.array([json.loads(row["metadata"])["year"] for row in rows.values()])
+        places = [(row["document_id"], row["start"]) for row in rows.values()]
+        for each in (each for each in compared if each.collection_id == collection_id):
+            scores = np.where(years >= each.since, vectors @ each.vector, -np.inf)
+            best = {places[at] for at in np.argsort(-scores, kind="stable")[:10]}
+            shares.append(len(best & each.found) / len(best))
+    return statistics.mean(shares)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """So many collections of so many chunks."""
+
+    collections: int
+    chunks: int
+
+    @classmethod
+    def read(cls, text: str) -> "Shape":
+        collections, _, chunks = text.partition("x")
+        return cls(int(collections), int(chunks))
+
+    def __str__(self) -> str:
+        return f"{self.collections} x {self.chunks:,}"
+
+
+def _print(shape: Shape, phases: Sequence[Phase], found: float) -> None:
+    for phase in phases:
+        cells = [str(shape), phase.name, *(f"{phase.percentile(share) * 1e3:.1f}" for share in (50, 90, 99))]
         rate = phase.chunks / phase.lasted_s if phase.lasted_s else 0.0
-        print("| " + " | ".join([*cells, f"{rate:.1f}", str(phase.degraded)]) + " |")
+        print("| " + " | ".join([*cells, f"{rate:.1f}", f"{found:.3f}", str(phase.degraded)]) + " |", flush=True)
+    idle, busy = phases
     print(
-        f"p99 while documents come in is {busy.percentile(99) / idle.percentile(99):.2f} times the idle one; "
-        f"{len(idle.seconds)} searches of each kind, {total} chunks at the end"
+        f"{shape}: p99 while documents come in is {busy.percentile(99) / idle.percentile(99):.2f} times the idle one; "
+        f"{len(idle.seconds)} searches of each kind",
+        flush=True,
     )
 
 
@@ -157,17 +264,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--searches", type=int, default=200, help="of each kind in each round")
-    parser.add_argument("--base", type=int, default=200, help="documents that are there before")
+    parser.add_argument(
+        "--shapes", default="1x1000", help="collections x chunks of each, with commas between: 1x1000,1x10000,50x2000"
+    )
     arguments = parser.parse_args()
-    with TemporaryDirectory() as name:
-        config = Path(name) / "stoker.yaml"
-        config.write_text(
-            "model_list:\n  - model_name: absent\n    litellm_params:\n      model: hosted_vllm/absent\n"
-            f"      api_base: http://127.0.0.1:{free_port()}/v1\n"
-        )
-        flags = ("--engine", "none", "--no-demo", "--config", str(config))
-        with start_stack(Path(name) / "data", *flags) as stack:
-            uvloop.run(measure(stack, arguments.rounds, arguments.searches, arguments.base))
+    shapes = [Shape.read(text) for text in arguments.shapes.split(",")]
+    print(
+        "| collections | | p50 ms | p90 ms | p99 ms | chunks/s coming in | recall@10 | degraded |\n"
+        + "|"
+        + " --- |" * 8
+    )
+    for shape in shapes:
+        with TemporaryDirectory() as name:
+            config = Path(name) / "stoker.yaml"
+            config.write_text(
+                "model_list:\n  - model_name: absent\n    litellm_params:\n      model: hosted_vllm/absent\n"
+                f"      api_base: http://127.0.0.1:{free_port()}/v1\n"
+            )
+            flags = ("--engine", "none", "--no-demo", "--config", str(config))
+            with start_stack(Path(name) / "data", *flags) as stack:
+                measured = uvloop.run(measure(stack, shape, arguments.rounds, arguments.searches))
+            _print(shape, measured.phases, recall(Path(name) / "data" / "milvus", measured))
 
 
 if __name__ == "__main__":

@@ -178,3 +178,28 @@ async def test_two_models_that_share_a_thread_take_turns() -> None:
             assert len(one.batches) - before <= 2
             bulk.cancel()
             await asyncio.gather(bulk, return_exceptions=True)
+
+
+class TwoAtOnce(LengthModel):
+    """Computes a batch only while another one is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = threading.Barrier(2)
+
+    def compute(self, batch: Sequence[Tokenised]) -> list[list[int]]:
+        self.both.wait(5)
+        return super().compute(batch)
+
+
+async def test_lanes_compute_at_once_and_a_batch_that_fails_leaves_the_other_lane_alone() -> None:
+    model = TwoAtOnce()
+    with ThreadPoolExecutor(2) as computing:
+        async with open_batcher(model, computing, 1000, 4, lanes=2) as batcher:
+            both = [asyncio.create_task(batcher.compute(works(text), urgent=False)) for text in ("aaaa", "bbb")]
+            assert await asyncio.gather(*both) == [[[4, 97]], [[3, 98]]]
+            bad, good = (asyncio.create_task(batcher.compute(works(text), urgent=False)) for text in ("!aaa", "bbbb"))
+            with pytest.raises(Stopped):
+                await bad
+            assert await good == [[4, 98]]
+    assert len(model.threads) == 2

@@ -1,0 +1,1 @@
+"""A fast searcher inside Milvus Lite's server: its data, its answers, without its walk over every row."""

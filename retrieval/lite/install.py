@@ -1,0 +1,111 @@
+"""Puts the fast searcher into Milvus Lite, in the process of its server."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+from milvus_lite.engine.collection import Collection
+from milvus_lite.schema.types import DataType
+
+from retrieval.lite.filters import Unsupported
+from retrieval.lite.searcher import Search, search
+from retrieval.lite.view import View
+
+KNOWN = "3.2.2"  # whose insides this was written for, and compared with
+_VIEW = "_stoker_view"
+
+SearchMethod = Callable[..., list[list[dict[str, Any]]]]
+
+
+def install() -> str | None:
+    """Make each collection search by its view. Returns: why not, where another Milvus Lite is installed."""
+    found = version("milvus-lite")
+    if found != KNOWN:
+        return f"Milvus Lite {found} searches by itself: the fast searcher knows {KNOWN}"
+    slow: SearchMethod = Collection.search
+    flush, refresh, drop = Collection._trigger_flush, Collection._refresh_segment_cache, Collection.drop_partition
+
+    def search_fast(collection: Collection, *args: Any, **kwargs: Any) -> list[list[dict[str, Any]]]:
+        asked = _asked(collection, *args, **kwargs)
+        if asked is not None:
+            try:
+                return search(view_of(collection), asked)
+            except (Unsupported, pa.ArrowException):
+                pass
+        return slow(collection, *args, **kwargs)
+
+    def flush_seen(collection: Collection) -> None:
+        view_of(collection).flush(lambda: flush(collection))
+
+    def refresh_and_publish(collection: Collection) -> None:
+        refresh(collection)
+        if _VIEW in collection.__dict__:
+            view_of(collection).publish()
+
+    def drop_and_publish(collection: Collection, partition_name: str) -> None:
+        drop(collection, partition_name)
+        with collection._maintenance_lock:
+            view_of(collection).publish()
+
+    Collection.search = search_fast
+    Collection._trigger_flush = flush_seen
+    Collection._refresh_segment_cache = refresh_and_publish
+    Collection.drop_partition = drop_and_publish
+    return None
+
+
+def view_of(collection: Collection) -> View:
+    """The one view of a collection."""
+    view: View = collection.__dict__.get(_VIEW) or collection.__dict__.setdefault(_VIEW, View(collection))
+    return view
+
+
+def _asked(
+    collection: Collection,
+    query_vectors: list[Any],
+    top_k: int = 10,
+    metric_type: str | None = None,
+    partition_names: list[str] | None = None,
+    expr: str | None = None,
+    output_fields: list[str] | None = None,
+    anns_field: str | None = None,
+    timezone: str | None = None,
+    search_params: dict[str, Any] | None = None,
+    **special: Any,
+) -> Search | None:
+    """What is looked for; None: something that Milvus Lite does better itself."""
+    if not query_vectors or top_k <= 0 or output_fields is None or not special.items() <= _USUAL.items():
+        return None
+    collection._require_loaded()
+    fields = {field.name: field for field in collection.schema.fields}
+    name = collection._resolve_anns_field(anns_field)
+    field, metric = fields[name], collection.resolve_search_metric(name, metric_type)
+    shown = [each for each in output_fields if each in fields and not fields[each].is_primary]
+    if field.nullable or collection.schema.enable_dynamic_field or not set(output_fields) <= fields.keys():
+        return None
+    queries: Any
+    if field.dtype == DataType.FLOAT_VECTOR and metric in ("COSINE", "IP"):
+        queries = np.asarray(query_vectors, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != field.dim:
+            return None
+    elif field.dtype == DataType.SPARSE_FLOAT_VECTOR and metric == "IP":
+        collection._validate_sparse_tuning(name, metric, search_params or {})
+        queries = collection._prepare_sparse_queries(query_vectors, name)
+    else:
+        return None
+    compiled = collection._compile_filter(expr, timezone=timezone) if expr else None
+    expression = None if compiled is None else compiled.ast
+    return Search(name, metric, queries, top_k, partition_names or None, expression, shown, search_params)
+
+
+_USUAL: dict[str, Any] = {
+    "group_by_field": None,
+    "group_size": 1,
+    "strict_group_size": False,
+    "radius": None,
+    "range_filter": None,
+    "offset": 0,
+    "ranker": None,
+}
