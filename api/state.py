@@ -100,8 +100,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         )
 
 
-def state_of(request: Request) -> AppState:
-    """The state that the application's lifespan opened."""
+async def state_of(request: Request) -> AppState:
+    """The state that the application's lifespan opened; a coroutine, since FastAPI calls what is none in a thread."""
     state: AppState = request.app.state.stoker
     return state
 

@@ -61,14 +61,17 @@ def reads_as(principal: Principal) -> list[str] | None:
     return [EVERYONE, *own, *(f"group:{name}" for name in sorted(principal.groups))]
 
 
-def may_read(readers: Iterable[str] | None) -> sa.ColumnElement[bool]:
-    """The clause that holds for a row of `documents` that these readers, as `reads_as` gives them, may read."""
+def may_read(readers: Iterable[str] | sa.BindParameter[Any] | None) -> sa.ColumnElement[bool]:
+    """The clause that holds for a row of `documents` that these readers, as `reads_as` gives them, may read.
+
+    Args:
+        readers: they, or an expanding parameter for them.
+    """
     if readers is None:
         return sa.true()
+    wanted = readers if isinstance(readers, sa.BindParameter) else list(readers)
     # Asked of each document by itself: the list of all that are open to `*` is as long as the whole installation's.
-    theirs = sa.exists().where(
-        document_readers.c.document_id == documents.c.id, document_readers.c.reader.in_(list(readers))
-    )
+    theirs = sa.exists().where(document_readers.c.document_id == documents.c.id, document_readers.c.reader.in_(wanted))
     return theirs.correlate(documents)
 
 

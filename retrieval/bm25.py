@@ -11,8 +11,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-K1 = 1.2
-B = 0.75
+K1 = 1.5
+B = 0.9
 _DIMENSIONS = 2**32 - 1  # Milvus takes sparse indices below this
 
 

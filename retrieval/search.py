@@ -297,6 +297,8 @@ def _fused(way: Way, running: Sequence[Leg]) -> list[tuple[Hit, float]]:
 
 
 def _spelt(looked: _Looked, passages: Sequence[Passage]) -> list[Spelling]:
+    if not looked.corrections:
+        return []
     terms = {word for one in looked.corrections for word in one.replaced_by}
     written = fuzzy.spellings(terms, (passage.text for passage in passages), looked.pinned.language)
     return [

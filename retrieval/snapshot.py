@@ -18,6 +18,18 @@ from storage.sql import Database
 
 _MOST_TERMS = 200  # that lexical search looks for
 
+# Every search asks these: they are put together once.
+_COLLECTION = sa.select(collections).where(
+    collections.c.tenant_id == sa.bindparam("tenant_id"), collections.c.live_name == sa.bindparam("name")
+)
+_KNOWN = sa.select(term_frequencies.c.term, term_frequencies.c.chunks).where(
+    term_frequencies.c.collection_id == sa.bindparam("collection_id"),
+    term_frequencies.c.term.in_(sa.bindparam("terms", expanding=True)),
+)
+_CHANGED = sa.select(documents.c.id, documents.c.metadata, documents.c.acl).where(
+    documents.c.collection_id == sa.bindparam("collection_id"), documents.c.stale, documents.c.revision_id.is_not(None)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -78,20 +90,14 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
     """
 
     async def read(connection: AsyncConnection) -> Snapshot:
-        live = sa.select(collections).where(collections.c.tenant_id == tenant_id, collections.c.live_name == name)
-        row = (await connection.execute(live)).one_or_none()
+        row = (await connection.execute(_COLLECTION, {"tenant_id": tenant_id, "name": name})).one_or_none()
         if row is None:
             raise CollectionNotFound(name)
         asked = [analyzer(row.language).terms(text) for text in texts]
         terms = list(dict.fromkeys(term for words in asked for term in words))[:_MOST_TERMS]
-        known = sa.select(term_frequencies.c.term, term_frequencies.c.chunks).where(
-            term_frequencies.c.collection_id == row.id, term_frequencies.c.term.in_(terms)
-        )
-        found = (await connection.execute(known)).all() if terms else ()
-        changed = sa.select(documents.c.id, documents.c.metadata, documents.c.acl).where(
-            documents.c.collection_id == row.id, documents.c.stale, documents.c.revision_id.is_not(None)
-        )
-        stale = (await connection.execute(changed)).all()
+        asks_for = {"collection_id": row.id, "terms": terms}
+        found = (await connection.execute(_KNOWN, asks_for)).all() if terms else ()
+        stale = (await connection.execute(_CHANGED, {"collection_id": row.id})).all()
         return Snapshot(
             collection_id=row.id,
             place=Place(row.id, row.pool, row.generation),
@@ -123,23 +129,49 @@ async def visible(
     """
     if not revision_ids:
         return {}
-    statement = (
-        sa.select(revisions.c.id, revisions.c.number, documents.c.metadata)
-        .join(documents, documents.c.id == revisions.c.document_id)
-        .join(collections, collections.c.id == revisions.c.collection_id)
-        .where(revisions.c.id.in_(revision_ids), shown(snapshot, readers, now_s))
-    )
-    return {row.id: Visible(row.number, row.metadata) for row in await fetch(database, statement)}
+    asked = {
+        "revision_ids": list(revision_ids),
+        "collection_id": snapshot.collection_id,
+        "tenant_id": snapshot.tenant_id,
+        "version": snapshot.version,
+        "now_s": now_s,
+    }
+    if readers is not None:
+        asked["readers"] = list(readers)
+    rows = await fetch(database, _VISIBLE if readers is None else _VISIBLE_TO, asked)
+    return {row.id: Visible(row.number, row.metadata) for row in rows}
 
 
 def shown(snapshot: Snapshot, readers: Sequence[str] | None, now_s: float) -> sa.ColumnElement[bool]:
     """The clause that holds for a revision, joined with its document and collection, that this caller is shown now."""
+    return _shown(snapshot.collection_id, snapshot.tenant_id, snapshot.version, readers, now_s)
+
+
+def _shown(collection_id: Any, tenant_id: Any, version: Any, readers: Any, now_s: Any) -> sa.ColumnElement[bool]:
     return sa.and_(
-        revisions.c.collection_id == snapshot.collection_id,
-        documents.c.tenant_id == snapshot.tenant_id,
-        revisions.c.visible_from <= snapshot.version,
-        sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > snapshot.version),
+        revisions.c.collection_id == collection_id,
+        documents.c.tenant_id == tenant_id,
+        revisions.c.visible_from <= version,
+        sa.or_(revisions.c.visible_to.is_(None), revisions.c.visible_to > version),
         live(now_s),
         may_read(readers),
         collections.c.deleted_at.is_(None),
     )
+
+
+def _visible(readers: Any) -> sa.Select[Any]:
+    def given(name: str) -> sa.BindParameter[Any]:
+        return sa.bindparam(name)
+
+    return (
+        sa.select(revisions.c.id, revisions.c.number, documents.c.metadata)
+        .join(documents, documents.c.id == revisions.c.document_id)
+        .join(collections, collections.c.id == revisions.c.collection_id)
+        .where(
+            revisions.c.id.in_(sa.bindparam("revision_ids", expanding=True)),
+            _shown(given("collection_id"), given("tenant_id"), given("version"), readers, given("now_s")),
+        )
+    )
+
+
+_VISIBLE, _VISIBLE_TO = _visible(None), _visible(sa.bindparam("readers", expanding=True))

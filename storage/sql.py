@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 import sqlalchemy.exc
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from core.dependency import Dependency
+from storage import sqlite as once_there
 
 T = TypeVar("T")
 
@@ -90,11 +92,12 @@ class Database:
 
 
 def _engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
+    if url.startswith("sqlite"):
+        engine = create_async_engine(make_url(url).set(drivername=once_there.DRIVER))
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+        return engine
+    return create_async_engine(url, pool_pre_ping=True)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

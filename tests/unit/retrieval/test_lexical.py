@@ -100,7 +100,7 @@ def test_the_inner_product_is_the_textbook_bm25(chunks: list[list[str]], questio
             count = terms.count(term)
             n = frequencies[term]
             idf = math.log(1 + (len(chunks) - n + 0.5) / (n + 0.5))
-            expected += idf * count * 2.2 / (count + 1.2 * (1 - 0.75 + 0.75 * len(terms) / average)) if n else 0.0
+            expected += idf * count * 2.5 / (count + 1.5 * (1 - 0.9 + 0.9 * len(terms) / average)) if n else 0.0
         assert found == pytest.approx(expected)
 
 
