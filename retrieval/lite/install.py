@@ -1,17 +1,28 @@
-"""Puts the fast searcher into Milvus Lite, in the process of its server."""
+"""Puts the fast searcher into Milvus Lite, in the process of its server, and mends how collections are opened there.
 
+Milvus Lite opens a collection when it is first asked for, without a lock: two first calls at once open it twice, and
+what one of the two writes the other does not know. It also forgets at each start which collections were loaded, so that
+the first search of each would load it.
+"""
+
+import logging
+import threading
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+from milvus_lite.db import MilvusLite
 from milvus_lite.engine.collection import Collection
+from milvus_lite.exceptions import MilvusLiteError
 from milvus_lite.schema.types import DataType
 
 from retrieval.lite.filters import Unsupported
 from retrieval.lite.searcher import Search, search
 from retrieval.lite.view import View
+
+_log = logging.getLogger(__name__)
 
 KNOWN = "3.2.2"  # whose insides this was written for, and compared with
 _VIEW = "_stoker_view"
@@ -20,12 +31,22 @@ SearchMethod = Callable[..., list[list[dict[str, Any]]]]
 
 
 def install() -> str | None:
-    """Make each collection search by its view. Returns: why not, where another Milvus Lite is installed."""
+    """Make each collection search by its view, be opened once and be loaded from the start.
+
+    Returns: why not, where another Milvus Lite is installed.
+    """
     found = version("milvus-lite")
     if found != KNOWN:
         return f"Milvus Lite {found} searches by itself: the fast searcher knows {KNOWN}"
+    _install_search()
+    _install_opening()
+    return None
+
+
+def _install_search() -> None:
     slow: SearchMethod = Collection.search
     flush, refresh, drop = Collection._trigger_flush, Collection._refresh_segment_cache, Collection.drop_partition
+    merge = Collection._bg_compact_and_index
 
     def search_fast(collection: Collection, *args: Any, **kwargs: Any) -> list[list[dict[str, Any]]]:
         asked = _asked(collection, *args, **kwargs)
@@ -49,11 +70,52 @@ def install() -> str | None:
         with collection._maintenance_lock:
             view_of(collection).publish()
 
+    def merge_and_warm(collection: Collection) -> None:
+        merge(collection)
+        _warm(collection)
+
     Collection.search = search_fast
     Collection._trigger_flush = flush_seen
     Collection._refresh_segment_cache = refresh_and_publish
     Collection.drop_partition = drop_and_publish
-    return None
+    Collection._bg_compact_and_index = merge_and_warm
+
+
+def _install_opening() -> None:
+    get, start = MilvusLite.get_collection, MilvusLite.__init__
+    opening: dict[Any, threading.RLock] = {}
+
+    def get_once(database: MilvusLite, name: str, *args: Any, **kwargs: Any) -> Collection:
+        with opening.setdefault((id(database), name), threading.RLock()):
+            return get(database, name, *args, **kwargs)
+
+    def start_and_warm(database: MilvusLite, *args: Any, **kwargs: Any) -> None:
+        start(database, *args, **kwargs)
+        threading.Thread(target=warm_up, args=(database,), name="warm-up", daemon=True).start()
+
+    MilvusLite.get_collection = get_once
+    MilvusLite.__init__ = start_and_warm
+
+
+def warm_up(database: MilvusLite) -> None:
+    """Load every collection, so that no search has to; one that is dropped or broken meanwhile is left out."""
+    for name in database.list_collections():
+        try:
+            collection = database.get_collection(name)
+            if collection.list_indexes():
+                collection.load()
+                _warm(collection)
+        except (MilvusLiteError, OSError, RuntimeError) as error:
+            _log.warning("%s is not loaded before it is asked for: %s", name, error)
+
+
+def _warm(collection: Collection) -> None:
+    if collection.load_state == "loaded":
+        kinds = {field.name: field.dtype for field in collection.schema.fields}
+        indexed = collection.list_indexes()
+        sparse = [name for name in indexed if kinds[name] == DataType.SPARSE_FLOAT_VECTOR]
+        dense = [name for name in indexed if kinds[name] == DataType.FLOAT_VECTOR]
+        view_of(collection).warm(sparse, dense)
 
 
 def view_of(collection: Collection) -> View:

@@ -68,6 +68,10 @@ class Rows:
     def postings(self, field: str) -> Postings:
         return self._once(("postings", field), lambda: Postings(self.table.column(field)))
 
+    def lengths(self, field: str) -> NDArray[np.float32]:
+        """Of the vectors of a field, float32[n]; 1 for one that is nothing."""
+        return self._once(("lengths", field), lambda: _lengths(self._vectors(field)))
+
     def nearest(
         self,
         field: str,
@@ -94,7 +98,7 @@ class Rows:
             ]
         scores = self._products(field, queries, chosen)
         if metric == "COSINE":
-            lengths = self._once(("lengths", field), lambda: _lengths(self._raw(field)))
+            lengths = self.lengths(field)
             scores /= _lengths(queries)[:, None] * (lengths if chosen is None else lengths[chosen])
         rows = np.arange(count) if chosen is None else chosen
         return [first(rows, -each.astype(np.float64), limit) for each in scores]
@@ -102,14 +106,14 @@ class Rows:
     def _products(
         self, field: str, queries: NDArray[np.float32], chosen: NDArray[np.int64] | None
     ) -> NDArray[np.float32]:
-        vectors = self._once(("vectors", field), lambda: self._raw(field))
+        vectors = self._vectors(field)
         if chosen is None:
             return queries @ vectors.T
         if len(chosen) * _COPIED > len(vectors):
             return (queries @ vectors.T)[:, chosen]
         return queries @ vectors[chosen].T
 
-    def _raw(self, field: str) -> NDArray[np.float32]:
+    def _vectors(self, field: str) -> NDArray[np.float32]:
         if self._segment is not None:
             vectors: NDArray[np.float32] = self._segment.vector_data(field)[0]
             return vectors

@@ -56,6 +56,14 @@ class View:
         deleted = self._collection._delta_index.snapshot
         self._published = _Published(tuple(_visible([rows for _, rows in kept.values()], deleted)), deleted)
 
+    def warm(self, sparse: Sequence[str], dense: Sequence[str]) -> None:
+        """Work out now what the next search of these fields would have to."""
+        for part in self._shown().parts:
+            for field in sparse:
+                part.rows.postings(field)
+            for field in dense:
+                part.rows.lengths(field)
+
     def flush(self, flush: Callable[[], None]) -> None:
         """Run a flush, while which its rows stay to be seen."""
         table = self._collection._memtable
@@ -70,11 +78,7 @@ class View:
         # In this order, whatever is moved on meanwhile is met once at least; what is met twice is hidden once.
         newest = self._collection._memtable
         tables = [newest, *(each for each in reversed(self._flushing) if each is not newest)]
-        if self._published is None:
-            with self._collection._maintenance_lock:
-                self.publish()
-        published = self._published
-        assert published is not None
+        published = self._shown()
         newer: Seqs = {}
         parts: list[Part] = []
         batches: dict[int, tuple[Any, Rows]] = {}
@@ -97,6 +101,13 @@ class View:
             if less is None or less.any():
                 parts.append(Part(part.rows, less))
         return parts
+
+    def _shown(self) -> _Published:
+        if self._published is None:
+            with self._collection._maintenance_lock:
+                self.publish()
+        assert self._published is not None
+        return self._published
 
 
 def _add(newer: Seqs, more: Seqs) -> None:

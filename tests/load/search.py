@@ -1,7 +1,8 @@
 """`./stoker bench search`: how long a filtered hybrid search takes, while no document comes in and while many do.
 
-A whole stack on real parts for each shape (`50x2000`: 50 collections of 2,000 chunks each); rounds alternate
-between the two, so that a slow minute meets both. Beside it: how much of what exact search finds the index finds.
+A whole stack on real parts for each shape (`50x2000`: 50 collections of 2,000 chunks); rounds alternate between the
+two, so that a slow minute meets both. Collections are filled with made vectors (`tests/load/filler.py`); documents that
+come in are embedded. Beside it stands how much of what exact search finds the index finds.
 """
 
 import argparse
@@ -10,9 +11,11 @@ import json
 import random
 import re
 import statistics
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +28,10 @@ import uvloop
 from numpy.typing import NDArray
 
 from tests.load.client import Connection
+from tests.support.engines import start_embeddings
+from tests.support.milvus import accepts
 from tests.support.network import free_port
+from tests.support.process import running
 from tests.support.stack import ROOT, Stack, start_stack
 
 _PARAGRAPHS = 20  # of a document, each of them a chunk
@@ -86,12 +92,13 @@ def _request(port: int, key: str, question: dict[str, Any]) -> bytes:
     return head.encode() + body
 
 
-async def search(port: int, key: str, questions: Sequence[dict[str, Any]], phase: Phase) -> list[dict[str, Any]]:
+async def search(stack: Stack, questions: Sequence[dict[str, Any]], phase: Phase) -> list[dict[str, Any]]:
     """One search after the other, as one person would. Returns: the answers."""
+    port = int(stack.url.rpartition(":")[2])
     connection = await Connection.open(port)
     answers = []
     for question in questions:
-        reply = await connection.ask(_request(port, key, question))
+        reply = await connection.ask(_request(port, stack.admin_key, question))
         if reply.status != 200:
             raise RuntimeError(f"status {reply.status}: {reply.body[-300:]!r}")
         phase.seconds.append(reply.total_s)
@@ -152,38 +159,26 @@ class Compared:
     found: set[tuple[str, int]]
 
 
-@dataclass
-class Measured:
-    """Of one shape; `documents`: those that were there when searches were compared."""
-
-    phases: list[Phase]
-    compared: list[Compared]
-    documents: set[str]
-
-
-async def measure(stack: Stack, shape: "Shape", rounds: int, searches: int) -> Measured:
-    """Fill the collections, then search them in both phases."""
-    writer = Writer(7)  # the same texts in each run
-    names = [f"bench{number}" for number in range(shape.collections)]
+def fill(stack: Stack, shape: "Shape", writer: Writer) -> tuple[dict[str, str], set[str]]:
+    """Put the documents in. Returns: the collections' ids by their names, and the ids of the documents."""
     known: dict[str, str] = {}
     there: set[str] = set()
-    for name in names:
+    for number in range(shape.collections):
+        name = f"bench{number}"
         made = stack.client.post("/v1/collections", json={"name": name, "chunking": _CHUNKING}).raise_for_status()
         known[name] = made.json()["id"]
         missing = -(-shape.chunks // _PARAGRAPHS)
         while missing > 0:
             there |= set(stack.ingest(name, writer.documents(min(missing, _AT_ONCE))))
             missing -= _AT_ONCE
-    port, key = int(stack.url.rpartition(":")[2]), stack.admin_key
-    await asyncio.sleep(10)  # what came last is flushed, and merged
+    return known, there
 
-    def questions(count: int, **more: Any) -> list[dict[str, Any]]:
-        return [writer.question(writer.of.choice(names), **more) for _ in range(count)]
 
-    idle, busy = Phase("no document comes in"), Phase("documents come in")
-    await search(port, key, [writer.question(name) for name in names for _ in range(2)], Phase("warm"))
-    asked = questions(_COMPARED, mode="dense")
-    answers = await search(port, key, asked, Phase("compared"))
+async def compare(stack: Stack, writer: Writer, known: Mapping[str, str]) -> list[Compared]:
+    """Search densely, and keep what was found."""
+    names = list(known)
+    asked = [writer.question(writer.of.choice(names), mode="dense") for _ in range(_COMPARED)]
+    answers = await search(stack, asked, Phase("compared"))
     model = stack.client.get(f"/v1/collections/{names[0]}").json()["embedding_model"]
     compared = []
     for question, answer in zip(asked, answers, strict=True):
@@ -191,6 +186,24 @@ async def measure(stack: Stack, shape: "Shape", rounds: int, searches: int) -> M
         vector = np.array(embedded.raise_for_status().json()["data"][0]["embedding"], np.float32)
         found = {(passage["document_id"], passage["start"]) for passage in answer["data"]}
         compared.append(Compared(known[question["collection"]], question["filter"]["value"], vector, found))
+    return compared
+
+
+async def measure(
+    stack: Stack, writer: Writer, known: Mapping[str, str], rounds: int, searches: int
+) -> tuple[list[Phase], list[Compared]]:
+    """Search the collections, first to compare, then in both phases."""
+    names = list(known)
+    await asyncio.sleep(10)  # what came last is flushed, and merged
+
+    def questions(count: int) -> list[dict[str, Any]]:
+        return [writer.question(writer.of.choice(names)) for _ in range(count)]
+
+    idle, busy = Phase("no document comes in"), Phase("documents come in")
+    first = Phase("first")
+    await search(stack, [writer.question(name) for name in names], first)
+    print(f"the first search of a collection after a start: at most {max(first.seconds) * 1e3:.0f} ms", flush=True)
+    compared = await compare(stack, writer, known)
     async with httpx.AsyncClient(base_url=stack.url, headers=stack.client.headers, timeout=120) as client:
 
         async def chunks() -> int:
@@ -198,29 +211,29 @@ async def measure(stack: Stack, shape: "Shape", rounds: int, searches: int) -> M
             return int(sum(each))
 
         for _ in range(rounds):
-            await search(port, key, questions(searches), idle)
+            await search(stack, questions(searches), idle)
             async with Flood(client, writer, names):
                 before, began_s = await chunks(), time.perf_counter()
-                await search(port, key, questions(searches), busy)
+                await search(stack, questions(searches), busy)
                 busy.lasted_s += time.perf_counter() - began_s
                 busy.chunks += await chunks() - before
-    return Measured([idle, busy], compared, there)
+    return [idle, busy], compared
 
 
-def recall(folder: Path, measured: Measured) -> float:
+def recall(folder: Path, compared: Sequence[Compared], there: Set[str]) -> float:
     """Of the 10 rows that exact search finds, the share that was found.
 
     Args:
         folder: Milvus Lite's, of a stack that is down.
+        there: documents that were there when it was compared.
     """
-    compared = measured.compared
     shares = []
     for collection_id in {each.collection_id for each in compared}:
         files = [file for file in folder.rglob("*.parquet") if collection_id in file.parts and "delta" not in file.name]
         rows = {}
         for file in files:
             table = pq.read_table(file, columns=["id", "document_id", "start", "metadata", "dense"])
-            rows |= {row["id"]: row for row in table.to_pylist() if row["document_id"] in measured.documents}
+            rows |= {row["id"]: row for row in table.to_pylist() if row["document_id"] in there}
         vectors = np.array([row["dense"] for row in rows.values()], np.float32)
         years = np.array([json.loads(row["metadata"])["year"] for row in rows.values()])
         places = [(row["document_id"], row["start"]) for row in rows.values()]
@@ -282,9 +295,24 @@ def main() -> None:
                 f"      api_base: http://127.0.0.1:{free_port()}/v1\n"
             )
             flags = ("--engine", "none", "--no-demo", "--config", str(config))
-            with start_stack(Path(name) / "data", *flags) as stack:
-                measured = uvloop.run(measure(stack, shape, arguments.rounds, arguments.searches))
-            _print(shape, measured.phases, recall(Path(name) / "data" / "milvus", measured))
+            data, writer = Path(name) / "data", Writer(7)  # the same texts in each run
+            with (
+                start_embeddings(Path(name)) as real,
+                _filler(Path(name), real.url) as url,
+                start_stack(data, *flags, env={"STOKER_EMBEDDING_URL": url}) as stack,
+            ):
+                known, there = fill(stack, shape, writer)
+            with start_stack(data, *flags) as stack:
+                phases, compared = uvloop.run(measure(stack, writer, known, arguments.rounds, arguments.searches))
+            _print(shape, phases, recall(data / "milvus", compared, there))
+
+
+@contextmanager
+def _filler(folder: Path, real_url: str) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "tests.load.filler", str(port), real_url]
+    with running(command, folder / "filler.log", lambda: accepts(port)):
+        yield f"http://127.0.0.1:{port}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from retrieval.lite.install import install
 
 SHOWN = ["id", "owner", "acl", "page", "text", "metadata"]
 DIMENSIONS = 8
-_REPLACED = ("search", "_trigger_flush", "_refresh_segment_cache", "drop_partition")
+_REPLACED = ("search", "_trigger_flush", "_refresh_segment_cache", "drop_partition", "_bg_compact_and_index")
 
 Hits = list[dict[str, Any]]
 
@@ -24,6 +24,7 @@ Hits = list[dict[str, Any]]
 class Pair:
     """One collection, and two ways of searching it."""
 
+    database: MilvusLite
     collection: Collection
     fast: Callable[..., list[Hits]]
     slow: Callable[..., list[Hits]]
@@ -62,8 +63,10 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
         fell_back.append(str(kwargs.get("expr")))
         return slow(collection, *args, **kwargs)
 
-    for name in _REPLACED:
+    for name in _REPLACED:  # put back by the monkey
         monkeypatch.setattr(Collection, name, getattr(Collection, name))
+    for name in ("get_collection", "__init__"):
+        monkeypatch.setattr(MilvusLite, name, getattr(MilvusLite, name))
     Collection.search = slow_counted
     assert install() is None
     database = MilvusLite(str(tmp_path / "data"))
@@ -72,7 +75,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     collection.create_index("dense", {"index_type": "BRUTE_FORCE", "metric_type": "COSINE", "params": {}})
     collection.create_index("sparse", {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"})
     collection.load()
-    yield Pair(collection, Collection.search, slow, fell_back)
+    yield Pair(database, collection, Collection.search, slow, fell_back)
     database.close()
 
 

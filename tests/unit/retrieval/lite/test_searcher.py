@@ -3,13 +3,17 @@
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import milvus_lite.engine.collection as engine
 import pytest
+from milvus_lite.db import MilvusLite
+from milvus_lite.engine.collection import Collection
 
 from retrieval import expression
 from retrieval.lite import install as installing
@@ -177,6 +181,39 @@ def test_a_row_is_found_as_soon_as_it_is_written_whatever_moves(pair: Pair) -> N
                 break
         writing.result()
     print(f"{looks} searches while 300 rows were written and flushed 30 times")
+
+
+def test_a_collection_is_opened_once_by_whoever_asks_first(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.database.close()
+    opened, begin = [], Collection.__init__
+
+    def slow(collection: Collection, *args: Any, **kwargs: Any) -> None:
+        opened.append(collection)
+        time.sleep(0.2)
+        begin(collection, *args, **kwargs)
+
+    monkeypatch.setattr(Collection, "__init__", slow)
+    database = MilvusLite(str(tmp_path / "data"))
+    with ThreadPoolExecutor(4) as callers:
+        got = {id(each) for each in callers.map(lambda _: database.get_collection("things"), range(4))}
+    database.close()
+    assert len(got) == len(opened) == 1
+
+
+def test_after_a_start_collections_are_loaded_before_they_are_asked_for(pair: Pair, tmp_path: Path) -> None:
+    chance = random.Random(11)
+    pair.collection.insert([row(number, chance) for number in range(50)])
+    pair.database.close()
+    database = MilvusLite(str(tmp_path / "data"))
+    collection = database.get_collection("things")
+    ends_s = time.monotonic() + 20
+    while collection.load_state != "loaded" and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    found = pair.fast(collection, [[1.0] * DIMENSIONS], top_k=100, output_fields=["page"], anns_field="dense")
+    assert len(found[0]) == 50
+    database.close()
 
 
 def test_what_it_does_not_know_is_left_to_milvus_lite(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
