@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from core.dependency import DependencyError
 from monitoring.logs import logger
-from retrieval.errors import IndexRefused, SpaceMismatch
+from retrieval.errors import DocumentRejected, IndexRefused, SpaceMismatch
 from retrieval.milvus import Hit
 
 S = TypeVar("S")
@@ -18,8 +18,8 @@ _log = logger(__name__)
 
 _MOST_CANDIDATES = 1600  # where doubling ends
 
-Away = DependencyError | SpaceMismatch | IndexRefused
-"""What makes a leg be left out."""
+Away = DependencyError | SpaceMismatch | IndexRefused | DocumentRejected
+"""What makes a leg be left out; the last: an embedder that does not take the question."""
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ def thinned(hits: Iterable[Hit], per_document: int | None) -> Iterator[Hit]:
 async def _find(leg: Leg) -> None:
     try:
         leg.rankings = await leg.find(leg.limit)
-    except (DependencyError, SpaceMismatch, IndexRefused) as error:
+    except (DependencyError, SpaceMismatch, IndexRefused, DocumentRejected) as error:
         _log.warning("a leg of the search is away", leg=leg.kind, reason=str(error))
         leg.error = error
         leg.rankings = []

@@ -35,6 +35,7 @@ from tests.support.process import running
 from tests.support.stack import ROOT, Stack, start_stack
 
 _PARAGRAPHS = 20  # of a document, each of them a chunk
+_LONG = 100  # paragraphs of a document that was there before
 _CHUNKING = {"characters": 250, "tokens": 64}
 _AT_ONCE = 25  # documents in one call
 _YEARS = range(2015, 2025)
@@ -53,11 +54,11 @@ class Writer:
     def words(self, count: int) -> str:
         return " ".join(self.of.choices(self._words, self._weights, k=count))
 
-    def documents(self, count: int) -> list[dict[str, Any]]:
+    def documents(self, count: int, paragraphs: int) -> list[dict[str, Any]]:
         return [
             {
                 "title": f"note {self.of.randrange(10**12)}",
-                "content": "\n\n".join(self.words(24).capitalize() + "." for _ in range(_PARAGRAPHS)),
+                "content": "\n\n".join(self.words(24).capitalize() + "." for _ in range(paragraphs)),
                 "metadata": {"year": self.of.choice(_YEARS)},
             }
             for _ in range(count)
@@ -133,7 +134,7 @@ class Flood:
 
     async def _send(self) -> None:
         collection = self._writer.of.choice(self._collections)
-        body = {"collection": collection, "documents": self._writer.documents(_AT_ONCE)}
+        body = {"collection": collection, "documents": self._writer.documents(_AT_ONCE, _PARAGRAPHS)}
         answer = await self._client.post("/v1/ingest", json=body)
         self._jobs.append(answer.raise_for_status().json()["job_id"])
 
@@ -167,9 +168,9 @@ def fill(stack: Stack, shape: "Shape", writer: Writer) -> tuple[dict[str, str], 
         name = f"bench{number}"
         made = stack.client.post("/v1/collections", json={"name": name, "chunking": _CHUNKING}).raise_for_status()
         known[name] = made.json()["id"]
-        missing = -(-shape.chunks // _PARAGRAPHS)
+        missing = -(-shape.chunks // _LONG)
         while missing > 0:
-            there |= set(stack.ingest(name, writer.documents(min(missing, _AT_ONCE))))
+            there |= set(stack.ingest(name, writer.documents(min(missing, _AT_ONCE), _LONG)))
             missing -= _AT_ONCE
     return known, there
 

@@ -7,7 +7,7 @@ import pytest
 
 from core.clock import SystemClock
 from core.principal import Principal, Role
-from retrieval.errors import CollectionNotFound, InputInvalid
+from retrieval.errors import CollectionNotFound, DocumentRejected, IndexRefused, InputInvalid
 from retrieval.intake import NewFile
 from retrieval.milvus import Place
 from retrieval.open import open_retrieval
@@ -124,6 +124,33 @@ async def test_a_passage_that_says_the_same_again_sinks(port: House) -> None:
     assert diverse[0] == plain[0]
     assert diverse[1] not in ("pier", "pier_again")
     assert sorted(diverse) == sorted(plain)
+
+
+async def test_where_vectors_cannot_be_compared_the_search_answers_and_says_so(
+    port: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise IndexRefused(RuntimeError("no vectors today"))
+
+    monkeypatch.setattr(port.retrieval.index, "vectors", refused)
+    result = await search(port, Query("port", "pier", top_k=4, way={"mmr_lambda": 0.3}))
+    monkeypatch.undo()
+    assert names(result) == names(await search(port, Query("port", "pier", top_k=4)))
+    assert "passages that repeat others were not moved" in (result.degraded_reason or "")
+
+
+async def test_a_question_that_the_embedder_does_not_take_is_searched_by_its_words(
+    port: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object, **__: object) -> None:
+        raise DocumentRejected("The embedding server refuses the text: it is rude")
+
+    monkeypatch.setattr(port.retrieval.embedder, "embed", refused)
+    result = await search(port, Query("port", "pier", top_k=4))
+    assert names(result) == names(await search(port, Query("port", "pier", top_k=4, mode="lexical")))
+    assert "it is rude" in (result.degraded_reason or "")
+    with pytest.raises(DocumentRejected):
+        await search(port, Query("port", "pier", mode="dense"))
 
 
 async def test_of_one_document_no_more_passages_come_than_asked_for(house: House) -> None:
