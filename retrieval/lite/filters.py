@@ -87,9 +87,11 @@ def looked_up(part: Any) -> Any:
     Raises: Unsupported: it asks for several.
     """
     sources = list(_sources(part))
+    paths = [each for each in sources if isinstance(each, ast.PathAccess)]
+    if not all(isinstance(path.base, ast.FieldRef) for path in paths):
+        raise Unsupported("a path into something else than a field")
     if isinstance(part, ast.ArrayContainsOp) and len(sources) == 1 and part.value == sources[0]:
         return sources[0]
-    paths = [each for each in sources if isinstance(each, ast.PathAccess)]
     if not paths:
         if isinstance(part, ast.ArrayContainsOp):
             raise Unsupported("a list that is no field")
@@ -97,6 +99,11 @@ def looked_up(part: Any) -> Any:
     if len(sources) > 1 or not isinstance(part, ast.CmpOp):
         raise Unsupported("several fields in one comparison")
     return paths[0]
+
+
+def name_of(source: Any) -> Any:
+    """What a list or a key of metadata is called, wherever in an expression it stands."""
+    return source.name if isinstance(source, ast.FieldRef) else (name_of(source.base), *source.path)
 
 
 def of_columns(part: Any, column: Column, count: int) -> Truth:
@@ -132,8 +139,6 @@ def values(source: Any, column: Column) -> Values:
     """
     if isinstance(source, ast.FieldRef):
         return _different(column(source.name).to_pylist())
-    if not isinstance(source.base, ast.FieldRef):
-        raise Unsupported("a path into something else than a field")
     texts = column(source.base.name)
     if not pa.types.is_string(texts.type):
         raise Unsupported("a path into something else than JSON")

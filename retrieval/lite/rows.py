@@ -19,6 +19,7 @@ T = TypeVar("T")
 _EXACT_ROWS = 4096  # up to so many, looking at each is faster than an index, and misses none
 _COPIED = 3  # to copy a row costs as much as to multiply so many
 _KEPT = 64  # answers to parts of expressions
+_KEPT_VALUES = 16  # lists and keys of metadata: whoever asks by a thousand names must not fill the memory
 _PARTITION = "_partition"
 
 
@@ -42,6 +43,7 @@ class Rows:
         self._making = threading.Lock()
         self._made: dict[Any, Any] = {}
         self._truths: OrderedDict[Any, filters.Truth] = OrderedDict()
+        self._values: OrderedDict[Any, filters.Values] = OrderedDict()
 
     @classmethod
     def of_batch(cls, batch: pa.RecordBatch, pk_field: str) -> "Rows":
@@ -128,12 +130,17 @@ class Rows:
             if source is None:
                 known = filters.of_columns(part, self.table.column, len(self.pks))
             else:
-                found = self._once(("values", source), lambda: filters.values(source, self.table.column))
-                known = filters.of_values(part, source, found)
-            self._truths[part] = known
-            if len(self._truths) > _KEPT:
-                self._truths.popitem(last=False)
+                known = filters.of_values(part, source, self._values_of(source))
+            _keep(self._truths, part, known, _KEPT)
         return known
+
+    def _values_of(self, source: Any) -> filters.Values:
+        name = filters.name_of(source)
+        found = self._values.get(name)
+        if found is None:
+            found = filters.values(source, self.table.column)
+            _keep(self._values, name, found, _KEPT_VALUES)
+        return found
 
     def _once(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -142,6 +149,13 @@ class Rows:
                     self._made[key] = make()
         made: T = self._made[key]
         return made
+
+
+def _keep(there: OrderedDict[Any, T], key: Any, one: T, most: int) -> None:
+    """Add one, and drop what was added first where there are too many."""
+    there[key] = one
+    if len(there) > most:
+        there.popitem(last=False)
 
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

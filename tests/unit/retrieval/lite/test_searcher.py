@@ -97,6 +97,22 @@ def test_every_filter_that_can_be_said_means_the_same(pair: Pair) -> None:
     assert not pair.fell_back
 
 
+def test_whoever_asks_by_a_thousand_keys_fills_no_memory(pair: Pair) -> None:
+    chance = random.Random(12)
+    pair.collection.insert([row(number, chance) for number in range(20)])
+    pair.collection.flush()
+    pair.fast(pair.collection, [[1.0] * DIMENSIONS], output_fields=["page"], anns_field="dense", expr="page >= 0")
+    part = installing.view_of(pair.collection).parts()[0]
+    for number in range(1000):
+        pair.both([[1.0] * DIMENSIONS], "dense", f'page >= 0 and metadata["key{number}"] == {number}')
+    assert len(part.rows._values) <= 16
+    assert len(part.rows._truths) <= 64
+    pair.both([[1.0] * DIMENSIONS], "dense", 'metadata["year"] == 2020')
+    before = len(part.rows._values)
+    pair.both([[1.0] * DIMENSIONS], "dense", 'owner == "ada" and metadata["year"] == 2021')
+    assert len(part.rows._values) == before, "one key is looked up once, wherever it stands"
+
+
 def test_several_queries_are_answered_each(pair: Pair) -> None:
     chance = random.Random(6)
     pair.collection.insert([row(number, chance) for number in range(60)])
