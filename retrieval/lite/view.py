@@ -58,7 +58,7 @@ class View:
 
     def warm(self, sparse: Sequence[str], dense: Sequence[str]) -> None:
         """Work out now what the next search of these fields would have to."""
-        for part in self._shown().parts:
+        for part in self._latest().parts:
             for field in sparse:
                 part.rows.postings(field)
             for field in dense:
@@ -78,7 +78,7 @@ class View:
         # In this order, whatever is moved on meanwhile is met once at least; what is met twice is hidden once.
         newest = self._collection._memtable
         tables = [newest, *(each for each in reversed(self._flushing) if each is not newest)]
-        published = self._shown()
+        published = self._latest()
         newer: Seqs = {}
         parts: list[Part] = []
         batches: dict[int, tuple[Any, Rows]] = {}
@@ -102,7 +102,7 @@ class View:
                 parts.append(Part(part.rows, less))
         return parts
 
-    def _shown(self) -> _Published:
+    def _latest(self) -> _Published:
         if self._published is None:
             with self._collection._maintenance_lock:
                 self.publish()
