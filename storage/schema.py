@@ -202,6 +202,10 @@ collections = Table(
     Column("pool", String(200)),  # the Milvus collection that it shares with others; NULL: it has one of its own
     Column("generation", Integer, nullable=False, default=0),  # of the index that answers; a reindex makes the next
     Column("local_only", Boolean, nullable=False, default=False),  # no text of it leaves the house
+    Column("title", String(512)),  # the name as a vector store's maker wrote it, where that is no collection's name
+    Column("expires_after_days", Integer),  # since it was last used; null: it stays
+    Column("used_at", Float),  # when it was last searched or added to; kept only where it may expire
+    Column("expired_at", Float),  # when it expired: it answers nobody any more, and its documents are gone
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
     Column("swept_at", Float),  # when all that hung on it was deleted; the row stays, so that what comes late is known
@@ -239,6 +243,8 @@ documents = Table(
     Column("media_type", String(200), nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("source_key", String(300), nullable=False),  # the bytes as they came, in the object store
+    Column("file_id", String(64)),  # the file that was attached, which names the document then; null: its filename does
+    Column("chunking", JSON),  # where it differs from the collection's; null: it does not
     Column("metadata", JSON, nullable=False),
     Column("status", String(16), nullable=False),
     Column("error", Text),
@@ -253,6 +259,7 @@ documents = Table(
     Index("ix_documents_collection_id_id", "collection_id", "id"),
     Index("ix_documents_collection_id_stale", "collection_id", "stale"),
     Index("ix_documents_expires_at", "expires_at"),
+    Index("ix_documents_file_id", "file_id"),
 )
 
 # Who may read a document: `*`, `user:ID` or `group:NAME`.
@@ -352,4 +359,146 @@ tasks = Table(
     Column("finished_at", Float),
     Index("ix_tasks_status_due", "status", "due"),
     Index("ix_tasks_document_id", "document_id"),
+)
+
+# Files as OpenAI's API has them; what a vector store makes of one is a document.
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("creator", String(64), nullable=False),  # as `owner` of conversations
+    Column("filename", String(1000), nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("media_type", String(200), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("object_key", String(300), nullable=False),
+    Column("acl", JSON),  # as a document's
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("deleted_at", Float),
+    Column("swept_at", Float),  # when its bytes were deleted
+    Index("ix_files_tenant_id_id", "tenant_id", "id"),
+    Index("ix_files_expires_at", "expires_at"),
+    Index("ix_files_deleted_at", "deleted_at"),
+)
+
+# Who may read a file, as `document_readers`.
+file_readers = Table(
+    "file_readers",
+    metadata,
+    Column("file_id", ForeignKey("files.id"), primary_key=True),
+    Column("reader", String(300), primary_key=True),
+    Index("ix_file_readers_reader", "reader"),
+)
+
+# What was said, and by whom: an owner alone sees its own. `user:ID`, or of keys without a user `team:ID` or `tenant`.
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("owner", String(100), nullable=False),
+    Column("title", String(200)),
+    Column("metadata", JSON, nullable=False),
+    Column("local_only", Boolean, nullable=False, default=False),  # something in it may not leave the house
+    Column("items", Integer, nullable=False, default=0),  # that were ever added: the next one's position
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("deleted_at", Float),
+    Index("ix_conversations_tenant_id_owner_id", "tenant_id", "owner", "id"),
+    Index("ix_conversations_deleted_at", "deleted_at"),
+)
+
+# One item in OpenAI's form: a message, a call of a function, what it gave, a file search.
+conversation_items = Table(
+    "conversation_items",
+    metadata,
+    Column("conversation_id", ForeignKey("conversations.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(64), nullable=False),
+    Column("item", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("conversation_id", "id", name="uq_conversation_items_conversation_id_id"),
+)
+
+# Answers of /v1/responses that may be asked for again.
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("owner", String(100), nullable=False),  # as of conversations
+    Column("previous_id", String(64)),
+    Column("conversation_id", String(64)),
+    Column("status", String(16), nullable=False),
+    Column("local_only", Boolean, nullable=False, default=False),
+    Column("input", JSON, nullable=False),  # the items that were sent with it, without what came before
+    Column("response", JSON, nullable=False),  # as clients see it
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("deleted_at", Float),
+    Index("ix_responses_tenant_id_owner_id", "tenant_id", "owner", "id"),
+    Index("ix_responses_expires_at", "expires_at"),
+)
+
+# Many requests in one file. The batch is under way until `ended_at`; each of its times that is set stands for a state
+# that it has reached.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("owner", String(100), nullable=False),  # as of conversations
+    Column("key_id", String(64)),  # whose limits and budgets hold; null: the user's
+    Column("user_id", String(64)),
+    Column("endpoint", String(100), nullable=False),
+    Column("input_file_id", String(64), nullable=False),
+    Column("output_file_id", String(64)),
+    Column("error_file_id", String(64)),
+    Column("completion_window", String(16), nullable=False),
+    Column("output_expires_after_s", Integer),
+    Column("metadata", JSON),
+    Column("status", String(16), nullable=False),
+    Column("errors", JSON),  # why it failed: [{"code", "line", "message", "param"}]
+    Column("model", String(200)),
+    Column("total", Integer, nullable=False, default=0),
+    Column("completed", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("usage", JSON),
+    Column("fence", Integer, nullable=False, default=0),  # raised by each lease of reading it or ending it
+    Column("worker", String(100)),
+    Column("lease_until", Float),
+    Column("created_at", Float, nullable=False),
+    Column("in_progress_at", Float),
+    Column("finalizing_at", Float),
+    Column("completed_at", Float),
+    Column("failed_at", Float),
+    Column("expires_at", Float, nullable=False),
+    Column("expired_at", Float),
+    Column("cancelling_at", Float),
+    Column("cancelled_at", Float),
+    Column("ended_at", Float),
+    Index("ix_batches_tenant_id_owner_id", "tenant_id", "owner", "id"),
+    Index("ix_batches_ended_at", "ended_at"),
+)
+
+# One request of a batch; a worker holds it by lease, as a task of ingestion.
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    Column("batch_id", ForeignKey("batches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # in the file, from 1
+    Column("custom_id", String(512), nullable=False),
+    Column("body", Text, nullable=False),  # JSON as it was sent
+    Column("status", String(16), nullable=False),  # queued, running, completed, failed
+    Column("answer", Text),  # JSON as it stands in the output
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("worker", String(100)),
+    Column("lease_until", Float),
+    Column("not_before", Float, nullable=False, default=0.0),  # a limit said to come back then
+    Index("ix_batch_lines_batch_id_status", "batch_id", "status"),
+    Index("ix_batch_lines_status_not_before", "status", "not_before"),
 )
