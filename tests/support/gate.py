@@ -72,6 +72,7 @@ async def open_gate(
     """Open a worker on a migrated database. Two on the same `data_dir` are two workers of one host."""
     configure_logs("gateway")
     settings.setdefault("identity_poll_s", 10.0)  # tests that poll say so
+    settings.setdefault("sql_deadline_s", 30.0)  # those that keep SQL waiting, too
     config = ApiSettings(data_dir=data_dir, database_url=SecretStr(url), **settings)
     clock = clock or SystemClock()
     bumped: list[tuple[str, str, int]] = []

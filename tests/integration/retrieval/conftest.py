@@ -169,6 +169,7 @@ async def house(servers: Servers, tmp_path: Path) -> AsyncIterator[House]:
         embedding_url=servers.embedding_url,
         embedding_deadline_s=15,  # the machine may be busy with other things than this test
         search_deadline_s=12,
+        sql_deadline_s=15,
         poll_s=0.2,
     )
     database = Database(fresh_sqlite(tmp_path / "stoker.db"), settings.sql_deadline_s)

@@ -344,9 +344,10 @@ async def fill(catalog: Catalog, most: int, chance: random.Random) -> None:
         )
         open_to.append({"document_id": document_id, "reader": "user:bob" if number % 4 == 0 else "*"})
 
-    async def insert(connection: AsyncConnection) -> None:
-        for table, lines in ((documents, rows), (revisions, shown), (document_readers, open_to)):
-            for first in range(0, most, 1000):
+    for first in range(0, most, 1000):  # each a transaction, whose deadline a busy machine keeps
+
+        async def insert(connection: AsyncConnection, first: int = first) -> None:
+            for table, lines in ((documents, rows), (revisions, shown), (document_readers, open_to)):
                 await connection.execute(table.insert(), lines[first : first + 1000])
 
-    await catalog.database.write(insert)
+        await catalog.database.write(insert)

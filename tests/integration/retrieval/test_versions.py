@@ -171,6 +171,7 @@ def world(servers: Servers, tmp_path: Path) -> Iterator[World]:
             embedding_url=servers.embedding_url,
             embedding_deadline_s=15,
             search_deadline_s=12,
+            sql_deadline_s=15,
         )
         redis = RedisClient(servers.redis_url, chosen.redis_deadline_s)
         opened.push_async_callback(redis.close)
