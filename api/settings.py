@@ -67,7 +67,11 @@ class ApiSettings(RetrievalSettings):
     )
     answer_max_tokens: int = Field(64, ge=1, le=4096, description="Tokens of an answer, where a request says nothing.")
     answer_min_coverage: float = Field(
-        0.6, ge=0, le=1, description="Share of a sentence's terms that its source must hold for it to be kept."
+        0.75,
+        ge=0,
+        le=1,
+        description="Share of what a sentence says beyond the question that one source sentence must hold for it to be "
+        "kept.",
     )
     query_work_deadline_s: float = Field(
         10.0,

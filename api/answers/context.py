@@ -44,10 +44,15 @@ def choose_excerpts(
     return [piece.around_best(shares, max_characters // len(ranked)) for piece in ranked]
 
 
-def terms_beside(question: str, text: str) -> set[str]:
-    """The terms of a text, leaving out where it repeats the question word for word: that is no answer to it."""
+def beside(question: str, text: str) -> str:
+    """A text, leaving out where it repeats the question word for word: that is no answer to it."""
     words = [re.escape(word) for word in question.strip().rstrip("?").split()]
-    return set(analyze(re.sub(r"\s+".join(words), " ", text, flags=re.IGNORECASE) if words else text))
+    return re.sub(r"\s+".join(words), " ", text, flags=re.IGNORECASE) if words else text
+
+
+def terms_beside(question: str, text: str) -> set[str]:
+    """The terms of what a text says beside the question."""
+    return set(analyze(beside(question, text)))
 
 
 def rarity(sentences: Sequence[set[str]], wanted: set[str]) -> dict[str, float]:

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from api.answers.context import RANK_WEIGHT, Excerpt, rarity, terms_beside
+from api.answers.context import RANK_WEIGHT, Excerpt, beside, rarity, terms_beside
+from api.answers.saying import Said, names_in, says
 from api.answers.sentences import spans
-from retrieval.analyzer import analyze
+from retrieval.analyzer import ENGLISH, analyze, analyzer
 
 _BARE = re.compile(r"(?:\s*(?:#+ .*|```.*|\|[-| :]*\|)\s*(?:\n|\Z))+")  # headings and fences say nothing alone
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,42 +31,40 @@ class Sources:
 
     def __init__(self, question: str, excerpts: Sequence[Excerpt]) -> None:
         self._asked = set(analyze(question))
-        self._question_numbers = _numbers(question)
-        self._sentences = [
-            (support, terms_beside(question, support.quote)) for excerpt in excerpts for support in _sentences(excerpt)
-        ]
-        self._stretches = self._sentences + [
+        sentences = [support for excerpt in excerpts for support in _sentences(excerpt)]
+        parted = [(support, terms_beside(question, support.quote)) for support in sentences]
+        self._stretches = parted + [
             (joined, terms_beside(question, joined.quote))
-            for (first, _), (second, _) in pairwise(self._sentences)
+            for (first, _), (second, _) in pairwise(parted)
             if first.excerpt is second.excerpt
             for joined in [Support(first.excerpt, first.start, second.end)]
         ]
         self._shares = rarity([terms for _, terms in self._stretches], self._asked)
         self._ranks = {id(excerpt): rank for rank, excerpt in enumerate(excerpts)}
-        self._best = self.best_quote()
+        self._language = analyzer(ENGLISH)
+        self._names = names_in([question, *(excerpt.text for excerpt in excerpts)])
+        self._question = Said(question, self._language, self._names)
+        best = self.best_quote()
+        self._about = [support for support in sentences if best is not None and _overlap(support, best)]
+        self._saying = [
+            Said(beside(question, support.quote), self._language, self._names, support.excerpt.passage.filename)
+            for support in self._about
+        ]
 
     def find_support(self, sentence: str, min_coverage: float) -> Support | None:
-        """The stretch that supports a sentence; None where there is none.
+        """The source sentence that says what a sentence says; None where there is none.
 
-        Supported means: one source sentence holds every number of it, every term that the question did not bring, and
-        at least `min_coverage` (0 to 1) of all its terms; that source sentence is part of the stretch that fits the
-        question best, so that it is about what was asked; and something is said that the question does not say.
+        It is part of the stretch that fits the question best, so that it is about what was asked; and the sentence says
+        something that the question does not say.
+
+        Args:
+            min_coverage: as `saying.says` takes it.
         """
-        said = set(analyze(sentence))
-        new = said - self._asked
-        if not new or sentence.rstrip().endswith(":"):
+        said = Said(sentence, self._language, self._names)
+        if not said.terms - self._question.terms or sentence.rstrip().endswith(":"):
             return None
-        numbers = _numbers(sentence) - self._question_numbers
-        fitting = [
-            (support, terms)
-            for support, terms in self._sentences
-            if new <= terms
-            and len(said & terms) >= min_coverage * len(said)
-            and self._touches_best(support)
-            and numbers <= _numbers(support.quote)
-        ]
-        # The one that holds most of what is said; among equals the shortest.
-        return max(fitting, key=lambda pair: (len(said & pair[1]), -len(pair[0].quote)), default=(None, set()))[0]
+        which = says(self._saying, said, self._question, min_coverage)
+        return None if which is None else self._about[which]
 
     def best_quote(self) -> Support | None:
         """The stretch that best holds the question's terms, the shortest among equals; None where none holds any."""
@@ -83,14 +81,6 @@ class Sources:
         ]
         return max(speaking, key=worth)[0] if speaking else None
 
-    def _touches_best(self, support: Support) -> bool:
-        best = self._best
-        return (
-            best is not None
-            and support.excerpt is best.excerpt
-            and max(support.start, best.start) < min(support.end, best.end)
-        )
-
     def _weight(self, terms: set[str]) -> float:
         """The share of the question that a stretch holds, 0 to 1, rarer terms counting more."""
         return sum(self._shares[term] for term in self._asked & terms)
@@ -101,5 +91,5 @@ def _sentences(excerpt: Excerpt) -> Iterator[Support]:
         yield Support(excerpt, excerpt.start + start, excerpt.start + end)
 
 
-def _numbers(text: str) -> set[str]:
-    return {number.replace(",", "") for number in _NUMBER.findall(text)}
+def _overlap(one: Support, other: Support) -> bool:
+    return one.excerpt is other.excerpt and max(one.start, other.start) < min(one.end, other.end)

@@ -261,7 +261,8 @@ async def quality(sides: Sequence[Plain | Server], name: str, judged: Judged) ->
     """Print nDCG@10 of a search by vectors alone, each side embedding documents and queries; and of the server's first
     20, ranked anew by late interaction.
     """
-    documents, queries = list(judged.documents), list(judged.queries)
+    documents = [one for one, text in judged.documents.items() if text.strip()]  # some say nothing
+    queries = list(judged.queries)
     for side in sides:
         _, rows = await side.embed([judged.documents[one] for one in documents])
         _, asked = await side.embed([judged.queries[one] for one in queries])

@@ -61,6 +61,7 @@ def test_a_number_of_another_sentence_is_not_supported() -> None:
 
 def test_words_that_no_source_holds_are_not_supported() -> None:
     assert supported("The gateway listens on port 8080 of your Kubernetes cluster.") is None
+    assert supported("The gateway listens on port 8080 of a machine that somebody rents.") is None
 
 
 def test_what_the_source_says_of_something_else_is_no_answer() -> None:
