@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
-from api.answers.question import QueryWork, Question, Turn, WantedWork
+from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
 from api.errors import NotSupportedYet, describe
 from api.identity import Identified
 from api.record import record_of
@@ -57,7 +57,7 @@ class QueryRequest(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=4096)
     use_cache: bool | None = None
-    grounding: str | None = None
+    grounding: Grounding = Grounding.STRICT
     conversation_id: str | None = None
     messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)
     query_work: QueryWorkRequest = Field(default_factory=QueryWorkRequest)
@@ -66,7 +66,6 @@ class QueryRequest(BaseModel):
         """Raises: NotSupportedYet."""
         for field, remedy in (
             ("use_cache", "no answer is cached in this version"),
-            ("grounding", "every sentence is checked against its sources, and left out where they do not support it"),
             ("conversation_id", "each question stands alone in this version"),
         ):
             if getattr(self, field):
@@ -87,6 +86,7 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
         request_id=record.request_id,
+        grounding=asked.grounding,
         turns=tuple(Turn(turn.role, turn.content) for turn in asked.messages),
         work=WantedWork(**asked.query_work.model_dump()),
     )
@@ -138,8 +138,8 @@ def _frame(event: Event) -> bytes:
             passages = [shown_passage(passage) for passage in result.passages]
             found = {"data": passages, "collection_version": result.collection_version}
             return _sse("retrieval", {**found, **_shown_work(work)})
-        case Token(text):
-            return _sse("token", {"text": text})
+        case Token(text, supported):
+            return _sse("token", {"text": text} if supported is not False else {"text": text, "supported": False})
         case Cited(citation):
             return _sse("citation", _shown_citation(citation))
         case Done():
@@ -164,6 +164,8 @@ def shown(done: Done) -> dict[str, Any]:
         "timings_ms": done.timings_ms,
         **_shown_work(done.work),
     }
+    if done.unsupported:
+        answer["unsupported"] = [{"start": start, "end": end} for start, end in done.unsupported]
     if done.degraded_reason is not None:
         answer["degraded_reason"] = done.degraded_reason
     return answer

@@ -30,9 +30,14 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the answer; all pieces joined are the answer."""
+    """A piece of the answer; all pieces joined are the answer.
+
+    Attributes:
+        supported: whether a source says it; None: nobody has looked.
+    """
 
     text: str
+    supported: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Done:
         degraded_reason: why this is less than a generated answer with all parts at work; None if it is that.
         model: the group that answered; None where passages were quoted instead.
         usage: of the answer alone; `work_usage`: of the calls that worked on its question.
+        unsupported: the stretches of the answer that no source supports, as (start, end).
         timings_ms: milliseconds of each stage.
     """
 
@@ -61,6 +67,7 @@ class Done:
     fallback: str | None = None
     usage: Usage = field(default_factory=Usage)
     first_token_s: float | None = None
+    unsupported: tuple[tuple[int, int], ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     work: QueryWork | None = None
     work_usage: Usage = field(default_factory=Usage)

@@ -7,13 +7,14 @@ from functools import partial
 from api.answers.asking import Asker
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.deltas import StreamBroken, texts
-from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
+from api.answers.events import Citation, Done, Event, Retrieved
 from api.answers.prompt import PROMPT_CHARACTERS, messages
 from api.answers.queryfilter import both
 from api.answers.querywork import QueryWorker
-from api.answers.question import QueryWork, Question
+from api.answers.question import Grounding, QueryWork, Question
 from api.answers.reservations import Reservations
 from api.answers.sentences import SentenceBuffer
+from api.answers.spoken import Spoken
 from api.answers.support import Sources, Support
 from api.identities import Identity
 from api.metering import Metered, Metering, Size
@@ -37,6 +38,7 @@ _log = logger(__name__)
 ROUTE = "/v1/query"
 _BYTES_PER_CHARACTER = 4  # of UTF-8 at most
 _UNSUPPORTED = "the model's answer was not supported by its sources, so they are quoted"
+_MARKED = "no sentence of the model's answer is supported by its sources"
 NOTHING_FOUND = "Nothing in this collection speaks of that."
 
 
@@ -81,8 +83,9 @@ class Answerer:
     async def answer(self, identity: Identity, question: Question) -> AsyncIterator[Event]:
         """Answer as a stream of events: `Retrieved`, any number of `Token` and `Cited`, and one `Done`.
 
-        A sentence becomes a token only after its sources were found to support it, so what was streamed is never
-        taken back. Where no sentence is supported, or no model answers, the best passage is quoted.
+        A sentence becomes a token only after its sources were looked at, so what was streamed is never taken back. What
+        becomes of one that they do not support, the question's grounding says. Where nothing can be told, or no model
+        answers, the best passage is quoted.
 
         Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
             FilterUnreadable: a filter was to be read from the question; LimitReached, NotAuthenticated: the caller may
@@ -153,40 +156,66 @@ class Answerer:
             self._settings.answer_context_characters,
         )
         if not excerpts:
-            yield Token(NOTHING_FOUND)
-            yield _done(NOTHING_FOUND, [], "no passage matches the question", None, None, asked)
+            spoken = Spoken()
+            yield spoken.add(NOTHING_FOUND, None)
+            yield _done(spoken, "no passage matches the question", None, None, asked)
             return
         sources = Sources(question.text, excerpts)
         generation = _Generation()
         generate_s = self._clock.monotonic()
-        said: list[str] = []
-        citations: list[Citation] = []
+        spoken = Spoken()
         call = None if model is None else self._call(principal, question, model, excerpts)
         if call is not None and result.local_only:
             call = replace(call, allow_hosted=False)  # the passages are in it
-        async for sentence, support in self._generate(call, metered, sources, generation):
-            citation = await self._cite(principal, question, support)
-            if citation is None or sentence.strip() in {earlier.strip() for earlier in said}:
-                continue  # small models repeat themselves
-            said.append(sentence)
-            yield Token(sentence)
-            if citation not in citations:
-                citations.append(citation)
-                yield Cited(citation)
+        async for text in self._generate(call, metered, generation, whole=question.grounding is not Grounding.OFF):
+            async for told in self._tell(principal, question, sources, spoken, text):
+                yield told
         self._lap(timings, "generate", generate_s)
+        if not spoken:
+            async for told in self._quote(principal, question, sources, spoken):
+                yield told
         failure = generation.failure
-        if not said:
-            best = sources.best_quote()
-            quoted = None if best is None else await self._cite(principal, question, best)
-            said.append(NOTHING_FOUND if quoted is None else quoted.quote)
-            failure = failure or (_UNSUPPORTED if quoted else "no passage speaks of the question")
-            yield Token(said[0])
-            if quoted is not None:
-                citations.append(quoted)
-                yield Cited(quoted)
+        if not spoken:
+            yield spoken.add(NOTHING_FOUND, None)
+            failure = failure or "no passage speaks of the question"
+        elif not spoken.is_own:
+            failure = failure or (_UNSUPPORTED if question.grounding is Grounding.STRICT else _MARKED)
         degraded = "; ".join(reason for reason in (failure, result.degraded_reason) if reason) or None
         self._lap(timings, "total", asked.started_s)
-        yield _done("".join(said).strip(), citations, degraded, model, generation.answer, asked)
+        yield _done(spoken, degraded, model, generation.answer, asked)
+
+    async def _tell(
+        self, principal: Principal, question: Question, sources: Sources, spoken: Spoken, text: str
+    ) -> AsyncIterator[Event]:
+        """Tell what the model said, as far as the question's grounding lets it through."""
+        if question.grounding is Grounding.OFF:
+            yield spoken.say(text, None)
+            return
+        if spoken.has(text):
+            return
+        support = sources.find_support(text, self._settings.answer_min_coverage)
+        citation = None if support is None else await self._cite(principal, question, support)
+        if citation is not None:
+            yield spoken.say(text, True)
+            for cited in spoken.cite(citation):
+                yield cited
+        elif question.grounding is Grounding.MARK:
+            yield spoken.say(text, False)
+        else:
+            async for told in self._quote(principal, question, sources, spoken):
+                yield told
+
+    async def _quote(
+        self, principal: Principal, question: Question, sources: Sources, spoken: Spoken
+    ) -> AsyncIterator[Event]:
+        """Tell what the sources say of the question, unless that was told already."""
+        best = sources.best_quote()
+        citation = None if best is None else await self._cite(principal, question, best)
+        if citation is None or spoken.has(citation.quote) or any(map(partial(_meet, citation), spoken.citations)):
+            return
+        yield spoken.add(f" {citation.quote}", True)
+        for cited in spoken.cite(citation):
+            yield cited
 
     def _model(self, asked: str | None) -> str | None:
         """The group to ask: the named one, else the setting's, else the first that chats."""
@@ -217,14 +246,17 @@ class Answerer:
         )
 
     async def _generate(
-        self, call: Call | None, metered: Metered | None, sources: Sources, generation: _Generation
-    ) -> AsyncIterator[tuple[str, Support]]:
-        """The model's sentences that their sources support, as they are made."""
+        self, call: Call | None, metered: Metered | None, generation: _Generation, *, whole: bool
+    ) -> AsyncIterator[str]:
+        """What the model says, as it says it.
+
+        Args:
+            whole: a sentence at a time, and none that was cut off; else piece by piece.
+        """
         if call is None or metered is None:
             generation.failure = "no model is configured to answer"
             return
         buffer = SentenceBuffer()
-        min_coverage = self._settings.answer_min_coverage
         try:
             answer = generation.answer = await self._router.open(call)
             assert answer.frames is not None
@@ -233,22 +265,18 @@ class Answerer:
             try:
                 async for text in texts(answer.frames):
                     metered.count(answer.tokens)
-                    for sentence in buffer.add(text):
-                        if (support := sources.find_support(sentence, min_coverage)) is not None:
-                            yield sentence, support
+                    for piece in buffer.add(text) if whole else [text]:
+                        yield piece
             finally:
                 await answer.aclose()
-                whole = answer.over and not answer.broken
-                metered.finish(answer.usage or Usage(0, answer.tokens), "ok" if whole else "failed")
+                ended = answer.over and not answer.broken
+                metered.finish(answer.usage or Usage(0, answer.tokens), "ok" if ended else "failed")
         except (RouterError, DependencyError, StreamBroken) as error:
             generation.failure = f"no model answered: {error}"
             _log.warning("no answer was generated", request_id=call.request_id, reason=str(error))
             return
-        if answer.finish_reason == "length":
-            return  # the last sentence was cut off
-        for sentence in buffer.rest():
-            if (support := sources.find_support(sentence, min_coverage)) is not None:
-                yield sentence, support
+        for sentence in [] if answer.finish_reason == "length" else buffer.rest():
+            yield sentence
 
     async def _cite(self, principal: Principal, question: Question, support: Support) -> Citation | None:
         """Make a citation and hold it against the kept text; one that doesn't verify is never shown."""
@@ -292,19 +320,19 @@ def _query(question: Question, work: QueryWork | None) -> Query:
     )
 
 
-def _done(
-    text: str,
-    citations: list[Citation],
-    degraded_reason: str | None,
-    model: str | None,
-    answer: Answer | None,
-    asked: _Asked,
-) -> Done:
+def _meet(one: Citation, other: Citation) -> bool:
+    """Whether they cite the same words."""
+    same = (one.document_id, one.document_version) == (other.document_id, other.document_version)
+    return same and max(one.start, other.start) < min(one.end, other.end)
+
+
+def _done(spoken: Spoken, degraded_reason: str | None, model: str | None, answer: Answer | None, asked: _Asked) -> Done:
     done = Done(
-        text,
-        tuple(citations),
+        spoken.text,
+        tuple(spoken.citations),
         degraded_reason,
         None,
+        unsupported=spoken.unsupported,
         timings_ms=asked.timings,
         work=asked.work,
         work_usage=asked.work_usage,

@@ -1,10 +1,19 @@
 """What is asked of an answerer."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Step = Literal["rewrite", "multi_query", "hyde", "self_query"]
+
+
+class Grounding(enum.StrEnum):
+    """What becomes of a sentence that no source supports."""
+
+    OFF = "off"  # nothing is checked, and nothing cited
+    MARK = "mark"  # it is told, and marked
+    STRICT = "strict"  # what the sources say of the question is told in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Question:
     filter: dict[str, Any] | None = None
     temperature: float = 0.0
     max_tokens: int | None = None
+    grounding: Grounding = Grounding.STRICT
     turns: tuple[Turn, ...] = ()
     work: WantedWork = field(default_factory=WantedWork)
 
