@@ -73,6 +73,11 @@ class ApiSettings(RetrievalSettings):
         description="Share of what a sentence says beyond the question that one source sentence must hold for it to be "
         "kept.",
     )
+    answer_link_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts to which links in answers may lead, beside this machine; `.example.org` stands for all "
+        "below it, `*` for every host.",
+    )
     query_work_deadline_s: float = Field(
         10.0,
         gt=0,

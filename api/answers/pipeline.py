@@ -1,6 +1,6 @@
 """The stages of an answer, in order: work on the question, retrieve, choose excerpts, generate, check, cite."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -8,6 +8,7 @@ from api.answers.asking import Asker
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.deltas import StreamBroken, texts
 from api.answers.events import Citation, Done, Event, Retrieved
+from api.answers.links import Links
 from api.answers.prompt import PROMPT_CHARACTERS, messages
 from api.answers.queryfilter import both
 from api.answers.querywork import QueryWorker
@@ -156,27 +157,31 @@ class Answerer:
             self._settings.answer_context_characters,
         )
         if not excerpts:
-            spoken = Spoken()
-            yield spoken.add(NOTHING_FOUND, None)
+            spoken = Spoken(Links())
+            for token in spoken.add(NOTHING_FOUND, None):
+                yield token
             yield _done(spoken, "no passage matches the question", None, None, asked)
             return
         sources = Sources(question.text, excerpts)
         generation = _Generation()
         generate_s = self._clock.monotonic()
-        spoken = Spoken()
+        spoken = Spoken(Links(self._settings.answer_link_hosts, _addresses(excerpts)))
         call = None if model is None else self._call(principal, question, model, excerpts)
         if call is not None and result.local_only:
             call = replace(call, allow_hosted=False)  # the passages are in it
         async for text in self._generate(call, metered, generation, whole=question.grounding is not Grounding.OFF):
             async for told in self._tell(principal, question, sources, spoken, text):
                 yield told
+        for token in spoken.rest():
+            yield token
         self._lap(timings, "generate", generate_s)
         if not spoken:
             async for told in self._quote(principal, question, sources, spoken):
                 yield told
         failure = generation.failure
         if not spoken:
-            yield spoken.add(NOTHING_FOUND, None)
+            for token in spoken.add(NOTHING_FOUND, None):
+                yield token
             failure = failure or "no passage speaks of the question"
         elif not spoken.is_own:
             failure = failure or (_UNSUPPORTED if question.grounding is Grounding.STRICT else _MARKED)
@@ -189,18 +194,21 @@ class Answerer:
     ) -> AsyncIterator[Event]:
         """Tell what the model said, as far as the question's grounding lets it through."""
         if question.grounding is Grounding.OFF:
-            yield spoken.say(text, None)
+            for token in spoken.pass_on(text):
+                yield token
             return
         if spoken.has(text):
             return
         support = sources.find_support(text, self._settings.answer_min_coverage)
         citation = None if support is None else await self._cite(principal, question, support)
         if citation is not None:
-            yield spoken.say(text, True)
+            for token in spoken.say(text, supported=True):
+                yield token
             for cited in spoken.cite(citation):
                 yield cited
         elif question.grounding is Grounding.MARK:
-            yield spoken.say(text, False)
+            for token in spoken.say(text, supported=False):
+                yield token
         else:
             async for told in self._quote(principal, question, sources, spoken):
                 yield told
@@ -213,7 +221,8 @@ class Answerer:
         citation = None if best is None else await self._cite(principal, question, best)
         if citation is None or spoken.has(citation.quote) or any(map(partial(_meet, citation), spoken.citations)):
             return
-        yield spoken.add(f" {citation.quote}", True)
+        for token in spoken.add(f" {citation.quote}", True):
+            yield token
         for cited in spoken.cite(citation):
             yield cited
 
@@ -318,6 +327,11 @@ def _query(question: Question, work: QueryWork | None) -> Query:
         wordings=found.queries,
         hypothetical=found.hypothetical,
     )
+
+
+def _addresses(excerpts: Sequence[Excerpt]) -> list[str]:
+    """Where the sources themselves stand, as far as their metadata say so."""
+    return [url for excerpt in excerpts if isinstance(url := excerpt.passage.metadata.get("url"), str)]
 
 
 def _meet(one: Citation, other: Citation) -> bool:

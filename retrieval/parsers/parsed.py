@@ -4,9 +4,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from core.visible import visible
+
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-# Controls but tab and newline, lone surrogates, byte-order marks: no reader sees them, and stores choke on some.
-_UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
 _LINE_TAIL = re.compile(r"[ \t]+(?=\n|\Z)")
 _GAPS = re.compile(r"\n{3,}")
 _TITLE_CHARACTERS = 200
@@ -37,8 +37,8 @@ class Parsed:
 
 
 def normalise(text: str) -> str:
-    """Bring text to the normal form; normalising again changes nothing."""
-    text = _UNWANTED.sub("", _LINE_ENDS.sub("\n", text))
-    # A removed character may have stood between a letter and its accent, so composing comes after.
-    text = unicodedata.normalize("NFC", text)
+    """Bring text to the normal form, without what no reader sees; normalising again changes nothing."""
+    # What is taken out may have stood between a letter and its accent, so composing comes after; and what is composed
+    # may be another letter, beside which other things are invisible, so it comes before, too.
+    text = unicodedata.normalize("NFC", visible(unicodedata.normalize("NFC", _LINE_ENDS.sub("\n", text))))
     return _GAPS.sub("\n\n", _LINE_TAIL.sub("", text)).strip("\n")

