@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
 from api.directory import Directory, open_directory
+from api.files.store import Files
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
 from api.ledger.ledger import Ledger
@@ -37,6 +38,7 @@ class AppState:
     redis: RedisClient
     directory: Directory
     retrieval: Retrieval
+    files: Files
     router: Router
     metering: Metering
     answerer: Answerer
@@ -94,6 +96,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             redis=redis,
             directory=directory,
             retrieval=retrieval,
+            files=Files(database, objects, retrieval.documents, clock),
             router=router,
             metering=metering,
             answerer=Answerer(retrieval, router, metering, settings, clock),

@@ -210,6 +210,24 @@ class Documents:
 
         await self._database.write(hide)
 
+    async def hide_made_of(self, connection: AsyncConnection, principal: Principal, file_id: str) -> None:
+        """Hide the documents that were made of a file, inside the transaction that deletes it.
+
+        Those that the caller may not read stay: nobody deletes what is hidden from him.
+        """
+        statement = (
+            sa.select(documents.c.id)
+            .where(
+                documents.c.tenant_id == principal.tenant_id,
+                documents.c.file_id == file_id,
+                documents.c.deleted_at.is_(None),
+                may_read(reads_as(principal)),
+            )
+            .order_by(documents.c.collection_id)  # whoever locks several collections takes them in one order
+        )
+        for document_id in (await connection.execute(statement)).scalars().all():
+            await lifecycle.hide_document(self._database, connection, document_id, self._clock.time())
+
     async def _find(
         self, connection: AsyncConnection, principal: Principal, collection_name: str, document_id: str
     ) -> Document:

@@ -14,7 +14,7 @@ from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
 from retrieval import fingerprint, lifecycle, media, twins
-from retrieval.access import check_acl, may_read, reads_as, set_readers
+from retrieval.access import check_acl, check_expiry, may_read, reads_as, set_readers
 from retrieval.errors import CollectionNotFound, DocumentRejected, DocumentTaken, InputInvalid
 from retrieval.hosted import Space
 from retrieval.rows import fetch
@@ -31,7 +31,6 @@ from storage.sql import Database
 _FOR_EACH_FILE_S = 0.5
 _BYTES_PER_S = 200_000
 _FOR_EACH_WAITING_S = 0.05
-_LONGEST_LIFE_S = 100 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ class Intake:
                     data=file.data,
                     metadata=check_metadata(file.metadata),
                     acl=check_acl(file.acl),
-                    expires_after_s=_check_expiry(file.expires_after_s),
+                    expires_after_s=check_expiry(file.expires_after_s),
                 )
             )
         if len({upload.filename for upload in uploads}) < len(uploads):
@@ -308,9 +307,3 @@ async def _stays_in_the_house(connection: AsyncConnection, principal: Principal,
                 f"The collection is embedded by {space.name}, a hosted embedder, and nothing that you send may leave "
                 "the house: choose a collection with an embedding model of this house.",
             )
-
-
-def _check_expiry(seconds: int | None) -> int | None:
-    if seconds is not None and not 1 <= seconds <= _LONGEST_LIFE_S:
-        raise InputInvalid("expires_after", f"expires_after takes 1 to {_LONGEST_LIFE_S:,} seconds.")
-    return seconds
