@@ -17,6 +17,8 @@ from api.ledger.ledger import Ledger
 from api.ledger.reports import spent
 from api.metering import Metering
 from api.settings import ApiSettings
+from api.vectorstores.attaching import Attaching
+from api.vectorstores.store import VectorStores
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.limits import Subject
@@ -39,6 +41,8 @@ class AppState:
     directory: Directory
     retrieval: Retrieval
     files: Files
+    vector_stores: VectorStores
+    attaching: Attaching
     router: Router
     metering: Metering
     answerer: Answerer
@@ -88,6 +92,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         directory = await stack.enter_async_context(
             open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump, recount)
         )
+        files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
         yield AppState(
             settings=settings,
@@ -96,7 +101,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             redis=redis,
             directory=directory,
             retrieval=retrieval,
-            files=Files(database, objects, retrieval.documents, clock),
+            files=files,
+            vector_stores=VectorStores(database, clock, settings),
+            attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             metering=metering,
             answerer=Answerer(retrieval, router, metering, settings, clock),
