@@ -24,10 +24,10 @@ from core.clock import ManualClock, SystemClock
 from core.ids import new_id
 from core.principal import Principal, Role
 from retrieval.collections import Collections
+from retrieval.cutting import OVERLAP, SIZE
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.errors import LeaseLost
-from retrieval.cutting import OVERLAP, SIZE
 from retrieval.intake import Intake, NewFile
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.milvus import Place, VectorIndex, owner_of

@@ -143,7 +143,9 @@ class Walk:
             if one.id in mine:
                 assert (await self.files.content(who, one.id)).decode() == one.text
             else:
-                await refused(self.files.get(who, one.id), self.files.content(who, one.id), self.files.delete(who, one.id))
+                await refused(
+                    self.files.get(who, one.id), self.files.content(who, one.id), self.files.delete(who, one.id)
+                )
                 self.done["hidden by a list"] += 1
 
     async def read_store(self) -> None:
@@ -190,7 +192,9 @@ class Walk:
         cutting = self.chance.choice([None, {SIZE: 100, OVERLAP: 10}])
         wanted = [Attachment(one.id, attributes, cutting) for one in some]
         act = self.attaching.attach(who, CollectionId(store_id), wanted)
-        hidden = [one for one in some if one.id in of.stores[store_id] and not open_to(of.stores[store_id][one.id].acl, who)]
+        hidden = [
+            one for one in some if one.id in of.stores[store_id] and not open_to(of.stores[store_id][one.id].acl, who)
+        ]
         if not all(open_to(one.acl, who) for one in some):
             await refused(act)
             return
