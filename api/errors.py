@@ -14,6 +14,7 @@ ApiError
 ├── BodyTooSlow         the client did not send its body in time
 ├── RequestTooLong      the whole request passed its deadline
 ├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound, ProviderNotFound
+├── FileNotFound        no such file, or not one that the caller may read
 ├── NameTaken           another of the same kind has this name
 ├── FilterUnreadable    a filter was to be read from the question, and what was read is none
 ├── AnswerUnavailable   no answer, and no passage to quote instead
@@ -110,6 +111,11 @@ class LimitsNotFound(ApiError): ...
 class ProviderNotFound(ApiError): ...
 
 
+class FileNotFound(ApiError):
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"there is no file {file_id[:100]!r}")
+
+
 class NameTaken(ApiError): ...
 
 
@@ -166,6 +172,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     UserNotFound: Meaning(404, _INVALID, "user_not_found"),
     LimitsNotFound: Meaning(404, _INVALID, "limits_not_found"),
     ProviderNotFound: Meaning(404, _INVALID, "provider_not_found"),
+    FileNotFound: Meaning(404, _INVALID, "file_not_found"),
     NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
     FilterUnreadable: Meaning(422, _INVALID, "filter_unreadable"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
@@ -176,6 +183,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
     retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists", retryable=False),
     retrieval.CollectionShared: Meaning(403, "permission_error", "collection_shared"),
+    retrieval.CollectionExpired: Meaning(409, _INVALID, "collection_expired", retryable=False),
     retrieval.ReindexRunning: Meaning(409, _INVALID, "reindex_running", retryable=False),
     retrieval.ReindexNotFound: Meaning(404, _INVALID, "reindex_not_found"),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),

@@ -10,12 +10,15 @@ from fastapi import Depends, Request
 from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
 from api.directory import Directory, open_directory
+from api.files.store import Files
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
 from api.ledger.ledger import Ledger
 from api.ledger.reports import spent
 from api.metering import Metering
 from api.settings import ApiSettings
+from api.vectorstores.attaching import Attaching
+from api.vectorstores.store import VectorStores
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.limits import Subject
@@ -37,6 +40,9 @@ class AppState:
     redis: RedisClient
     directory: Directory
     retrieval: Retrieval
+    files: Files
+    vector_stores: VectorStores
+    attaching: Attaching
     router: Router
     metering: Metering
     answerer: Answerer
@@ -86,6 +92,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         directory = await stack.enter_async_context(
             open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump, recount)
         )
+        files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
         yield AppState(
             settings=settings,
@@ -94,6 +101,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             redis=redis,
             directory=directory,
             retrieval=retrieval,
+            files=files,
+            vector_stores=VectorStores(database, clock, settings),
+            attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             metering=metering,
             answerer=Answerer(retrieval, router, metering, settings, clock),
