@@ -1,7 +1,7 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
 It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
-counted anew where they are in doubt, sends budget alerts, and deletes expired sessions.
+counted anew where they are in doubt, sends budget alerts, and deletes expired sessions and deleted conversations.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from functools import partial
 import aiohttp
 
 from api.admission.admission import Admission
+from api.conversations.store import forget_deleted
 from api.ledger.alerts import Alerts
 from api.ledger.line import Line
 from api.ledger.recounts import Recounts
@@ -21,6 +22,7 @@ from api.ledger.reports import spent
 from api.ledger.ship import Shipper
 from api.ledger.webhook import Webhook
 from api.login.sessions import forget_expired
+from api.responses.store import forget_gone
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
@@ -85,6 +87,8 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
+        Duty("conversations", lambda: forget_deleted(database), 600.0),
+        Duty("responses", lambda: forget_gone(database, clock), 600.0),
     ]
     if settings.budget_webhook is not None:
         session = await stack.enter_async_context(aiohttp.ClientSession())

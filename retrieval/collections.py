@@ -155,6 +155,18 @@ class Collections:
 
         return await self._database.read(find)
 
+    async def by_id(self, principal: Principal, collection_id: str) -> Collection:
+        """Raises: CollectionNotFound."""
+        statement = _select().where(
+            collections.c.tenant_id == principal.tenant_id,
+            collections.c.id == collection_id,
+            collections.c.deleted_at.is_(None),
+        )
+        rows = await fetch(self._database, statement)
+        if not rows:
+            raise CollectionNotFound(collection_id)
+        return _as_collection(rows[0])
+
     async def list(self, principal: Principal, after: str | None = None, limit: int = 20) -> list[Collection]:
         """List collections in order of creation, those after the id `after`; at most `limit`."""
         statement = (

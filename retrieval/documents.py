@@ -1,7 +1,7 @@
 """Documents: what is in a collection, and its text."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +144,20 @@ class Documents:
             return await self._objects.get(await self._database.read(find))
         except ObjectNotFound as error:  # deleted, or sent anew, between the two reads
             raise DocumentNotFound(document_id) from error
+
+    async def files_of(self, principal: Principal, document_ids: Collection[str]) -> dict[str, str]:
+        """The files that documents were made of, by document; those that came without one are missing."""
+        statement = sa.select(documents.c.id, documents.c.file_id).where(
+            documents.c.id.in_(document_ids),
+            documents.c.tenant_id == principal.tenant_id,
+            documents.c.file_id.is_not(None),
+            may_read(reads_as(principal)),
+        )
+
+        async def find(connection: AsyncConnection) -> dict[str, str]:
+            return {row.id: row.file_id for row in await connection.execute(statement)}
+
+        return await self._database.read(find)
 
     async def change(
         self,

@@ -1,7 +1,7 @@
 """What a key that keeps its data in the house asks of the router: no hosted provider, on any way to a model."""
 
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
@@ -13,6 +13,8 @@ from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
 from api.identities import Identity
+from api.responses.keeping import Keeper
+from api.responses.responder import Responder
 from api.settings import ApiSettings
 from core.clock import ManualClock
 from core.money import Price
@@ -68,7 +70,12 @@ def principal(local_only: bool) -> Principal:
 async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(local_only: bool) -> None:
     router, app = Router(), FastAPI()
     identities = SimpleNamespace(cached=lambda _: Identity(principal(local_only)))
-    app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=Metering())
+    metering: Any = Metering()
+    unused: Any = None
+    responder = Responder(
+        cast(Any, router), metering, Keeper(unused, unused, unused, unused), unused, unused, SETTINGS, ManualClock()
+    )
+    app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=metering, responder=responder)
     body = {
         "model": "m",
         "messages": [{}],
@@ -81,7 +88,8 @@ async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(
     transport = httpx.ASGITransport(app=HotDoor(app, SETTINGS))
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
         for path in ROUTES:
-            assert (await client.post(path, json=body, headers={"x-api-key": "k"})).status_code == 503
+            fields = body if path != "/v1/responses" else {"model": "m", "input": "i"}
+            assert (await client.post(path, json=fields, headers={"x-api-key": "k"})).status_code == 503
     assert [call.allow_hosted for call in router.calls] == [not local_only] * len(ROUTES)
 
 
