@@ -14,7 +14,7 @@ from functools import partial
 import aiohttp
 
 from api.admission.admission import Admission
-from api.conversations.store import forget_deleted
+from api.conversations.sweep import forget_deleted
 from api.ledger.alerts import Alerts
 from api.ledger.line import Line
 from api.ledger.recounts import Recounts

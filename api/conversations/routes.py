@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.conversations import items as forms
 from api.conversations.items import Item, read_items
 from api.conversations.metadata import is_text, read_metadata
-from api.conversations.store import UNSET, Conversation, Conversations, Order
+from api.conversations.rows import Conversation, Order
+from api.conversations.store import UNSET, Conversations
 from api.errors import RequestInvalid
 from api.identity import Caller
 from api.paging import After, Limit, page

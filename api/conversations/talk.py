@@ -7,7 +7,8 @@ from typing import Any
 from api.answers.events import Citation
 from api.answers.question import Turn
 from api.conversations.items import Item, assistant_message, text_of, user_message
-from api.conversations.store import MAX_ITEMS, Conversations
+from api.conversations.rows import MAX_ITEMS
+from api.conversations.store import Conversations
 from api.errors import ConversationFull
 from api.identities import Identity
 

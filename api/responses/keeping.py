@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.conversations.items import Item
-from api.conversations.store import MAX_ITEMS, Conversations, append
+from api.conversations.rows import MAX_ITEMS, append
+from api.conversations.store import Conversations
 from api.errors import ContextTooLong, ConversationFull, ConversationNotFound
 from api.responses.request import Asked
 from api.responses.store import Responses, Stored

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from api.conversations import items as forms
 from api.errors import describe_error
 from api.hot.exchange import Exchange, Headers
 from api.hot.headers import answer_headers, priority_of, rescue_of
@@ -87,4 +88,6 @@ def _sse(event: Event, asked: Asked) -> bytes:
     data = event
     if "response" in event:
         data = {**event, "response": shown(event["response"], asked.include)}
+    elif "item" in event:
+        data = {**event, "item": forms.shown(event["item"], asked.include)}
     return b"event: " + str(event["type"]).encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"

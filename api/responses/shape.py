@@ -8,6 +8,12 @@ from api.responses.request import Asked
 from core.usage import Usage
 
 
+# What OpenAI's form has and nothing here ever fills.
+_NOT_HERE = """access_programs image input_transformations moderation prompt prompt_cache_diagnostics prompt_cache_options
+prompt_cache_retention tool_usage""".split()
+_NO_WRITES = {"cache_write_tokens": 0, "cache_write_tokens_details": None}
+
+
 def begun(asked: Asked, response_id: str, model: str, created_at: int) -> dict[str, Any]:
     """A response that is in progress.
 
@@ -28,6 +34,7 @@ def begun(asked: Asked, response_id: str, model: str, created_at: int) -> dict[s
         "store": asked.store,
         "usage": None,
         **asked.repeated,
+        **dict.fromkeys(_NOT_HERE),
     }
 
 
@@ -35,7 +42,7 @@ def usage_of(usage: Usage, reasoning_tokens: int) -> dict[str, Any]:
     """OpenAI's `usage` of a response."""
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, **_NO_WRITES},
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": min(reasoning_tokens, usage.completion_tokens)},
         "total_tokens": usage.total_tokens,

@@ -5,48 +5,18 @@ is done; calls stay open until the end, since a model may write several of them 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from api.answers.deltas import no_chunk
 from api.conversations.items import Item
+from api.responses.speech import Open, PartKind, begun_item, logprobs_in, place_of, text_in
 from core.ids import new_id
 from router.transcript import reasoning_of
 
 Event = dict[str, Any]
-PartKind = Literal["output_text", "refusal", "reasoning_text"]
 
 ENDS = ("response.completed", "response.incomplete", "response.failed")
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
-_EVENT = {"output_text": "output_text", "refusal": "refusal", "reasoning_text": "reasoning_text"}
-
-
-@dataclass(slots=True)
-class _Part:
-    """A part that is being said."""
-
-    kind: PartKind
-    index: int
-    texts: list[str] = field(default_factory=list)
-    annotations: list[Mapping[str, Any]] = field(default_factory=list)
-    logprobs: list[Any] = field(default_factory=list)
-
-    def shown(self) -> dict[str, Any]:
-        text = "".join(self.texts)
-        if self.kind == "output_text":
-            more = {"annotations": list(self.annotations), "logprobs": list(self.logprobs)}
-            return {"type": self.kind, "text": text, **more}
-        return {"type": self.kind, "refusal" if self.kind == "refusal" else "text": text}
-
-
-@dataclass(slots=True)
-class _Open:
-    """An item that is being said."""
-
-    item: Item
-    index: int
-    part: _Part | None = None
-    arguments: list[str] = field(default_factory=list)
 
 
 class Writer:
@@ -60,8 +30,8 @@ class Writer:
         self.response = response
         self._number = 0
         self._output: list[Item | None] = []
-        self._speech: _Open | None = None
-        self._calls: dict[int, _Open] = {}
+        self._speech: Open | None = None
+        self._calls: dict[int, Open] = {}
         self._finish_reason: str | None = None
         self._reasoning_frames = 0
         self._reasoning_tokens: int | None = None
@@ -127,7 +97,7 @@ class Writer:
         return [
             self._event(
                 "response.output_text.annotation.added",
-                **_place(speech, part),
+                **place_of(speech, part),
                 annotation_index=len(part.annotations) - 1,
                 annotation=annotation,
             )
@@ -139,7 +109,7 @@ class Writer:
         events = []
         if self._speech is None and not self._calls and not any(self._spoke()):
             events += self._say("output_text", "", None)  # an answer without a word is a message, too
-        order: list[_Open] = [*([self._speech] if self._speech else []), *self._calls.values()]
+        order: list[Open] = [*([self._speech] if self._speech else []), *self._calls.values()]
         last = max(order, key=lambda one: one.index, default=None)
         for one in sorted(order, key=lambda one: one.index):
             status = "incomplete" if cut and one is last else "completed"
@@ -160,7 +130,7 @@ class Writer:
         """The last events of an answer that broke; what was said so far stands in it as incomplete."""
         broken = [*([self._speech] if self._speech else []), *self._calls.values()]
         for one in broken:
-            self._output[one.index] = self._item(one, "incomplete")
+            self._output[one.index] = one.shown("incomplete")
         error = {"code": "rate_limit_exceeded" if code == "rate_limit_exceeded" else "server_error", "message": message}
         self.response |= {"status": "failed", "error": error, "output": self.output, "usage": dict(usage)}
         return [
@@ -196,12 +166,12 @@ class Writer:
     def _hear(self, choice: Mapping[str, Any]) -> list[Event]:
         delta = choice.get("delta") or {}
         events: list[Event] = []
-        if reasoning := _text(reasoning_of(delta)):
+        if reasoning := text_in(reasoning_of(delta)):
             self._reasoning_frames += 1
             events += self._say("reasoning_text", reasoning, None)
-        if refusal := _text(delta.get("refusal")):
+        if refusal := text_in(delta.get("refusal")):
             events += self._say("refusal", refusal, None)
-        if content := _text(delta.get("content")):
+        if content := text_in(delta.get("content")):
             events += self._say("output_text", content, choice.get("logprobs"))
         for call in delta.get("tool_calls") or ():
             events += self._call(call)
@@ -216,34 +186,34 @@ class Writer:
             events += self._close_speech("completed")
             speech = None
         if speech is None:
-            speech = self._speech = _Open(_begun(item_kind), self._add(None))
+            speech = self._speech = Open(begun_item(item_kind), self._add(None))
             shown = {**speech.item, "status": "in_progress"}
             events.append(self._event("response.output_item.added", output_index=speech.index, item=shown))
         if speech.part is not None and speech.part.kind != kind:
             events += self._close_part(speech)
         part = speech.part
         if part is None:
-            part = speech.part = _Part(kind, len(speech.item["content"]))
-            place = _place(speech, part)
+            part = speech.part = Part(kind, len(speech.item["content"]))
+            place = place_of(speech, part)
             events.append(self._event("response.content_part.added", **place, part=part.shown()))
         if text:
             part.texts.append(text)
-            tokens = _logprobs(logprobs)
+            tokens = logprobs_in(logprobs)
             part.logprobs += tokens
             more = {"logprobs": tokens} if kind == "output_text" else {}
-            events.append(self._event(f"response.{_EVENT[kind]}.delta", **_place(speech, part), delta=text, **more))
+            events.append(self._event(f"response.{kind}.delta", **place_of(speech, part), delta=text, **more))
         return events
 
-    def _close_part(self, speech: _Open) -> list[Event]:
+    def _close_part(self, speech: Open) -> list[Event]:
         part = speech.part
         if part is None:
             return []
-        shown, place = part.shown(), _place(speech, part)
+        shown, place = part.shown(), place_of(speech, part)
         speech.part = None
         speech.item = {**speech.item, "content": [*speech.item["content"], shown]}
         said = {name: value for name, value in shown.items() if name in ("text", "refusal", "logprobs")}
         return [
-            self._event(f"response.{_EVENT[part.kind]}.done", **place, **said),
+            self._event(f"response.{part.kind}.done", **place, **said),
             self._event("response.content_part.done", **place, part=shown),
         ]
 
@@ -264,16 +234,16 @@ class Writer:
             item = {
                 "id": new_id("fc"),
                 "type": "function_call",
-                "call_id": _text(call.get("id")) or new_id("call"),
-                "name": _text(function.get("name")),
+                "call_id": text_in(call.get("id")) or new_id("call"),
+                "name": text_in(function.get("name")),
                 "arguments": "",
             }
-            one = self._calls[at] = _Open(item, self._add(None))
+            one = self._calls[at] = Open(item, self._add(None))
             shown = {**item, "status": "in_progress"}
             events.append(self._event("response.output_item.added", output_index=one.index, item=shown))
-        elif name := _text(function.get("name")):
+        elif name := text_in(function.get("name")):
             one.item = {**one.item, "name": one.item["name"] + name}
-        if arguments := _text(function.get("arguments")):
+        if arguments := text_in(function.get("arguments")):
             one.arguments.append(arguments)
             events.append(
                 self._event(
@@ -285,8 +255,8 @@ class Writer:
             )
         return events
 
-    def _close_call(self, one: _Open, status: str) -> list[Event]:
-        item = self._item(one, status)
+    def _close_call(self, one: Open, status: str) -> list[Event]:
+        item = one.shown(status)
         done = self._event(
             "response.function_call_arguments.done",
             item_id=item["id"],
@@ -295,29 +265,3 @@ class Writer:
             arguments=item["arguments"],
         )
         return [done, self._done(one.index, item)]
-
-    def _item(self, one: _Open, status: str) -> Item:
-        """An item as far as it was said."""
-        if one.item["type"] == "function_call":
-            return {**one.item, "arguments": "".join(one.arguments), "status": status}
-        parts = [] if one.part is None else [one.part.shown()]
-        return {**one.item, "content": [*one.item["content"], *parts], "status": status}
-
-
-def _begun(kind: str) -> Item:
-    if kind == "reasoning":
-        return {"id": new_id("rs"), "type": "reasoning", "summary": [], "content": [], "encrypted_content": None}
-    return {"id": new_id("msg"), "type": "message", "role": "assistant", "content": []}
-
-
-def _place(speech: _Open, part: _Part) -> dict[str, Any]:
-    return {"item_id": speech.item["id"], "output_index": speech.index, "content_index": part.index}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _logprobs(raw: object) -> Sequence[Any]:
-    content = raw.get("content") if isinstance(raw, dict) else None
-    return content if isinstance(content, list) else []

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from api.conversations import store
+from api.conversations import rows
 from api.conversations.items import user_message as store_item
-from api.conversations.store import Conversations, forget_deleted
+from api.conversations.history import size_of
+from api.conversations.store import Conversations
+from api.conversations.sweep import forget_deleted
 from api.errors import ConversationFull, ConversationNotFound
 from core.clock import SystemClock
 from core.principal import Principal, Role
@@ -192,8 +194,8 @@ async def test_nobody_but_its_owner_sees_or_changes_anything_of_a_conversation(g
         assert after.status_code == 404
         assert found.conversation_id not in (await gate.call("GET", PATH, key)).text
     async with asyncio.timeout(5):
-        rows = await gate.database.read(lambda connection: connection.execute(sa.select(conversation_items)))
-    assert [row.item["content"][0]["text"] for row in rows if row.conversation_id == found.conversation_id] == [
+        kept = await gate.database.read(lambda connection: connection.execute(sa.select(conversation_items)))
+    assert [row.item["content"][0]["text"] for row in kept if row.conversation_id == found.conversation_id] == [
         "the secret of ann"
     ]
 
@@ -203,6 +205,17 @@ async def test_keys_without_user_and_team_share_what_they_keep_so_that_one_can_b
     first, second = [(await gate.key(tenant="acme"))["key"] for _ in range(2)]
     conversation_id = (await begin(gate, first, items=[message("Hello.")]))["id"]
     assert await texts(gate, conversation_id, second) == ["Hello."]
+
+
+async def test_such_keys_of_another_tenant_have_no_part_in_it(gate: Gate) -> None:
+    for tenant in ("acme", "bolt"):
+        await gate.made("/v1/admin/tenants", name=tenant)
+    own, other = [(await gate.key(tenant=tenant))["key"] for tenant in ("acme", "bolt")]
+    path = f"{PATH}/{(await begin(gate, own, items=[message('Hello.')]))['id']}"
+    for method, tail in (("GET", ""), ("GET", "/items"), ("GET", "/export"), ("DELETE", "")):
+        assert (await gate.call(method, path + tail, other)).status_code == 404, (method, tail)
+    assert (await gate.call("GET", PATH, other)).json()["data"] == []
+    assert (await gate.call("GET", path, own)).status_code == 200
 
 
 async def tenant_of(gate: Gate) -> str:
@@ -241,7 +254,7 @@ async def test_the_newest_items_come_first_as_far_as_the_bytes_go(light_gate: Ga
     asker = Principal(tenant, "key_1", Role.MEMBER)
     items = [store_item(f"{number:4}") for number in range(250)]
     made = await kept.create(asker, items, {})
-    each = store.size_of(items[0])
+    each = size_of(items[0])
     for most, expected in ((0, 0), (each - 1, 0), (each, 1), (each * 130 + 1, 130), (each * 1000, 250)):
         _, found, more = await kept.newest(asker, made.id, most)
         assert found == items[250 - expected :]
@@ -249,7 +262,7 @@ async def test_the_newest_items_come_first_as_far_as_the_bytes_go(light_gate: Ga
 
 
 async def test_a_conversation_ends_somewhere(light_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_ITEMS", 3)
+    monkeypatch.setattr(rows, "MAX_ITEMS", 3)
     kept = Conversations(light_gate.database, SystemClock())
     tenant = await tenant_of(light_gate)
     asker = Principal(tenant, "key_1", Role.MEMBER)

@@ -13,8 +13,10 @@ from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
 from api.identities import Identity
-from api.responses.keeping import Keeper
-from api.responses.responder import Responder
+from api.responses.keeping import Earlier, Keeper
+from api.responses.request import read
+from api.responses.responder import Responder, Wishes
+from api.responses.searching import Found
 from api.settings import ApiSettings
 from core.clock import ManualClock
 from core.money import Price
@@ -124,3 +126,43 @@ async def test_nor_does_any_step_that_works_on_them(local_only: bool, collection
     assert [call.request_id for call in router.calls] == [f"req_1.{step}" for step in get_args(Step)]
     assert [call.allow_hosted for call in router.calls] == [not (local_only or collection)] * len(router.calls)
     assert {(call.priority, call.rescue) for call in router.calls} == {(Priority.BATCH, False)}
+
+
+class Before:
+    """What came before a response."""
+
+    def __init__(self, local_only: bool) -> None:
+        self._local_only = local_only
+
+    async def earlier(self, *_: object) -> Earlier:
+        return Earlier((), self._local_only)
+
+
+class Searching:
+    """Vector stores of which one is local only, or none."""
+
+    def __init__(self, local_only: bool) -> None:
+        self._local_only = local_only
+
+    async def search(self, *_: object) -> Found:
+        return Found("When?", local_only=self._local_only)
+
+
+@pytest.mark.parametrize("key", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("store", [False, True])
+async def test_nor_does_a_response_with_its_earlier_turns_and_its_documents(
+    key: bool, before: bool, store: bool
+) -> None:
+    router: Any = Router()
+    unused: Any = None
+    parts: tuple[Any, ...] = (router, Metering(), Before(before), Searching(store), unused, SETTINGS, ManualClock())
+    tool = {"type": "file_search", "vector_store_ids": ["col_1"]}
+    asked, _ = read({"model": "m", "input": "When?", "conversation": "conv_1", "tools": [tool]})
+    wishes = Wishes("req_1", Priority.BATCH, False, lambda: False)
+    with pytest.raises(NoDeployment):
+        async with Responder(*parts).answering(Identity(principal(key)), asked, wishes):
+            pass
+    (call,) = router.calls
+    assert call.allow_hosted is not (key or before or store)
+    assert (call.priority, call.rescue) == (Priority.BATCH, False)
