@@ -18,6 +18,7 @@ ApiError
 ├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound, ProviderNotFound
 ├── ConversationNotFound, ItemNotFound, ResponseNotFound
 │   └── PreviousNotFound    the response that a request goes on from
+├── FileNotFound        no such file, or not one that the caller may read
 ├── NameTaken           another of the same kind has this name
 ├── FilterUnreadable    a filter was to be read from the question, and what was read is none
 ├── AnswerUnavailable   no answer, and no passage to quote instead
@@ -132,6 +133,11 @@ class ResponseNotFound(ApiError): ...
 class PreviousNotFound(ResponseNotFound): ...
 
 
+class FileNotFound(ApiError):
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"there is no file {file_id[:100]!r}")
+
+
 class NameTaken(ApiError): ...
 
 
@@ -194,6 +200,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     ItemNotFound: Meaning(404, _INVALID, "item_not_found"),
     ResponseNotFound: Meaning(404, _INVALID, "response_not_found"),
     PreviousNotFound: Meaning(404, _INVALID, "previous_response_not_found"),
+    FileNotFound: Meaning(404, _INVALID, "file_not_found"),
     NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
     FilterUnreadable: Meaning(422, _INVALID, "filter_unreadable"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
@@ -204,6 +211,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
     retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists", retryable=False),
     retrieval.CollectionShared: Meaning(403, "permission_error", "collection_shared"),
+    retrieval.CollectionExpired: Meaning(409, _INVALID, "collection_expired", retryable=False),
     retrieval.ReindexRunning: Meaning(409, _INVALID, "reindex_running", retryable=False),
     retrieval.ReindexNotFound: Meaning(404, _INVALID, "reindex_not_found"),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),

@@ -11,6 +11,7 @@ from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
+from api.files.store import Files
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
 from api.ledger.ledger import Ledger
@@ -21,6 +22,8 @@ from api.responses.responder import Responder
 from api.responses.searching import DocumentSearch
 from api.responses.store import Responses
 from api.settings import ApiSettings
+from api.vectorstores.attaching import Attaching
+from api.vectorstores.store import VectorStores
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.limits import Subject
@@ -42,6 +45,9 @@ class AppState:
     redis: RedisClient
     directory: Directory
     retrieval: Retrieval
+    files: Files
+    vector_stores: VectorStores
+    attaching: Attaching
     router: Router
     metering: Metering
     answerer: Answerer
@@ -94,6 +100,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         directory = await stack.enter_async_context(
             open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump, recount)
         )
+        files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
@@ -105,6 +112,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             redis=redis,
             directory=directory,
             retrieval=retrieval,
+            files=files,
+            vector_stores=VectorStores(database, clock, settings),
+            attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             metering=metering,
             answerer=Answerer(retrieval, router, metering, settings, clock),

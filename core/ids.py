@@ -27,6 +27,11 @@ def made_at(identifier: str) -> float:
     return (number >> 80) / 1000
 
 
+def is_id(text: str, prefix: str) -> bool:
+    """Whether `new_id` could have made this; anything else names nothing, and need not reach a database."""
+    return text.startswith(f"{prefix}_") and len(text) == len(prefix) + 27 and set(text[-26:]) <= set(_ALPHABET)
+
+
 def _base32(number: int, digits: int) -> str:
     out = []
     for _ in range(digits):

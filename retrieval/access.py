@@ -22,6 +22,7 @@ Acl = Mapping[str, Sequence[str]]
 _KINDS = {"users": "user", "groups": "group"}
 _MOST_READERS = 1000
 _MOST_NAME = 200
+_LONGEST_LIFE_S = 100 * 366 * 86_400
 
 
 def check_acl(raw: object, param: str = "acl") -> dict[str, list[str]] | None:
@@ -44,6 +45,13 @@ def check_acl(raw: object, param: str = "acl") -> dict[str, list[str]] | None:
     if sum(map(len, checked.values())) > _MOST_READERS:
         raise InputInvalid(param, f"{param} names at most {_MOST_READERS} users and groups: use a group.")
     return checked
+
+
+def check_expiry(seconds: int | None) -> int | None:
+    """Take the seconds for which something is to be seen; None: for ever. Raises: InputInvalid: none, or too many."""
+    if seconds is not None and not 1 <= seconds <= _LONGEST_LIFE_S:
+        raise InputInvalid("expires_after", f"expires_after takes 1 to {_LONGEST_LIFE_S:,} seconds.")
+    return seconds
 
 
 def readers_of(acl: Acl | None) -> list[str]:

@@ -39,6 +39,11 @@ def history(
     return list(items[kept : len(earlier)])
 
 
+def last_turn(items: Sequence[Item]) -> int:
+    """Where the last turn begins."""
+    return max((at for at in _beginnings(items, len(items)) if at < len(items)), default=0)
+
+
 def _beginnings(items: Sequence[Item], asked_at: int) -> list[int]:
     """Where turns begin, in order, the first at 0; what is asked now is a turn of its own, whatever it begins with."""
     spoken = [_speaks(item) for item in items]

@@ -21,6 +21,12 @@ _MAX_NAME = 200
 _TAKEN = "message, function_call, function_call_output, file_search_call, reasoning"
 _DETAILS = ("auto", "low", "high", "original")
 _STATES = ("in_progress", "completed", "incomplete")
+# What OpenAI's form has and nothing here fills, by the type of an item or part.
+_UNFILLED: Mapping[str, Mapping[str, None]] = {
+    "message": {"phase": None},
+    "function_call": {"async": None, "caller": None, "namespace": None},
+    "input_text": {"prompt_cache_breakpoint": None},
+}
 
 
 def read_items(raw: object, param: str, most: int | None = None) -> list[Item]:
@@ -75,9 +81,13 @@ def assistant_message(text: str, annotations: Sequence[Mapping[str, Any]] = ()) 
 
 def shown(item: Mapping[str, Any], include: Sequence[str] = ()) -> Item:
     """The item as clients see it: what a file search has found only where they ask for it."""
-    if item["type"] == "file_search_call" and "file_search_call.results" not in include:
-        return {**item, "results": None}
-    return dict(item)
+    kind = item["type"]
+    whole = {**_UNFILLED.get(kind, {}), **item}
+    if kind == "file_search_call" and "file_search_call.results" not in include:
+        whole["results"] = None
+    elif kind == "message":
+        whole["content"] = [{**_UNFILLED.get(part["type"], {}), **part} for part in item["content"]]
+    return whole
 
 
 def _message(role: str, status: str = "completed") -> Item:

@@ -15,7 +15,7 @@ from api.conversations.rows import Conversation, Order
 from api.conversations.store import UNSET, Conversations
 from api.errors import RequestInvalid
 from api.identity import Caller
-from api.paging import After, Limit, page
+from api.paging import After, Limit, checked_cursor, page
 from api.state import State
 from core.principal import Principal
 
@@ -72,7 +72,9 @@ async def list_conversations(
     state: State, principal: Caller, after: After = None, limit: Limit = 20, order: Wanted = "desc"
 ) -> dict[str, Any]:
     """The caller's own conversations."""
-    return page(await state.conversations.list(principal, after, limit + 1, order), limit, shown)
+    return page(
+        await state.conversations.list(principal, checked_cursor(after, "conv"), limit + 1, order), limit, shown
+    )
 
 
 @routes.get(_ONE)

@@ -11,6 +11,7 @@ from api.conversations.items import Item
 from api.conversations.metadata import is_text
 from api.errors import ConversationFull, ConversationNotFound, ItemNotFound
 from api.owner import owner_of
+from core.ids import is_id
 from core.principal import Principal
 from storage.schema import conversation_items, conversations
 
@@ -76,12 +77,14 @@ def own(principal: Principal) -> sa.ColumnElement[bool]:
 
 
 def this(conversation_id: str, item_id: str) -> sa.ColumnElement[bool]:
+    if not is_text(item_id):  # PostgreSQL would refuse the question
+        return sa.false()
     return sa.and_(conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id)
 
 
 async def _row(connection: AsyncConnection, principal: Principal, conversation_id: str, *, hold: bool) -> Any:
     statement = sa.select(conversations).where(conversations.c.id == conversation_id, own(principal))
-    known = is_text(conversation_id)  # or PostgreSQL would refuse the question
+    known = is_id(conversation_id, "conv")
     found = (
         (await connection.execute(statement.with_for_update() if hold else statement)).one_or_none() if known else None
     )

@@ -1,7 +1,7 @@
 """The sweep of conversations: the keeper does it, as it forgets sessions.
 
-The sweep of retrieval, which removes documents, knows nothing of what is kept for the gateway's own routes. Nobody reads
-a hidden conversation any more, so no reader is waited for.
+The sweep of retrieval, which removes documents, knows nothing of what is kept for the gateway's own routes. Nobody
+reads a hidden conversation any more, so no reader is waited for.
 """
 
 import sqlalchemy as sa

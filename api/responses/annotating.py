@@ -7,7 +7,7 @@ from api.answers.citing import Kept, cite
 from api.answers.context import Excerpt
 from api.answers.sentences import SentenceBuffer
 from api.answers.support import Sources
-from api.responses.searching import Found
+from api.responses.searching import Found, file_of
 from core.principal import Principal
 
 Annotation = dict[str, Any]
@@ -58,18 +58,18 @@ class Annotator:
         support = self._sources.find_support(sentence, self._min_coverage)
         if support is None:
             return []
-        document_id = support.excerpt.passage.document_id
-        collection = self._found.collections[document_id]
+        passage = support.excerpt.passage
+        collection = self._found.collections[passage.document_id]
         citation = await cite(self._kept, self._principal, collection, support, self._request_id)
         if citation is None:
             return []
         return [
             {
                 "type": "file_citation",
-                "file_id": self._found.files.get(document_id, document_id),
+                "file_id": file_of(passage),
                 "filename": citation.filename,
                 "index": self._heard,
-                "document_id": document_id,
+                "document_id": citation.document_id,
                 "document_version": citation.document_version,
                 "page": citation.page,
                 "start": citation.start,

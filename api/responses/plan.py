@@ -1,20 +1,21 @@
 """What a model is asked for a response, and how it is made smaller where its window is too small."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import orjson
 
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.prompt import PROMPT_CHARACTERS, with_sources
-from api.conversations.history import history, size_of
+from api.conversations.history import history, last_turn, size_of
 from api.conversations.items import Item, text_of
 from api.responses.messages import Message, messages, question_of
 from api.responses.request import Asked
 from api.responses.searching import Found
 
 _LESS = 0.6  # of what was too much is tried next; the gateway knows no model's window, so the engine is the judge
-_FEWEST = 400  # characters of excerpts; where not even they fit, the question itself is too long
+_FEWEST = 100  # characters of excerpts; where not even they fit, the question itself is too long
 _AROUND = 20  # characters that stand around each excerpt
 _BYTES_PER_CHARACTER = 4  # of UTF-8 at most
 
@@ -32,7 +33,11 @@ class Plan:
 
     def __init__(self, asked: Asked, earlier: Sequence[Item], characters: int) -> None:
         self._asked = asked
-        self._earlier = list(earlier)
+        begin = last_turn(asked.input)
+        head = 0 if earlier else min(begin, _system_items(asked.input))
+        self._pinned = asked.input[:head]
+        self._earlier = [*earlier, *asked.input[head:begin]]
+        self._now = asked.input[begin:]
         self._characters = characters
         self._found: Found | None = None
         self.excerpts: list[Excerpt] = []
@@ -40,7 +45,7 @@ class Plan:
     @property
     def question(self) -> str | None:
         """What the user said last; None: nothing."""
-        said = question_of([*self._earlier, *self._asked.input])
+        said = question_of([*self._earlier, *self._now])
         return None if said is None else text_of(said)
 
     def show(self, found: Found) -> None:
@@ -51,7 +56,7 @@ class Plan:
     def body(self) -> dict[str, Any]:
         """The request to the model; what it used is always asked for."""
         asked = self._asked
-        said = messages(asked.instructions, [*self._earlier, *asked.input])
+        said = messages(asked.instructions, [*self._pinned, *self._earlier, *self._now])
         return {
             **asked.chat,
             "model": asked.model,
@@ -77,19 +82,26 @@ class Plan:
         return (self._asked.truncation == "auto" and self._forget()) or self._show_less()
 
     def _forget(self) -> bool:
-        items, asked = self._earlier, self._asked.input
+        items = self._earlier
         if not items:
             return False
-        budget = int(_LESS * sum(map(size_of, items))) + sum(map(size_of, asked))
-        self._earlier = history(items, budget, asked=asked)
+        budget = int(_LESS * sum(map(size_of, items))) + sum(map(size_of, self._now))
+        self._earlier = history(items, budget, asked=self._now)
         return len(self._earlier) < len(items)
 
     def _show_less(self) -> bool:
-        if self._found is None or not self.excerpts or self._characters * _LESS < _FEWEST:
+        budget = int(_LESS * sum(len(excerpt.text) for excerpt in self.excerpts))
+        if self._found is None or budget < _FEWEST:
             return False
-        self._characters = int(self._characters * _LESS)
+        self._characters = budget
         self.show(self._found)
         return True
+
+
+def _system_items(items: Sequence[Item]) -> int:
+    """How many messages of the system an input begins with: they hold for all of it, however much is left out."""
+    heads = takewhile(lambda item: item["type"] == "message" and item["role"] in ("system", "developer"), items)
+    return len(list(heads))
 
 
 def _beside_question(said: Sequence[Message], excerpts: Sequence[Excerpt]) -> list[Message]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import orjson
+
 from api.conversations.items import Item, read_items
 from api.conversations.metadata import read_metadata
 from api.errors import NotSupportedYet, RequestInvalid
@@ -16,6 +18,7 @@ LOGPROBS = "message.output_text.logprobs"
 RESULTS = "file_search_call.results"
 _MAX_ITEMS = 2000
 _FORMATS = "text, json_object or json_schema"
+_OF_REASONING = ("context", "effort", "generate_summary", "mode", "summary")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -71,6 +74,7 @@ def read(raw: Mapping[str, Any]) -> tuple[Asked, list[str]]:
         chat["max_tokens"] = bound
     if top_logprobs or LOGPROBS in include:
         chat |= {"logprobs": True, "top_logprobs": top_logprobs or 0}
+    _check_sendable(chat)
     parallel = _flag(body, "parallel_tool_calls", True)
     if tools.chat and not parallel:
         chat["parallel_tool_calls"] = False
@@ -109,6 +113,13 @@ def read(raw: Mapping[str, Any]) -> tuple[Asked, list[str]]:
         },
     )
     return asked, ignored
+
+
+def _check_sendable(chat: dict[str, Any]) -> None:
+    try:
+        orjson.dumps(chat)
+    except TypeError:
+        raise RequestInvalid("tools or text.format are nested too deep", "tools") from None
 
 
 def _input(raw: object) -> list[Item]:
@@ -168,7 +179,7 @@ def _reasoning(raw: object) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(raw, dict) or raw.get("effort") not in (None, *_EFFORTS):
         raise RequestInvalid(f"reasoning.effort is one of {', '.join(_EFFORTS)}", "reasoning.effort")
     effort = raw.get("effort")
-    return {"effort": effort, "summary": None}, {} if effort is None else {"reasoning_effort": effort}
+    return {**dict.fromkeys(_OF_REASONING), "effort": effort}, {} if effort is None else {"reasoning_effort": effort}
 
 
 def _text(body: Mapping[str, Any], name: str) -> str | None:

@@ -11,6 +11,7 @@ from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
 from monitoring.logs import logger
+from retrieval.called import CollectionId
 from retrieval.collections import Collection
 from retrieval.open import Retrieval
 from retrieval.query import Query
@@ -26,16 +27,14 @@ class Found:
 
     Attributes:
         passages: the best first.
-        collections: the name of each document's collection.
-        files: the file that a document was made of, where there is one.
+        collections: of each document.
         local_only: nothing of it may leave the house.
         degraded_reason: why this is less than could have been found; None: it is all.
     """
 
     question: str
     passages: tuple[Passage, ...] = ()
-    collections: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+    collections: Mapping[str, CollectionId] = field(default_factory=dict)
     local_only: bool = False
     degraded_reason: str | None = None
     failed: bool = False
@@ -47,20 +46,7 @@ class Found:
             "type": "file_search_call",
             "queries": [self.question],
             "status": "failed" if self.failed else "completed",
-            "results": [self._shown(passage) for passage in self.passages],
-        }
-
-    def _shown(self, passage: Passage) -> dict[str, Any]:
-        return {
-            "attributes": passage.metadata,
-            "file_id": self.files.get(passage.document_id, passage.document_id),
-            "filename": passage.filename,
-            "score": passage.score,
-            "text": passage.text,
-            "document_id": passage.document_id,
-            "document_version": passage.document_version,
-            "start": passage.start,
-            "end": passage.end,
+            "results": [_shown(passage) for passage in self.passages],
         }
 
 
@@ -76,10 +62,12 @@ class DocumentSearch:
         Raises: CollectionNotFound: a store is not there; FilterInvalid, InputInvalid: the search can't be made.
         """
         question = question[:MAX_QUESTION]
-        stores = await asyncio.gather(*(self._retrieval.collections.by_id(principal, store) for store in wanted.stores))
+        stores = await asyncio.gather(
+            *(self._retrieval.collections.get(principal, CollectionId(store)) for store in wanted.stores)
+        )
         results = await asyncio.gather(*(self._one(principal, store, wanted, question) for store in stores))
         hits = [
-            (passage, store.name)
+            (passage, CollectionId(store.id))
             for store, result in zip(stores, results, strict=True)
             if isinstance(result, SearchResult)
             for passage in result.passages
@@ -91,8 +79,7 @@ class DocumentSearch:
         return Found(
             question,
             tuple(passage for passage, _ in best),
-            {passage.document_id: name for passage, name in best},
-            await self._files(principal, [passage.document_id for passage, _ in best]),
+            {passage.document_id: collection for passage, collection in best},
             any(store.local_only for store in stores),
             "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None,
             all(isinstance(result, DependencyError) for result in results),
@@ -103,7 +90,7 @@ class DocumentSearch:
     ) -> SearchResult | DependencyError:
         way = {} if wanted.dense_weight is None else {"mode": "hybrid", "fusion": {"dense_weight": wanted.dense_weight}}
         query = Query(
-            store.name,
+            CollectionId(store.id),
             question,
             wanted.most,
             filter=wanted.filters,
@@ -116,5 +103,21 @@ class DocumentSearch:
             _log.warning("a vector store could not be searched", store=store.id, reason=str(error))
             return error
 
-    async def _files(self, principal: Principal, document_ids: list[str]) -> Mapping[str, str]:
-        return await self._retrieval.documents.files_of(principal, set(document_ids)) if document_ids else {}
+
+def file_of(passage: Passage) -> str:
+    """The file that a passage's document was made of, or the document itself where it came without one."""
+    return passage.file_id or passage.document_id
+
+
+def _shown(passage: Passage) -> dict[str, Any]:
+    return {
+        "attributes": passage.metadata,
+        "file_id": file_of(passage),
+        "filename": passage.filename,
+        "score": passage.score,
+        "text": passage.text,
+        "document_id": passage.document_id,
+        "document_version": passage.document_version,
+        "start": passage.start,
+        "end": passage.end,
+    }

@@ -7,10 +7,9 @@ from api.conversations import items as forms
 from api.responses.request import Asked
 from core.usage import Usage
 
-
 # What OpenAI's form has and nothing here ever fills.
-_NOT_HERE = """access_programs image input_transformations moderation prompt prompt_cache_diagnostics prompt_cache_options
-prompt_cache_retention tool_usage""".split()
+_NOT_HERE = """access_programs image input_transformations moderation prompt prompt_cache_diagnostics
+prompt_cache_options prompt_cache_retention tool_usage""".split()
 _NO_WRITES = {"cache_write_tokens": 0, "cache_write_tokens_details": None}
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.conversations.history import size_of
 from api.conversations.items import Item
-from api.conversations.metadata import is_text
 from api.errors import PreviousNotFound, ResponseNotFound
 from api.owner import owner_of
 from core.clock import Clock
+from core.ids import is_id
 from core.principal import Principal
 from storage.schema import responses
 from storage.sql import Database
@@ -126,7 +126,7 @@ class Responses:
             responses.c.deleted_at.is_(None),
             responses.c.expires_at > self._clock.time(),
         )
-        row = (await connection.execute(statement)).one_or_none() if is_text(response_id) else None
+        row = (await connection.execute(statement)).one_or_none() if is_id(response_id, "resp") else None
         if row is None:
             raise ResponseNotFound(f"there is no response {response_id[:100]!r}; it was never kept, or is no longer")
         return Stored(row.id, row.previous_id, row.conversation_id, row.local_only, row.input, row.response)

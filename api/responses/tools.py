@@ -12,6 +12,7 @@ _RESULTS = 20  # where a request says nothing, as with OpenAI
 _MOST = 128
 _RANKERS = (None, "auto", "none", "default-2024-08-21", "default-2024-11-15")
 _OPTIONS = ("auto", "none", "required")
+_UNFILLED = dict.fromkeys(("description", "allowed_callers", "async", "defer_loading", "output_schema"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def read_tools(raw: object, choice: object) -> Tools:
         if kind == "function":
             function = _function(tool, param)
             functions.append({"type": "function", "function": function})
-            shown.append({"type": "function", "parameters": None, "strict": False, "description": None, **function})
+            shown.append({"type": "function", **_UNFILLED, "parameters": None, "strict": False, **function})
         elif kind == "file_search":
             if search is not None:
                 raise RequestInvalid("name all vector stores in one file_search tool", param)

@@ -4,12 +4,12 @@ A response is a list of items: reasoning, messages made of parts, calls of funct
 is done; calls stay open until the end, since a model may write several of them in turns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from api.answers.deltas import no_chunk
 from api.conversations.items import Item
-from api.responses.speech import Open, PartKind, begun_item, logprobs_in, place_of, text_in
+from api.responses.speech import Open, Part, PartKind, begun_item, logprobs_in, place_of, text_in
 from core.ids import new_id
 from router.transcript import reasoning_of
 

@@ -6,10 +6,7 @@ from functools import cache
 from typing import Any
 
 import openai
-import openai.types.conversations as of_conversations
-import openai.types.responses as of_responses
 import pydantic
-from fields import measure
 from lines import Order, obey, told
 
 
@@ -66,10 +63,12 @@ def helper_async(order: Order) -> Order:
     """The same of the asynchronous client."""
 
     async def run() -> Order:
-        async with openai.AsyncOpenAI(base_url=f"{order['url']}/v1", api_key=order["key"], max_retries=0) as one:
-            async with one.responses.stream(**asked(order)) as events:
-                kinds = [event.type async for event in events]
-                return {"kinds": kinds, "response": plain(await events.get_final_response())}
+        async with (
+            openai.AsyncOpenAI(base_url=f"{order['url']}/v1", api_key=order["key"], max_retries=0) as one,
+            one.responses.stream(**asked(order)) as events,
+        ):
+            kinds = [event.type async for event in events]
+            return {"kinds": kinds, "response": plain(await events.get_final_response())}
 
     return asyncio.run(run())
 
@@ -111,7 +110,10 @@ def kept(order: Order) -> Order:
     found = one.responses.retrieve(made_.id)
     items = list(one.responses.input_items.list(made_.id, limit=1, order="asc"))
     errors = {}
-    for name, act in (("cancel", one.responses.cancel), ("stream", lambda id_: one.responses.retrieve(id_, stream=True))):
+    for name, act in (
+        ("cancel", one.responses.cancel),
+        ("stream", lambda id_: one.responses.retrieve(id_, stream=True)),
+    ):
         try:
             act(made_.id)
         except openai.APIStatusError as error:
@@ -128,7 +130,7 @@ def kept(order: Order) -> Order:
         "previous": on.previous_response_id,
         "id": made_.id,
         "errors": errors,
-        "input_items": json.loads(one.responses.input_items.with_raw_response.list(on.id).text()),
+        "input_items": json.loads(one.responses.input_items.with_raw_response.list(on.id).text),
     }
 
 
@@ -145,9 +147,9 @@ def conversation(order: Order) -> Order:
     answer = client(order).responses.create(model=order["model"], input="And?", conversation=begun.id)
     listed = raw.items.list(begun.id, order="asc", include=["file_search_call.results"])
     shapes = {
-        "Conversation": raw.retrieve(begun.id).text(),
-        "ConversationItemList": listed.text(),
-        "ConversationDeletedResource": raw.delete(begun.id).text(),
+        "Conversation": raw.retrieve(begun.id).text,
+        "ConversationItemList": listed.text,
+        "ConversationDeletedResource": raw.delete(begun.id).text,
     }
     try:
         one.retrieve(begun.id)
@@ -166,20 +168,10 @@ def conversation(order: Order) -> Order:
     }
 
 
-def fields(order: Order) -> Order:
-    """How far values have the fields of the SDK's types: [{"type", "value", "stateful"}]."""
-    rooms = (of_responses, of_conversations)
-    found = []
-    for one in order["values"]:
-        kind = next(getattr(room, one["type"]) for room in rooms if hasattr(room, one["type"]))
-        found.append(measure(one["value"], kind, tuple(one.get("stateful", ()))))
-    return {"found": found}
-
-
 def version(_: Order) -> Order:
     return {"version": openai.__version__}
 
 
 obey({action.__name__: action for action in (
-    version, create, stream, helper, helper_async, parse, parse_stream, broken, kept, conversation, fields,
+    version, create, stream, helper, helper_async, parse, parse_stream, broken, kept, conversation,
 )})  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from api.conversations import rows
-from api.conversations.items import user_message as store_item
 from api.conversations.history import size_of
+from api.conversations.items import user_message as store_item
 from api.conversations.store import Conversations
 from api.conversations.sweep import forget_deleted
 from api.errors import ConversationFull, ConversationNotFound

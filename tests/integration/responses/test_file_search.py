@@ -136,10 +136,13 @@ def test_what_one_may_not_read_is_neither_found_nor_shown_to_the_model(house: Ho
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_be_searched_is_refused(house: House, stream: bool) -> None:
-    house.client.post("/v1/admin/tenants", json={"name": "elsewhere"})
-    stranger = new_key(house.client, tenant="elsewhere")["key"]
+    tenant = secrets.token_hex(4)
+    house.client.post("/v1/admin/tenants", json={"name": tenant})
+    stranger = new_key(house.client, tenant=tenant)["key"]
     theirs = house.client.post(
-        "/v1/collections", json={"name": "theirs"}, headers={"authorization": f"Bearer {stranger}"}
+        "/v1/collections",
+        json={"name": f"theirs-{secrets.token_hex(3)}"},
+        headers={"authorization": f"Bearer {stranger}"},
     ).json()["id"]
     for store in ("col_none", theirs, "fares", "%00"):
         refused = ask(house, tool={"vector_store_ids": [store]}, stream=stream)
@@ -180,6 +183,9 @@ def test_fewer_characters_are_shown_where_the_window_is_too_small(house: House) 
     filler = "so " * 4030
     response = asked(house, input=[{"role": "user", "content": filler}, {"role": "user", "content": ASKED}])
     assert response["output"][0]["status"] == "completed"
+    first, last = [body["messages"][-1]["content"] for body in house.server.bodies[-2:]]
+    assert last.count("<text>") == first.count("<text>")
+    assert len(last) < len(first)
 
 
 def test_a_document_made_of_a_file_is_cited_by_it(house: House) -> None:
@@ -244,4 +250,4 @@ def test_a_question_belongs_to_no_conversation_but_its_askers(house: House) -> N
     both = house.ask(ann, conversation_id=conversation)
     assert (both.status_code, both.json()["error"]["param"]) == (400, "messages")
     asks_only = new_key(house.client, scopes=["query"])["key"]
-    assert house.ask(asks_only, messages=[], conversation_id=begin(house, asks_only)).status_code == 403
+    assert house.ask(asks_only, messages=[], conversation_id=begin(house)).status_code == 403

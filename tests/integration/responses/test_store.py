@@ -1,9 +1,8 @@
 """Responses in SQL, on each database."""
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-import pytest
 
 from api.conversations.items import assistant_message, user_message
 from api.conversations.store import Conversations

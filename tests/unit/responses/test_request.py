@@ -81,7 +81,8 @@ def test_a_function_is_the_chats_tool_and_the_response_repeats_it(strict: bool |
     assert one.chat["tools"] == [{"type": "function", "function": function}]
     assert one.chat["tool_choice"] == {"type": "function", "function": {"name": "find"}}
     assert one.chat["parallel_tool_calls"] is False
-    assert one.repeated["tools"] == [{**given_, "strict": bool(strict)}]
+    (repeated,) = one.repeated["tools"]
+    assert repeated == {**repeated, **given_, "strict": bool(strict)}
     nested = asked(tools=[{"type": "function", "function": function}])
     assert nested.chat["tools"] == one.chat["tools"]
 
@@ -236,6 +237,27 @@ def test_the_question_is_what_a_user_said_last() -> None:
     assert found is not None
     assert found["content"][0]["text"] == "Two?"
     assert question_of(talk[2:]) is None
+
+
+def test_of_a_conversation_that_is_sent_whole_the_oldest_turns_are_left_out_and_the_system_stays() -> None:
+    talk = [{"role": role, "content": f"{at} " + "word " * 50} for at in range(20) for role in ("user", "assistant")]
+    whole = [{"role": "developer", "content": "Be brief."}, *talk, {"role": "user", "content": "And now?"}]
+    plan = Plan(asked(input=whole, truncation="auto"), [], 8000)
+    assert len(plan.body()["messages"]) == 42
+    while plan.shrink():
+        said = plan.body()["messages"]
+        assert said[0] == {"role": "system", "content": "Be brief."}
+        assert said[-1] == {"role": "user", "content": "And now?"}
+    assert len(said) == 2
+    assert not Plan(asked(input=whole), [], 8000).shrink()
+
+
+def test_schemas_that_are_nested_too_deep_are_refused() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"items": deep}
+    with pytest.raises(RequestInvalid, match="nested too deep"):
+        asked(tools=[{**FIND, "parameters": deep}])
 
 
 def test_the_oldest_turns_are_left_out_only_where_the_request_allows_it() -> None:

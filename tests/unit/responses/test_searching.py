@@ -9,6 +9,7 @@ from api.responses.searching import DocumentSearch, Found
 from api.responses.tools import FileSearch
 from core.dependency import DependencyUnavailable
 from core.principal import Principal, Role
+from retrieval.called import CollectionId
 from retrieval.errors import CollectionNotFound
 from retrieval.query import Query
 from retrieval.search import Passage, SearchResult
@@ -16,8 +17,8 @@ from retrieval.search import Passage, SearchResult
 ASKER = Principal("t", "key_1", Role.MEMBER)
 
 
-def passage(document_id: str, score: float) -> Passage:
-    return Passage(document_id, 1, "rev_1", f"{document_id}.md", "Words.", 0, 6, None, score, {"a": 1})
+def passage(document_id: str, score: float, file_id: str | None = None) -> Passage:
+    return Passage(document_id, 1, "rev_1", f"{document_id}.md", "Words.", 0, 6, None, score, {"a": 1}, file_id)
 
 
 class Stores:
@@ -27,8 +28,9 @@ class Stores:
         self.found = found
         self.asked: list[Query] = []
 
-    async def by_id(self, principal: Principal, collection_id: str) -> Any:
+    async def get(self, principal: Principal, collection_id: str) -> Any:
         assert principal is ASKER
+        assert isinstance(collection_id, CollectionId)
         if collection_id not in self.found:
             raise CollectionNotFound(collection_id)
         return SimpleNamespace(id=collection_id, name=f"name of {collection_id}", local_only=collection_id == "inner")
@@ -36,17 +38,14 @@ class Stores:
     async def search(self, principal: Principal, query: Query) -> SearchResult:
         assert principal is ASKER
         self.asked.append(query)
-        found = self.found[query.collection.removeprefix("name of ")]
+        found = self.found[str(query.collection)]
         if isinstance(found, Exception):
             raise found
         return found
 
-    async def files_of(self, _: Principal, document_ids: set[str]) -> dict[str, str]:
-        return {document_id: f"file of {document_id}" for document_id in document_ids if document_id == "d1"}
-
 
 async def searched(stores: Stores, *names: str, most: int = 20, **more: Any) -> Found:
-    retrieval: Any = SimpleNamespace(collections=stores, searcher=stores, documents=stores)
+    retrieval: Any = SimpleNamespace(collections=stores, searcher=stores)
     return await DocumentSearch(retrieval).search(ASKER, FileSearch(names, most, **more), "When?")
 
 
@@ -58,10 +57,10 @@ AWAY = DependencyUnavailable("milvus", "milvus is away")
 
 
 async def test_the_best_of_all_stores_are_taken() -> None:
-    stores = Stores(one=result(passage("d1", 0.9), passage("d2", 0.2)), two=result(passage("d3", 0.5)))
+    stores = Stores(one=result(passage("d1", 0.9, "file of d1"), passage("d2", 0.2)), two=result(passage("d3", 0.5)))
     found = await searched(stores, "one", "two", most=2)
     assert [one.document_id for one in found.passages] == ["d1", "d3"]
-    assert found.collections == {"d1": "name of one", "d3": "name of two"}
+    assert found.collections == {"d1": "one", "d3": "two"}
     shown = found.item()["results"]
     assert [(one["file_id"], one["score"], one["attributes"]) for one in shown] == [
         ("file of d1", 0.9, {"a": 1}),
