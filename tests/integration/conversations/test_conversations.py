@@ -50,7 +50,8 @@ async def test_a_conversation_is_begun_read_changed_and_deleted(gate: Gate) -> N
     assert gone == {"id": made["id"], "object": "conversation.deleted", "deleted": True}
     for method, tail in (("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "/items"), ("GET", "/export")):
         answer = await gate.call(method, path + tail, json={} if method == "POST" else None)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "conversation_not_found")
+        assert answer.status_code == 404, (method, tail)
+        assert answer.json()["error"]["code"] == "conversation_not_found"
     assert made["id"] not in str((await gate.call("GET", PATH)).json())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.hot.conftest import events, new_key
 from tests.integration.querywork.test_gateway import House, house, servers, whole
+from tests.support.conformance import Observed, measure
 
 __all__ = ["house", "servers", "whole"]
 
@@ -105,6 +106,25 @@ def test_the_events_of_a_search_come_before_the_message_and_annotations_with_the
     assert told[6]["item"]["results"] is None
 
 
+def test_searches_and_citations_fulfil_the_types_of_the_installed_sdk(house: House) -> None:
+    told = events(ask(house, SOURCED + UNSOURCED, stream=True, **RESULTS).text)
+    of = "openai.types.responses.Response"
+    kinds = {
+        "response.file_search_call.in_progress": "FileSearchCallInProgressEvent",
+        "response.file_search_call.searching": "FileSearchCallSearchingEvent",
+        "response.file_search_call.completed": "FileSearchCallCompletedEvent",
+        "response.output_text.annotation.added": "OutputTextAnnotationAddedEvent",
+    }
+    observed = [Observed(event["type"], of + kinds[event["type"]], event) for event in told if event["type"] in kinds]
+    assert len(observed) == 4
+    search, message = told[-1]["response"]["output"]
+    observed += [
+        Observed("search", of + "FileSearchToolCall", search),
+        Observed("message", of + "OutputMessage", message, frozenset({"phase"})),
+    ]
+    assert not measure(observed).lacking
+
+
 def test_what_was_found_is_shown_to_those_who_ask_then_and_later(house: House) -> None:
     response = asked(house, **RESULTS)
     results = response["output"][0]["results"]
@@ -157,7 +177,8 @@ def test_what_cannot_be_searched_is_refused(house: House, stream: bool) -> None:
 def test_a_key_that_may_not_search_may_not_do_so_by_a_tool(house: House) -> None:
     chats = new_key(house.client, scopes=["chat"])["key"]
     refused = ask(house, key=chats)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_not_allowed")
+    assert refused.status_code == 403, refused.text
+    assert refused.json()["error"]["code"] == "scope_not_allowed"
     assert ask(house, key=new_key(house.client, scopes=["chat", "search"])["key"]).status_code == 200
 
 

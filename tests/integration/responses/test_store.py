@@ -138,8 +138,10 @@ async def test_an_answer_and_its_place_in_a_conversation_are_kept_together_or_no
     items = await kept.conversations.items(kept.asker, conversation.id, None, 10, "asc")
     assert [item["content"][0]["text"] for item in items] == ["One?", "One."]
     assert (await kept.conversations.get(kept.asker, conversation.id)).local_only
-    with pytest.raises(sa.exc.IntegrityError):  # the response's id is taken: its items are not added either
-        await kept.keeper.keep(kept.asker, asked, response, local_only=False)
+    again, _ = read({"model": "m", "input": "Two?", "conversation": conversation.id})
+    taken = {**response, "output": [assistant_message("Two.")]}  # the response's id is another's already
+    with pytest.raises(sa.exc.IntegrityError):
+        await kept.keeper.keep(kept.asker, again, taken, local_only=False)
     assert len(await kept.conversations.items(kept.asker, conversation.id, None, 10, "asc")) == 2
 
 
