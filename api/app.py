@@ -32,6 +32,7 @@ from api import (
     search,
     usage,
 )
+from api.conversations import routes as conversations
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
@@ -39,6 +40,7 @@ from api.hot.routes import ROUTES as HOT_ROUTES
 from api.login import routes as login
 from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware, UnexpectedMiddleware
 from api.openapi import model_paths
+from api.responses import routes as responses
 from api.settings import ApiSettings
 from api.state import open_state
 from api.vectorstores import file_routes as store_files
@@ -117,6 +119,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         search,
         evals,
         query,
+        conversations,
+        responses,
         admin_keys,
         admin_tenants,
         admin_teams,

@@ -9,11 +9,15 @@ ApiError
 ├── NotAllowed          the role does not reach this route, this tenant, or what is to be granted
 │   └── ScopeNotAllowed     the role does, but the key's scopes don't
 ├── RequestInvalid      the request is at fault; `param` names the field
+│   ├── ConversationFull    no item fits into the conversation any more
+│   └── ContextTooLong      what was said before is more than any model reads
 ├── NotSupportedYet     a field of the contract that this version cannot honour, so it refuses it
 ├── BodyTooLarge
 ├── BodyTooSlow         the client did not send its body in time
 ├── RequestTooLong      the whole request passed its deadline
 ├── KeyNotFound, TenantNotFound, TeamNotFound, UserNotFound, LimitsNotFound, ProviderNotFound
+├── ConversationNotFound, ItemNotFound, ResponseNotFound
+│   └── PreviousNotFound    the response that a request goes on from
 ├── FileNotFound        no such file, or not one that the caller may read
 ├── NameTaken           another of the same kind has this name
 ├── FilterUnreadable    a filter was to be read from the question, and what was read is none
@@ -81,6 +85,12 @@ class ScopeNotAllowed(NotAllowed): ...
 class RequestInvalid(ApiError): ...
 
 
+class ConversationFull(RequestInvalid): ...
+
+
+class ContextTooLong(RequestInvalid): ...
+
+
 class NotSupportedYet(ApiError): ...
 
 
@@ -109,6 +119,18 @@ class LimitsNotFound(ApiError): ...
 
 
 class ProviderNotFound(ApiError): ...
+
+
+class ConversationNotFound(ApiError): ...
+
+
+class ItemNotFound(ApiError): ...
+
+
+class ResponseNotFound(ApiError): ...
+
+
+class PreviousNotFound(ResponseNotFound): ...
 
 
 class FileNotFound(ApiError):
@@ -159,6 +181,8 @@ TABLE: Mapping[type[Exception], Meaning] = {
     NotAllowed: Meaning(403, "permission_error", "role_not_allowed"),
     ScopeNotAllowed: Meaning(403, "permission_error", "scope_not_allowed"),
     RequestInvalid: Meaning(400, _INVALID, "invalid_request"),
+    ConversationFull: Meaning(400, _INVALID, "conversation_full"),
+    ContextTooLong: Meaning(400, _INVALID, "context_length_exceeded"),
     NotSupportedYet: Meaning(400, _INVALID, "not_supported_yet"),
     BodyTooLarge: Meaning(413, _INVALID, "body_too_large"),
     admission.LimitReached: Meaning(429, "rate_limit_error", "rate_limit_exceeded"),
@@ -172,6 +196,10 @@ TABLE: Mapping[type[Exception], Meaning] = {
     UserNotFound: Meaning(404, _INVALID, "user_not_found"),
     LimitsNotFound: Meaning(404, _INVALID, "limits_not_found"),
     ProviderNotFound: Meaning(404, _INVALID, "provider_not_found"),
+    ConversationNotFound: Meaning(404, _INVALID, "conversation_not_found"),
+    ItemNotFound: Meaning(404, _INVALID, "item_not_found"),
+    ResponseNotFound: Meaning(404, _INVALID, "response_not_found"),
+    PreviousNotFound: Meaning(404, _INVALID, "previous_response_not_found"),
     FileNotFound: Meaning(404, _INVALID, "file_not_found"),
     NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
     FilterUnreadable: Meaning(422, _INVALID, "filter_unreadable"),

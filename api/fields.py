@@ -24,6 +24,16 @@ _OPENAI_COMPLETION = """model prompt best_of echo frequency_penalty logit_bias l
 seed stop stream stream_options suffix temperature top_p user"""
 _ANTHROPIC = """model messages max_tokens metadata output_config stop_sequences stream system temperature thinking
 tool_choice tools top_k top_p service_tier"""
+# Of OpenAI's responses: those that are read, and those of a chat that go on to the model as they are.
+_OPENAI_RESPONSE = """model input instructions previous_response_id conversation store stream stream_options
+background include max_output_tokens max_tool_calls metadata parallel_tool_calls prompt reasoning text tool_choice
+tools top_logprobs truncation"""
+PASSED_ON_FIELDS = frozenset(
+    """temperature top_p user safety_identifier prompt_cache_key service_tier frequency_penalty presence_penalty
+    logit_bias seed stop top_k min_p min_tokens repetition_penalty length_penalty ignore_eos stop_token_ids bad_words
+    allowed_token_ids skip_special_tokens thinking_token_budget""".split()
+)
+RESPONSE_FIELDS = frozenset(_OPENAI_RESPONSE.split()) | PASSED_ON_FIELDS
 CHAT_FIELDS = frozenset(f"{_OPENAI_CHAT} {_VLLM_CHAT}".split())
 COMPLETION_FIELDS = frozenset(f"{_OPENAI_COMPLETION} {_VLLM_CHAT} response_format".split()) - {
     "add_generation_prompt",

@@ -1,8 +1,8 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
 It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
-counted anew where they are in doubt, sends budget alerts, and deletes expired sessions and the bytes of files that are
-gone.
+counted anew where they are in doubt, sends budget alerts, and deletes what is gone: expired sessions, conversations,
+responses, and the bytes of files.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from functools import partial
 import aiohttp
 
 from api.admission.admission import Admission
+from api.conversations.sweep import forget_deleted
 from api.files.sweep import FileSweep
 from api.ledger.alerts import Alerts
 from api.ledger.line import Line
@@ -23,6 +24,7 @@ from api.ledger.reports import spent
 from api.ledger.ship import Shipper
 from api.ledger.webhook import Webhook
 from api.login.sessions import forget_expired
+from api.responses.store import forget_gone
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
@@ -90,6 +92,8 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
+        Duty("conversations", lambda: forget_deleted(database), 600.0),
+        Duty("responses", lambda: forget_gone(database, clock), 600.0),
         Duty("files", swept.run, settings.sweep_s),
         Duty("bytes of no file", swept.orphans, settings.orphans_s),
     ]

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS, RERANK_FIELDS
+from api.fields import (
+    CHAT_FIELDS,
+    COMPLETION_FIELDS,
+    EMBEDDING_FIELDS,
+    MESSAGE_FIELDS,
+    RERANK_FIELDS,
+    RESPONSE_FIELDS,
+)
 
 _MODEL = {"type": "string", "description": "A model group of GET /v1/models."}
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object"}}
@@ -49,6 +56,12 @@ def model_paths() -> dict[str, Any]:
             "Anthropic",
             {"model": _MODEL, "messages": _MESSAGES, "max_tokens": {"type": "integer", "minimum": 1}},
             MESSAGE_FIELDS,
+        ),
+        "/v1/responses": _path(
+            "Answer, going on from a conversation or an earlier response, with functions and documents.",
+            "OpenAI",
+            {"model": _MODEL},
+            RESPONSE_FIELDS,
         ),
     }
 

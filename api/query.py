@@ -10,11 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
 from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
-from api.errors import NotSupportedYet, describe
+from api.conversations.talk import Talk, open_talk
+from api.errors import NotSupportedYet, RequestInvalid, describe
+from api.identities import Identity
 from api.identity import Identified
 from api.record import record_of
+from api.roles import require
 from api.search import shown_passage
-from api.state import State
+from api.state import AppState, State
 from core.ids import new_id
 from monitoring.logs import logger
 from monitoring.record import RequestRecord
@@ -64,12 +67,8 @@ class QueryRequest(BaseModel):
 
     def refuse_what_is_not_done(self) -> None:
         """Raises: NotSupportedYet."""
-        for field, remedy in (
-            ("use_cache", "no answer is cached in this version"),
-            ("conversation_id", "each question stands alone in this version"),
-        ):
-            if getattr(self, field):
-                raise NotSupportedYet(f"{field} is not supported yet: {remedy}; leave it out", field)
+        if self.use_cache:
+            raise NotSupportedYet("use_cache is not supported yet: no answer is cached; leave it out", "use_cache")
 
 
 @routes.post("", response_model=None)
@@ -77,6 +76,7 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
     """Answer from a collection's documents; every citation's quote stands in its document as it says."""
     asked.refuse_what_is_not_done()
     record = record_of(request)
+    talk = await _talk(asked, state, identity)
     question = Question(
         text=asked.query,
         collection=asked.collection,
@@ -87,18 +87,44 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         max_tokens=asked.max_tokens,
         request_id=record.request_id,
         grounding=asked.grounding,
-        turns=tuple(Turn(turn.role, turn.content) for turn in asked.messages),
+        turns=talk.turns if talk else tuple(Turn(turn.role, turn.content) for turn in asked.messages),
         work=WantedWork(**asked.query_work.model_dump()),
     )
-    events = state.answerer.answer(identity, question)
+    events = _kept(state.answerer.answer(talk.identity if talk else identity, question), asked.query, talk)
     first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
     if asked.stream:
         return StreamingResponse(
-            _streamed(first, events, record), headers={"cache-control": "no-cache"}, media_type="text/event-stream"
+            _streamed(first, events, record, asked.conversation_id),
+            headers={"cache-control": "no-cache"},
+            media_type="text/event-stream",
         )
     done = await _last(events)
     _note(record, done)
-    return JSONResponse(shown(done))
+    return JSONResponse(shown(done, asked.conversation_id))
+
+
+async def _talk(asked: QueryRequest, state: AppState, identity: Identity) -> Talk | None:
+    """The conversation that the question belongs to.
+
+    Raises: RequestInvalid, ScopeNotAllowed, ConversationNotFound, ConversationFull.
+    """
+    if asked.conversation_id is None:
+        return None
+    if asked.messages:
+        raise RequestInvalid("messages and conversation_id exclude each other: a conversation has its own", "messages")
+    require(identity.principal, "POST", "/v1/conversations/{conversation_id}/items")
+    return await open_talk(state.conversations, identity, asked.conversation_id)
+
+
+async def _kept(events: AsyncIterator[Event], question: str, talk: Talk | None) -> AsyncIterator[Event]:
+    """The events; before the last one question and answer are added to their conversation."""
+    local_only = False
+    async for event in events:
+        if isinstance(event, Retrieved):
+            local_only = event.result.local_only
+        if isinstance(event, Done) and talk is not None:
+            await talk.add(question, event.answer, event.citations, local_only=local_only)
+        yield event
 
 
 async def _last(events: AsyncIterator[Event]) -> Done:
@@ -108,14 +134,16 @@ async def _last(events: AsyncIterator[Event]) -> Done:
     raise RuntimeError("an answer ends with Done")
 
 
-async def _streamed(first: Event, events: AsyncIterator[Event], record: RequestRecord) -> AsyncIterator[bytes]:
-    yield _frame(first)
+async def _streamed(
+    first: Event, events: AsyncIterator[Event], record: RequestRecord, conversation_id: str | None
+) -> AsyncIterator[bytes]:
+    yield _frame(first, conversation_id)
     try:
         async for event in events:
             if isinstance(event, Done):
                 _note(record, event)
                 yield _sse("usage", event.whole_usage.as_openai())
-            yield _frame(event)
+            yield _frame(event, conversation_id)
     except Exception as error:
         _log.error("an answer broke off", request_id=record.request_id, exc_info=error)
         body = describe(error)[1]
@@ -132,7 +160,7 @@ def _note(record: RequestRecord, done: Done) -> None:
     record.degraded = done.degraded_reason is not None
 
 
-def _frame(event: Event) -> bytes:
+def _frame(event: Event, conversation_id: str | None) -> bytes:
     match event:
         case Retrieved(result, work):
             passages = [shown_passage(passage) for passage in result.passages]
@@ -143,14 +171,14 @@ def _frame(event: Event) -> bytes:
         case Cited(citation):
             return _sse("citation", _shown_citation(citation))
         case Done():
-            return _sse("done", shown(event))
+            return _sse("done", shown(event, conversation_id))
 
 
 def _sse(name: str, data: dict[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
 
 
-def shown(done: Done) -> dict[str, Any]:
+def shown(done: Done, conversation_id: str | None = None) -> dict[str, Any]:
     """The answer as clients see it."""
     answer: dict[str, Any] = {
         "id": new_id("answer"),
@@ -166,6 +194,8 @@ def shown(done: Done) -> dict[str, Any]:
     }
     if done.unsupported:
         answer["unsupported"] = [{"start": start, "end": end} for start, end in done.unsupported]
+    if conversation_id is not None:
+        answer["conversation_id"] = conversation_id
     if done.degraded_reason is not None:
         answer["degraded_reason"] = done.degraded_reason
     return answer

@@ -34,6 +34,8 @@ _ALL = frozenset(Role)
 
 _COLLECTION = "/v1/collections/{name}"
 _DOCUMENT = _COLLECTION + "/documents/{document_id}"
+_CONVERSATION = "/v1/conversations/{conversation_id}"
+_RESPONSE = "/v1/responses/{response_id}"
 _FILE = "/v1/files/{file_id}"
 _STORE = "/v1/vector_stores/{store_id}"
 _BATCH = _STORE + "/file_batches/{batch_id}"
@@ -65,6 +67,11 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/chat/completions"): Rule(_USE, "chat"),
     ("POST", "/v1/completions"): Rule(_USE, "chat"),
     ("POST", "/v1/messages"): Rule(_USE, "chat"),
+    ("POST", "/v1/responses"): Rule(_USE, "chat"),
+    ("GET", _RESPONSE): Rule(_USE, "chat"),
+    ("DELETE", _RESPONSE): Rule(_USE, "chat"),
+    ("POST", _RESPONSE + "/cancel"): Rule(_USE, "chat"),
+    ("GET", _RESPONSE + "/input_items"): Rule(_USE, "chat"),
     ("POST", "/v1/embeddings"): Rule(_USE, "embeddings"),
     ("POST", "/v1/rerank"): Rule(_USE, "embeddings"),
     ("POST", "/v1/collections"): Rule(_USE, "collections:write"),
@@ -89,6 +96,16 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/search"): Rule(_READ, "search"),
     ("POST", "/v1/evals"): Rule(_USE, "search"),
     ("POST", "/v1/query"): Rule(_READ, "query"),
+    ("POST", "/v1/conversations"): Rule(_READ, "conversations:write"),
+    ("GET", "/v1/conversations"): Rule(_READ, "conversations:read"),
+    ("GET", _CONVERSATION): Rule(_READ, "conversations:read"),
+    ("POST", _CONVERSATION): Rule(_READ, "conversations:write"),
+    ("DELETE", _CONVERSATION): Rule(_READ, "conversations:write"),
+    ("GET", _CONVERSATION + "/export"): Rule(_READ, "conversations:read"),
+    ("POST", _CONVERSATION + "/items"): Rule(_READ, "conversations:write"),
+    ("GET", _CONVERSATION + "/items"): Rule(_READ, "conversations:read"),
+    ("GET", _CONVERSATION + "/items/{item_id}"): Rule(_READ, "conversations:read"),
+    ("DELETE", _CONVERSATION + "/items/{item_id}"): Rule(_READ, "conversations:write"),
     ("POST", "/v1/files"): Rule(_PUT, "files:write"),
     ("GET", "/v1/files"): Rule(_READ, "files:read"),
     ("GET", _FILE): Rule(_READ, "files:read"),

@@ -85,6 +85,16 @@ class ApiSettings(RetrievalSettings):
         description="Seconds for all that a model does with a question before it is searched: rewriting, other "
         "wordings, a passage to search by, a filter.",
     )
+    file_search_characters: int = Field(
+        8000,
+        ge=400,
+        le=400_000,
+        description="Characters of documents that file_search shows a model at most, and less where its window is too "
+        "small for them; 4 are about one token.",
+    )
+    response_days: float = Field(
+        30.0, gt=0, le=3650, description="Days that an answer of /v1/responses is kept, unless its request says not to."
+    )
     budget_webhook: SecretStr | None = Field(
         None,
         description="URL to which the keeper posts budget alerts, at 50, 80 and 100 % of a day's or month's limit. "

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
+from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.files.store import Files
 from api.identities import Identities
@@ -16,6 +17,10 @@ from api.ledger.caught_up import until_shipped
 from api.ledger.ledger import Ledger
 from api.ledger.reports import spent
 from api.metering import Metering
+from api.responses.keeping import Keeper
+from api.responses.responder import Responder
+from api.responses.searching import DocumentSearch
+from api.responses.store import Responses
 from api.settings import ApiSettings
 from api.vectorstores.attaching import Attaching
 from api.vectorstores.store import VectorStores
@@ -46,6 +51,9 @@ class AppState:
     router: Router
     metering: Metering
     answerer: Answerer
+    conversations: Conversations
+    responses: Responses
+    responder: Responder
 
     @property
     def identities(self) -> Identities:
@@ -94,6 +102,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         )
         files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
+        conversations = Conversations(database, clock)
+        responses = Responses(database, clock, settings.response_days)
+        keeper = Keeper(database, conversations, responses, clock)
         yield AppState(
             settings=settings,
             clock=clock,
@@ -107,6 +118,11 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             router=router,
             metering=metering,
             answerer=Answerer(retrieval, router, metering, settings, clock),
+            conversations=conversations,
+            responses=responses,
+            responder=Responder(
+                router, metering, keeper, DocumentSearch(retrieval), retrieval.documents, settings, clock
+            ),
         )
 
 

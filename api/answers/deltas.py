@@ -1,8 +1,11 @@
-"""The text in a streamed chat completion."""
+"""What is said in a streamed chat completion."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import orjson
+
+from router.events import DONE, data_of, frame_end
 
 
 class StreamBroken(Exception):
@@ -10,32 +13,48 @@ class StreamBroken(Exception):
 
 
 async def texts(frames: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Read the content deltas out of server-sent events, however they are cut into pieces.
+    """The content deltas. Raises: StreamBroken, as `chunks` does."""
+    async for chunk in chunks(frames):
+        try:
+            contents = [choice.get("delta", {}).get("content") for choice in chunk.get("choices") or ()]
+        except (AttributeError, TypeError) as error:
+            raise no_chunk() from error
+        for text in contents:
+            if isinstance(text, str) and text:
+                yield text
 
-    Raises: StreamBroken: an error event, or an end without `[DONE]`.
+
+async def chunks(frames: AsyncIterator[bytes]) -> AsyncIterator[Mapping[str, Any]]:
+    """Read the chunks out of server-sent events, however they are cut into pieces.
+
+    Raises: StreamBroken: an error event, an event that is no chunk, or an end without `[DONE]`.
     """
     buffer = b""
     async for piece in frames:
         buffer += piece
-        while (cut := buffer.find(b"\n\n")) >= 0:
-            event, buffer = buffer[:cut], buffer[cut + 2 :]
-            if not event.startswith(b"data:"):
-                continue
-            data = event[5:].strip()
-            if data == b"[DONE]":
+        while (end := frame_end(buffer, 0, 0)) >= 0:
+            event, buffer = buffer[:end], buffer[end:]
+            data = data_of(event)
+            if data == DONE:
                 return
-            for text in _contents(data):
-                yield text
+            if data:
+                yield _chunk(data)
     raise StreamBroken("the stream ended before the answer did")
 
 
-def _contents(data: bytes) -> list[str]:
-    """The content of an event's choices. Raises: StreamBroken: it is an error, or no chunk of a chat."""
+def no_chunk() -> StreamBroken:
+    """An event is something else than what a chat sends; the router looks into few of them."""
+    return StreamBroken("the upstream sent an event that is no chunk of a chat")
+
+
+def _chunk(data: bytes) -> Mapping[str, Any]:
+    """Raises: StreamBroken: it is an error, or no chunk of a chat."""
     try:
         chunk = orjson.loads(data)
         if "error" in chunk:
             raise StreamBroken(str(chunk["error"].get("message", "the upstream failed")))
-        contents = [choice.get("delta", {}).get("content") for choice in chunk.get("choices") or ()]
-    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:  # the router looks into few frames
-        raise StreamBroken("the upstream sent an event that is no chunk of a chat") from error
-    return [text for text in contents if isinstance(text, str) and text]
+    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        raise no_chunk() from error
+    if not isinstance(chunk, dict):
+        raise no_chunk()
+    return chunk

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from api.answers.asking import Asker
+from api.answers.citing import cite
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.deltas import StreamBroken, texts
 from api.answers.events import Citation, Done, Event, Retrieved
@@ -27,7 +28,6 @@ from core.usage import Usage
 from monitoring.logs import logger
 from monitoring.metrics import RETRIEVAL_SECONDS
 from retrieval import expression
-from retrieval.errors import RetrievalError
 from retrieval.metadata_fields import FieldSummary
 from retrieval.open import Retrieval
 from retrieval.query import Query
@@ -288,28 +288,8 @@ class Answerer:
             yield sentence
 
     async def _cite(self, principal: Principal, question: Question, support: Support) -> Citation | None:
-        """Make a citation and hold it against the kept text; one that doesn't verify is never shown."""
-        passage = support.excerpt.passage
-        citation = Citation(
-            document_id=passage.document_id,
-            document_version=passage.document_version,
-            filename=passage.filename,
-            page=passage.page,
-            start=support.start,
-            end=support.end,
-            quote=support.quote,
-        )
-        try:
-            content = await self._retrieval.documents.content(
-                principal, question.collection, passage.document_id, passage.document_version
-            )
-        except (RetrievalError, DependencyError) as error:
-            _log.warning("a citation could not be checked", request_id=question.request_id, reason=str(error))
-            return None
-        if content[citation.start : citation.end] != citation.quote:
-            _log.error("a citation does not verify", request_id=question.request_id, document=citation.document_id)
-            return None
-        return citation
+        documents = self._retrieval.documents
+        return await cite(documents, principal, question.collection, support, question.request_id)
 
     def _lap(self, timings: dict[str, float], stage: str, started_s: float) -> None:
         seconds = self._clock.monotonic() - started_s

@@ -10,16 +10,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import anthropic
 from api.admission.headers import RATE_HEADERS
-from api.errors import BodyTooSlow, RequestInvalid, RequestTooLong, describe_error
-from api.fields import completion_bound, completions_of, model_of, read_json_object, shown_fields, sort_fields
+from api.errors import BodyTooSlow, RequestTooLong, describe_error
+from api.fields import completion_bound, completions_of, model_of, read_json_object, sort_fields
 from api.hot.exchange import ClientLeft, Exchange, Headers
+from api.hot.headers import answer_headers, priority_of, rescue_of
 from api.hot.routes import ROUTES, HotRoute
 from api.identity import identify
 from api.metering import Metered, Size
+from api.responses.serving import respond
 from api.roles import require
 from api.settings import ApiSettings
 from api.state import AppState
-from core.priority import Priority, lower
 from core.usage import Usage
 from monitoring import metrics
 from monitoring.record import RequestRecord, finish
@@ -93,6 +94,9 @@ class HotDoor:
         exchange.guard(self._settings.body_deadline_s, _TOO_SLOW)
         raw = await exchange.body(self._settings.max_body_bytes)
         exchange.guard(self._settings.request_deadline_s, _TOO_LONG)
+        if route.composed:
+            await respond(state, identity, exchange, record, read_json_object(raw))
+            return
         body, ignored = sort_fields(read_json_object(raw), route.fields)
         route.check(body)
         call = Call(
@@ -102,8 +106,8 @@ class HotDoor:
             body.get("stream") is True and route.kind not in ("embeddings", "rerank"),
             allow_hosted=not identity.principal.local_only,
             request_id=exchange.request_id,
-            priority=_priority(identity.principal.priority, exchange.priority),
-            rescue=_rescue(identity.principal.rescue, exchange.rescue),
+            priority=priority_of(identity.principal.priority, exchange.priority),
+            rescue=rescue_of(identity.principal.rescue, exchange.rescue),
         )
         bound = state.router.bound(call.group)
         size = _size(call, len(raw), bound, limited=identity.limits_amounts)
@@ -116,7 +120,7 @@ class HotDoor:
             record.fallback = answer.fallback
             metered.opened(answer.deployment)
             answer.on_switch = metered.switched
-            await _send(exchange, answer, metered, _headers(answer, ignored, metered))
+            await _send(exchange, answer, metered, answer_headers(answer, ignored, metered))
         finally:
             record.usage = Usage()
             if answer is not None:
@@ -146,23 +150,6 @@ async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: H
         await exchange.piece(b"", more=False)
 
 
-def _priority(allowed: Priority, asked: str) -> Priority:
-    """What a request's header asks for, as far as its caller may. Raises: RequestInvalid."""
-    if not asked:
-        return allowed
-    try:
-        return lower(allowed, Priority(asked))
-    except ValueError:
-        raise RequestInvalid(f"x-stoker-priority is one of {', '.join(Priority)}, not {asked[:40]!r}") from None
-
-
-def _rescue(allowed: bool, asked: str) -> bool:
-    """Whether another deployment may go on with a stream, as key and header say. Raises: RequestInvalid."""
-    if asked not in ("", "on", "off"):
-        raise RequestInvalid(f"x-stoker-rescue is on or off, not {asked[:40]!r}")
-    return allowed and asked != "off"
-
-
 def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size:
     """The most that the call can use; one without a bound gets the group's where somebody's amounts are limited.
 
@@ -179,14 +166,6 @@ def _size(call: Call, prompt_bytes: int, bound: Bound, *, limited: bool) -> Size
             call.body["max_tokens"] = asked
             asked *= completions_of(call.body)
     return Size(prompt_bytes, asked)
-
-
-def _headers(answer: Answer, ignored: Sequence[str], metered: Metered) -> Headers:
-    headers: Headers = [(name.encode(), value.encode()) for name, value in metered.rate_headers().items()]
-    headers.append((b"x-stoker-deployment", answer.deployment.name.encode()))
-    if ignored:
-        headers.append((b"x-stoker-ignored", shown_fields(ignored).encode()))
-    return headers
 
 
 async def _refuse(route: HotRoute, exchange: Exchange, record: RequestRecord, error: Exception) -> None:

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.errors import RequestInvalid
-from api.fields import CHAT_FIELDS, COMPLETION_FIELDS, EMBEDDING_FIELDS, MESSAGE_FIELDS, RERANK_FIELDS
+from api.fields import (
+    CHAT_FIELDS,
+    COMPLETION_FIELDS,
+    EMBEDDING_FIELDS,
+    MESSAGE_FIELDS,
+    RERANK_FIELDS,
+    RESPONSE_FIELDS,
+)
 from router.call import Operation
 
 
@@ -18,6 +25,7 @@ class HotRoute:
         fields: that reach an upstream.
         check: looks at what must be there. Raises: RequestInvalid.
         anthropic: errors take Anthropic's form.
+        composed: the answer is no upstream's own, but made of one by `api.responses`, which reads the body too.
     """
 
     path: str
@@ -25,6 +33,7 @@ class HotRoute:
     fields: frozenset[str]
     check: Callable[[Mapping[str, Any]], None]
     anthropic: bool = False
+    composed: bool = False
 
 
 def _messages(body: Mapping[str, Any]) -> None:
@@ -50,6 +59,10 @@ def _documents(body: Mapping[str, Any]) -> None:
         raise RequestInvalid("documents must be a list with at least one text", "documents")
 
 
+def _anything(body: Mapping[str, Any]) -> None:
+    """Whoever answers looks."""
+
+
 def _anthropic(body: Mapping[str, Any]) -> None:
     _messages(body)
     max_tokens = body.get("max_tokens")
@@ -65,5 +78,6 @@ ROUTES: Mapping[str, HotRoute] = {
         HotRoute("/v1/embeddings", "embeddings", EMBEDDING_FIELDS, _input),
         HotRoute("/v1/rerank", "rerank", RERANK_FIELDS, _documents),
         HotRoute("/v1/messages", "messages", MESSAGE_FIELDS, _anthropic, anthropic=True),
+        HotRoute("/v1/responses", "chat.completions", RESPONSE_FIELDS, _anything, composed=True),
     )
 }

@@ -13,9 +13,11 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.app import create_app
+from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.first_key import ensure_admin
 from api.hot.door import HotDoor
+from api.responses.store import Responses
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from monitoring.logs import configure_logs
@@ -94,6 +96,8 @@ async def open_gate(
             database=database,
             directory=directory,
             identities=directory.identities,
+            conversations=Conversations(database, clock),
+            responses=Responses(database, clock, config.response_days),
             router=SimpleNamespace(models=lambda: models),
         )
         transport = httpx.ASGITransport(app=HotDoor(app, config), raise_app_exceptions=False)

@@ -84,9 +84,7 @@ def test_a_collection_that_cannot_be_made_is_400_and_is_not_made(plain_stack: St
     assert plain_stack.client.get("/v1/collections/not-made").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "field", [{"use_cache": True}, {"grounding": "some"}, {"conversation_id": "c"}, {"unheard_of": 1}]
-)
+@pytest.mark.parametrize("field", [{"use_cache": True}, {"grounding": "some"}, {"unheard_of": 1}])
 def test_a_field_that_a_query_cannot_honour_is_refused(plain_stack: Stack, field: dict[str, object]) -> None:
     plain_stack.client.post("/v1/collections", json={"name": "fields"})
     answer = plain_stack.client.post("/v1/query", json={"query": "x", "collection": "fields", **field})

@@ -45,6 +45,8 @@ def test_the_scopes_are_the_documented_ones() -> None:
         "chat",
         "collections:read",
         "collections:write",
+        "conversations:read",
+        "conversations:write",
         "embeddings",
         "files:read",
         "files:write",
@@ -70,6 +72,7 @@ def says(answer: httpx.Response, code: str, kind: str) -> bool:
 
 
 SIGNING_IN = {"/v1/session", "/v1/session/oidc", "/v1/session/oidc/{name}", "/v1/session/oidc/{name}/callback"}
+CONVERSATIONS = {"conversations:read", "conversations:write"}
 OWN_SESSION = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
 _STORE = "/v1/vector_stores/{store_id}"
 PRIVATE = [(method, template, rule) for (method, template), rule in ROUTES.items() if rule is not None]
@@ -136,7 +139,7 @@ async def test_a_wide_scope_holds_its_parts(light_gate: Gate) -> None:
 @pytest.mark.parametrize(
     ("role", "reached"),
     [
-        (Role.READER, {"models", "collections:read", "files:read", "search", "query", "usage"}),
+        (Role.READER, {"models", "collections:read", "files:read", "search", "query", "usage", *CONVERSATIONS}),
         (Role.INGEST, {"ingest", "jobs", "usage", "collections:read", "files:write"}),
         (Role.MEMBER, WORDS - {"admin"}),
         (Role.MANAGER, WORDS),
@@ -156,7 +159,8 @@ def test_readers_and_ingesters_change_nothing_else() -> None:
     asking = {(Role.READER, path) for path in ("/v1/search", "/v1/query", f"{_STORE}/search")}
     putting = {(Role.INGEST, path) for path in ("/v1/ingest", "/v1/files", f"{_STORE}/files", f"{_STORE}/file_batches")}
     signing_out = {(role, "/v1/session") for role in (Role.READER, Role.INGEST)}
-    assert changing == asking | signing_out | putting
+    own = {(Role.READER, template) for _, template, rule in PRIVATE if rule.scope == "conversations:write"}
+    assert changing == asking | signing_out | own | putting
 
 
 def test_only_admins_make_and_change_tenants_and_see_every_tenants_usage() -> None:

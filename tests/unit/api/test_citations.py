@@ -1,14 +1,12 @@
 """A citation is held against the kept text before it is shown."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from api.answers.citing import cite
 from api.answers.context import Excerpt
-from api.answers.pipeline import Answerer, Question
 from api.answers.support import Support
-from core.clock import ManualClock
 from core.dependency import DependencyUnavailable
 from core.principal import Principal, Role
 from retrieval.errors import DocumentNotFound
@@ -26,7 +24,7 @@ class Kept:
         self._content = content
         self.asked: list[tuple[str, str, int | None]] = []
 
-    async def content(self, principal: Principal, collection: str, document_id: str, version: int | None) -> str:
+    async def content(self, principal: Principal, collection: str, document_id: str, version: int | None = None) -> str:
         assert principal is ASKER
         self.asked.append((collection, document_id, version))
         if isinstance(self._content, Exception):
@@ -35,11 +33,8 @@ class Kept:
 
 
 async def cited(kept: Kept) -> Any:
-    unused: Any = None
-    retrieval: Any = SimpleNamespace(documents=kept)
-    answerer = Answerer(retrieval, unused, unused, unused, ManualClock())
     support = Support(Excerpt(PASSAGE, 18, len(TEXT)), 22, 29)
-    return await answerer._cite(ASKER, Question("When?", "port", "req_1"), support)
+    return await cite(kept, ASKER, "port", support, "req_1")
 
 
 async def test_a_citation_says_where_its_quote_stands_in_the_version_it_cites() -> None:

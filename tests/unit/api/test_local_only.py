@@ -1,7 +1,7 @@
 """What a key that keeps its data in the house asks of the router: no hosted provider, on any way to a model."""
 
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
@@ -13,6 +13,10 @@ from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
 from api.identities import Identity
+from api.responses.keeping import Earlier, Keeper
+from api.responses.request import read
+from api.responses.responder import Responder, Wishes
+from api.responses.searching import Found
 from api.settings import ApiSettings
 from core.clock import ManualClock
 from core.money import Price
@@ -68,7 +72,12 @@ def principal(local_only: bool) -> Principal:
 async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(local_only: bool) -> None:
     router, app = Router(), FastAPI()
     identities = SimpleNamespace(cached=lambda _: Identity(principal(local_only)))
-    app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=Metering())
+    metering: Any = Metering()
+    unused: Any = None
+    responder = Responder(
+        cast(Any, router), metering, Keeper(unused, unused, unused, unused), unused, unused, SETTINGS, ManualClock()
+    )
+    app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=metering, responder=responder)
     body = {
         "model": "m",
         "messages": [{}],
@@ -81,7 +90,8 @@ async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(
     transport = httpx.ASGITransport(app=HotDoor(app, SETTINGS))
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
         for path in ROUTES:
-            assert (await client.post(path, json=body, headers={"x-api-key": "k"})).status_code == 503
+            fields = body if path != "/v1/responses" else {"model": "m", "input": "i"}
+            assert (await client.post(path, json=fields, headers={"x-api-key": "k"})).status_code == 503
     assert [call.allow_hosted for call in router.calls] == [not local_only] * len(ROUTES)
 
 
@@ -116,3 +126,43 @@ async def test_nor_does_any_step_that_works_on_them(local_only: bool, collection
     assert [call.request_id for call in router.calls] == [f"req_1.{step}" for step in get_args(Step)]
     assert [call.allow_hosted for call in router.calls] == [not (local_only or collection)] * len(router.calls)
     assert {(call.priority, call.rescue) for call in router.calls} == {(Priority.BATCH, False)}
+
+
+class Before:
+    """What came before a response."""
+
+    def __init__(self, local_only: bool) -> None:
+        self._local_only = local_only
+
+    async def earlier(self, *_: object) -> Earlier:
+        return Earlier((), self._local_only)
+
+
+class Searching:
+    """Vector stores of which one is local only, or none."""
+
+    def __init__(self, local_only: bool) -> None:
+        self._local_only = local_only
+
+    async def search(self, *_: object) -> Found:
+        return Found("When?", local_only=self._local_only)
+
+
+@pytest.mark.parametrize("key", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("store", [False, True])
+async def test_nor_does_a_response_with_its_earlier_turns_and_its_documents(
+    key: bool, before: bool, store: bool
+) -> None:
+    router: Any = Router()
+    unused: Any = None
+    parts: tuple[Any, ...] = (router, Metering(), Before(before), Searching(store), unused, SETTINGS, ManualClock())
+    tool = {"type": "file_search", "vector_store_ids": ["col_1"]}
+    asked, _ = read({"model": "m", "input": "When?", "conversation": "conv_1", "tools": [tool]})
+    wishes = Wishes("req_1", Priority.BATCH, False, lambda: False)
+    with pytest.raises(NoDeployment):
+        async with Responder(*parts).answering(Identity(principal(key)), asked, wishes):
+            pass
+    (call,) = router.calls
+    assert call.allow_hosted is not (key or before or store)
+    assert (call.priority, call.rescue) == (Priority.BATCH, False)

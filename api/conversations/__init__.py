@@ -1,0 +1,1 @@
+"""Conversations: what was said, kept for its owner, who alone sees it."""

@@ -1,0 +1,5 @@
+"""Conversations on each database."""
+
+from tests.integration.identity.conftest import gate, light_gate, postgres, postgres_url, sqlite_url, url
+
+__all__ = ["gate", "light_gate", "postgres", "postgres_url", "sqlite_url", "url"]
