@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 
 from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
+from api.batches.metering import LineMetering
+from api.batches.store import Batches
 from api.directory import Directory, open_directory
 from api.files.store import Files
 from api.identities import Identities
@@ -41,6 +43,8 @@ class AppState:
     files: Files
     router: Router
     metering: Metering
+    line_metering: LineMetering
+    batches: Batches
     answerer: Answerer
 
     @property
@@ -89,6 +93,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump, recount)
         )
         metering = Metering(admission, ledger, directory.identities, clock)
+        factor = settings.batch_price_factor
         yield AppState(
             settings=settings,
             clock=clock,
@@ -99,6 +104,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             files=Files(database, objects, retrieval.documents, clock),
             router=router,
             metering=metering,
+            line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
+            batches=Batches(database, clock, settings.batch_max_open),
             answerer=Answerer(retrieval, router, metering, settings, clock),
         )
 
