@@ -32,6 +32,8 @@ from api import (
     search,
     usage,
 )
+from api.batches import routes as batches
+from api.batches.runner import running as batches_running
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
@@ -72,7 +74,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_state(settings) as state:
+        async with open_state(settings) as state, batches_running(state):
             app.state.stoker = state
             yield
         tally.flush()
@@ -114,6 +116,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         search,
         evals,
         query,
+        batches,
         admin_keys,
         admin_tenants,
         admin_teams,
