@@ -35,6 +35,7 @@ from api import (
 from api.batches import routes as batches
 from api.batches.runner import running as batches_running
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
+from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
 from api.login import routes as login
@@ -42,6 +43,8 @@ from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddle
 from api.openapi import model_paths
 from api.settings import ApiSettings
 from api.state import open_state
+from api.vectorstores import file_routes as store_files
+from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
 from monitoring.tally import tally
@@ -124,6 +127,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_limits,
         admin_audit,
         usage,
+        files,
+        vector_stores,
+        store_files,
         login,
     ):
         app.include_router(room.routes)

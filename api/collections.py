@@ -132,6 +132,8 @@ def shown(collection: Collection) -> dict[str, Any]:
         "chunks": collection.chunks,
         "embedding_model": collection.embedding_space,
         "local_only": collection.local_only,
+        "title": collection.title,
+        "expires_at": None if collection.life.ends_at is None else int(collection.life.ends_at),
         **reindex,
         "created_at": int(collection.created_at),
     }

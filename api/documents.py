@@ -91,4 +91,6 @@ def _shown(document: Document) -> dict[str, Any]:
         "error": document.error,
         "created_at": int(document.created_at),
         "expires_at": None if document.expires_at is None else int(document.expires_at),
+        "file_id": document.file_id,
+        "chunking": document.chunking,
     }

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
-from starlette.types import Message
 
 from api.errors import NotSupportedYet, RequestInvalid
 from api.fields import read_json_object
 from api.identity import Caller
+from api.multipart import from_text, is_form, media_type_of, only_text, read_form
 from api.state import State
 from retrieval.intake import NewFile
 
@@ -73,8 +71,6 @@ _BODY: dict[str, Any] = {
     }
 }
 
-_TAIL_BYTES = 4096  # a boundary has 70 characters at most; what follows it is to be ignored
-
 
 @routes.post("", status_code=202, openapi_extra=_BODY)
 async def ingest(request: Request, state: State, principal: Caller) -> dict[str, Any]:
@@ -82,10 +78,9 @@ async def ingest(request: Request, state: State, principal: Caller) -> dict[str,
 
     A file whose name the collection knows becomes that document's next version.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    if is_form(request):
         collection, files = await _from_form(request)
-    elif media_type == "application/json":
+    elif media_type_of(request) == "application/json":
         collection, files = _from_json(read_json_object(await request.body()))
     else:
         raise RequestInvalid("send multipart/form-data with files, or application/json with documents")
@@ -94,29 +89,13 @@ async def ingest(request: Request, state: State, principal: Caller) -> dict[str,
 
 
 async def _from_form(request: Request) -> tuple[str, list[NewFile]]:
-    _, options = parse_options_header(request.headers["content-type"])
-    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
-        raise RequestInvalid("a form's charset must be utf-8")
-    tail = b""
-
-    async def receive() -> Message:
-        nonlocal tail
-        message = await request.receive()
-        tail = (tail + message.get("body", b""))[-_TAIL_BYTES:]
-        return message
-
-    async with Request(request.scope, receive).form(max_files=1000) as form:
-        # The parser takes what is there; a form that was cut must not lose a file without a word.
-        if b"--" + options.get(b"boundary", b"") + b"--" not in tail:
-            raise RequestInvalid("the form was cut off before its closing boundary; send it again")
-        if len(form.getlist("collection")) > 1:
-            raise RequestInvalid("the form field collection stands there twice", "collection")
-        collection = form.get("collection")
-        if not isinstance(collection, str) or not collection:
+    async with read_form(request, max_files=1000) as form:
+        collection = only_text(form, "collection")
+        if not collection:
             raise RequestInvalid("the form field collection is missing", "collection")
         metadata = _metadata(form.get("metadata"))
-        acl = _from_text(form.get("acl"), "acl")
-        expires = _expires_after(_from_text(form.get("expires_after"), "expires_after"), "expires_after")
+        acl = from_text(form.get("acl"), "acl")
+        expires = _expires_after(from_text(form.get("expires_after"), "expires_after"), "expires_after")
         uploads = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
         if not uploads:
             raise RequestInvalid("the form holds no file: send each in a field named file", "file")
@@ -151,22 +130,12 @@ def _text_file(document: object, param: str) -> NewFile:
 
 def _metadata(value: object, where: str = "") -> dict[str, Any]:
     param = f"{where}.metadata" if where else "metadata"
-    value = _from_text(value, param)
+    value = from_text(value, param)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise RequestInvalid(f"{param} must be a JSON object", param)
     return value
-
-
-def _from_text(value: object, param: str) -> object:
-    """A form's field, which is JSON as text. Raises: RequestInvalid."""
-    if not isinstance(value, str) or not value:
-        return None if value == "" else value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise RequestInvalid(f"{param} is no JSON: {error}", param) from None
 
 
 def _expires_after(value: object, param: str) -> int | None:

@@ -1,7 +1,8 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
 It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
-counted anew where they are in doubt, sends budget alerts, and deletes expired sessions.
+counted anew where they are in doubt, sends budget alerts, and deletes expired sessions and the bytes of files that are
+gone.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from functools import partial
 import aiohttp
 
 from api.admission.admission import Admission
+from api.files.sweep import FileSweep
 from api.ledger.alerts import Alerts
 from api.ledger.line import Line
 from api.ledger.recounts import Recounts
@@ -26,6 +28,7 @@ from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from monitoring.logs import configure_logs, logger
 from retrieval.leases import expire
+from storage.open import open_store
 from storage.redis import RedisClient
 from storage.sql import Database
 
@@ -79,12 +82,16 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         recounts.note(lines)
 
     shipper = Shipper(database, settings.ledger_folder(), shipped=shipped, dropped=recounts.dropped)
+    objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
+    swept = FileSweep(database, objects, clock, settings.orphan_grace_s)
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
         Duty("ledger", shipper.ship, 0.5),
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
+        Duty("files", swept.run, settings.sweep_s),
+        Duty("bytes of no file", swept.orphans, settings.orphans_s),
     ]
     if settings.budget_webhook is not None:
         session = await stack.enter_async_context(aiohttp.ClientSession())

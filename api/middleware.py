@@ -19,6 +19,7 @@ from monitoring.record import UNMATCHED, RequestRecord, finish
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_UPLOADS = ("/v1/ingest", "/v1/files")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -112,7 +113,7 @@ class BodyLimitMiddleware:
 
     Args:
         max_bytes: of a body that is read as one JSON value.
-        max_upload_bytes: of a body below `/v1/ingest`.
+        max_upload_bytes: of a body below `/v1/ingest` or `/v1/files`.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_upload_bytes: int) -> None:
@@ -125,7 +126,7 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        max_bytes = self._max_upload_bytes if scope["path"].startswith("/v1/ingest") else self._max_json_bytes
+        max_bytes = self._max_upload_bytes if scope["path"].startswith(_UPLOADS) else self._max_json_bytes
         refusal = BodyTooLarge(f"the body is larger than {max_bytes:,} bytes; send less at a time")
         if declared.isdigit() and int(declared) > max_bytes:
             await _answer(refusal, scope, receive, send)

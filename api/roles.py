@@ -34,6 +34,9 @@ _ALL = frozenset(Role)
 
 _COLLECTION = "/v1/collections/{name}"
 _DOCUMENT = _COLLECTION + "/documents/{document_id}"
+_FILE = "/v1/files/{file_id}"
+_STORE = "/v1/vector_stores/{store_id}"
+_BATCH = _STORE + "/file_batches/{batch_id}"
 _KEY = "/v1/admin/keys/{key_id}"
 _TENANT = "/v1/admin/tenants/{tenant_id}"
 _TEAM = "/v1/admin/teams/{team_id}"
@@ -86,6 +89,27 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/search"): Rule(_READ, "search"),
     ("POST", "/v1/evals"): Rule(_USE, "search"),
     ("POST", "/v1/query"): Rule(_READ, "query"),
+    ("POST", "/v1/files"): Rule(_PUT, "files:write"),
+    ("GET", "/v1/files"): Rule(_READ, "files:read"),
+    ("GET", _FILE): Rule(_READ, "files:read"),
+    ("DELETE", _FILE): Rule(_USE, "files:write"),
+    ("GET", _FILE + "/content"): Rule(_READ, "files:read"),
+    ("POST", "/v1/vector_stores"): Rule(_USE, "collections:write"),
+    ("GET", "/v1/vector_stores"): Rule(_READ, "collections:read"),
+    ("GET", _STORE): Rule(_ALL, "collections:read"),
+    ("POST", _STORE): Rule(_USE, "collections:write"),
+    ("DELETE", _STORE): Rule(_USE, "collections:write"),
+    ("POST", _STORE + "/search"): Rule(_READ, "search"),
+    ("POST", _STORE + "/files"): Rule(_PUT, "ingest"),
+    ("GET", _STORE + "/files"): Rule(_READ, "collections:read"),
+    ("GET", _STORE + "/files/{file_id}"): Rule(_ALL, "collections:read"),  # who puts one in asks how far it is
+    ("POST", _STORE + "/files/{file_id}"): Rule(_USE, "collections:write"),
+    ("DELETE", _STORE + "/files/{file_id}"): Rule(_USE, "collections:write"),
+    ("GET", _STORE + "/files/{file_id}/content"): Rule(_READ, "collections:read"),
+    ("POST", _STORE + "/file_batches"): Rule(_PUT, "ingest"),
+    ("GET", _BATCH): Rule(_ALL, "collections:read"),
+    ("POST", _BATCH + "/cancel"): Rule(_USE, "jobs"),
+    ("GET", _BATCH + "/files"): Rule(_READ, "collections:read"),
     ("POST", "/v1/batches"): Rule(_USE, "batches"),
     ("GET", "/v1/batches"): Rule(_USE, "batches"),
     ("GET", "/v1/batches/{batch_id}"): Rule(_USE, "batches"),

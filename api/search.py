@@ -100,6 +100,7 @@ def shown_passage(passage: Passage) -> dict[str, Any]:
     return {
         "document_id": passage.document_id,
         "document_version": passage.document_version,
+        "file_id": passage.file_id,
         "filename": passage.filename,
         "text": passage.text,
         "start": passage.start,

@@ -19,6 +19,8 @@ from api.ledger.ledger import Ledger
 from api.ledger.reports import spent
 from api.metering import Metering
 from api.settings import ApiSettings
+from api.vectorstores.attaching import Attaching
+from api.vectorstores.store import VectorStores
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.limits import Subject
@@ -41,6 +43,8 @@ class AppState:
     directory: Directory
     retrieval: Retrieval
     files: Files
+    vector_stores: VectorStores
+    attaching: Attaching
     router: Router
     metering: Metering
     line_metering: LineMetering
@@ -92,6 +96,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         directory = await stack.enter_async_context(
             open_directory(settings, database, clock, lambda: [model.id for model in router.models()], bump, recount)
         )
+        files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
         factor = settings.batch_price_factor
         yield AppState(
@@ -101,7 +106,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             redis=redis,
             directory=directory,
             retrieval=retrieval,
-            files=Files(database, objects, retrieval.documents, clock),
+            files=files,
+            vector_stores=VectorStores(database, clock, settings),
+            attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),

@@ -25,12 +25,14 @@ from rich.table import Table
 from cli.client import Client
 from cli.console import err, out
 from cli.errors import ApiRefused, CliError
-from cli.ingest import Outcome, send
+from cli.filed import send_filed
+from cli.ingest import Outcome, send, shown_progress
 
 FORMAT = 1
 _COLLECTION, _END = "collection.json", "end.json"
 _OF_COLLECTION = ("description", "metadata", "chunking", "language", "search", "placement", "local_only")
 _KEPT = ("filename", "media_type", "sha256", "metadata", "acl", "expires_at")
+_KEPT_OF_FILES = ("file_id", "chunking")  # what older gateways do not tell
 
 
 def export(client: Client, name: str, to: Path) -> tuple[int, list[str]]:
@@ -57,6 +59,7 @@ def export(client: Client, name: str, to: Path) -> tuple[int, list[str]]:
                 left_out.append(document["filename"])  # deleted meanwhile
                 continue
             described = {key: document[key] for key in _KEPT} | {"sha256": hashlib.sha256(data).hexdigest()}
+            described |= {key: document[key] for key in _KEPT_OF_FILES if document.get(key) is not None}
             count += 1
             _add(archive, f"documents/{count:06}.json", _json(described))
             _add(archive, f"documents/{count:06}", data)
@@ -77,7 +80,12 @@ def restore(client: Client, file: Path, name: str | None, model: str | None = No
     about, documents = _checked(file)
     name = name or str(about["name"])
     _make(client, name, about, model)
-    return name, send(client, {"collection": name}, [each for each in documents if not each.expired])
+    living = [each for each in documents if not each.expired]
+    outcomes = send(client, {"collection": name}, [each for each in living if not each.filed])
+    if filed := [each for each in living if each.filed]:
+        with shown_progress() as bars:
+            outcomes += send_filed(client, name, filed, bars)
+    return name, outcomes
 
 
 def listed(client: Client, *, as_json: bool) -> None:
@@ -117,6 +125,11 @@ class _Document:
         if self.about["expires_at"] is not None:
             found["expires_after"] = json.dumps({"seconds": max(1, int(self.about["expires_at"] - time.time()))})
         return found
+
+    @property
+    def filed(self) -> bool:
+        """Whether it is a copy of a file: another one may have its name."""
+        return self.about.get("file_id") is not None
 
     @property
     def expired(self) -> bool:

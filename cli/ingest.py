@@ -131,16 +131,21 @@ def send(client: Client, fields: Mapping[str, str], uploads: Iterable[Upload]) -
     Returns: one outcome per document, in the order of their end.
     """
     outcomes: list[Outcome] = []
+    with shown_progress() as bars:
+        for batch in _batches(uploads):
+            outcomes += _send(client, fields, batch, bars)
+    return outcomes
+
+
+def shown_progress() -> Progress:
+    """A bar for each document, where somebody looks."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(20),
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
-        for batch in _batches(uploads):
-            outcomes += _send(client, fields, batch, bars)
-    return outcomes
+    return Progress(*columns, console=err, disable=not err.is_terminal)
 
 
 def _send(client: Client, fields: Mapping[str, str], batch: Sequence[Upload], bars: Progress) -> list[Outcome]:

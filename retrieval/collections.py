@@ -9,13 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
-from core.ids import new_id
+from core.ids import is_id, new_id
 from core.principal import Principal
 from retrieval import lifecycle
 from retrieval.access import may_read, reads_as
 from retrieval.analyzer import LANGUAGES
+from retrieval.called import CollectionId, of_tenant
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import CollectionExists, CollectionNotFound, CollectionShared, InputInvalid
+from retrieval.life import FOREVER, Life
 from retrieval.progress import Progress, progress
 from retrieval.query import Way
 from retrieval.rows import fetch
@@ -26,6 +28,8 @@ from storage.sql import Database
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _CHUNKING = {"characters": (100, 8000), "tokens": (32, 8000), "overlap": (0, 4000)}
+_LONGEST_TITLE = 512
+_MOST_DAYS = 365
 _STRATEGIES = ("structure", "fixed")
 
 
@@ -42,6 +46,8 @@ class Collection:
         documents: how many there are, in any status.
         chunks: how many are visible.
         local_only: no text of it leaves the house.
+        title: what a vector store is called, where that is no collection's name, or was taken; None: its name.
+        life: how long it lasts unless it is used.
         reindex: how far it is, while it is being indexed anew; not told in lists.
     """
 
@@ -61,6 +67,8 @@ class Collection:
     chunks: int
     created_at: float
     local_only: bool
+    title: str | None = None
+    life: Life = FOREVER
     reindex: Progress | None = None
 
 
@@ -76,7 +84,7 @@ class Collections:
     async def create(
         self,
         principal: Principal,
-        name: str,
+        name: str | None,
         description: str = "",
         metadata: dict[str, Any] | None = None,
         chunking: dict[str, Any] | None = None,
@@ -85,26 +93,33 @@ class Collections:
         search: dict[str, Any] | None = None,
         embedding_model: str | None = None,
         local_only: bool = False,
+        title: str | None = None,
+        expires_after_days: int | None = None,
     ) -> Collection:
         """Make an empty collection in one embedding space.
 
         Args:
+            name: None: its id.
             placement: `dedicated` or `pooled`; None: as the settings say.
             language: one of `analyzer.LANGUAGES`, for ever; None: as the settings say.
             search: as `Way.read` takes it.
             embedding_model: the space's name; None: the first that the embedding server serves.
             local_only: no text of it may leave the house; what a caller of this kind makes is so in any case.
+            title: what it is called, where a collection's name is something else.
+            expires_after_days: since its last use; None: it stays.
 
         Raises:
             CollectionExists: the tenant has one of this name.
-            InputInvalid: a name, metadata, chunking, placement, language, way to search or embedding model that can't
-                be taken.
+            InputInvalid: a name, title, metadata, life, chunking, placement, language, way to search or embedding model
+                that can't be taken.
             DependencyError: SQL or the embedding server is away.
         """
-        if not _NAME.fullmatch(name):
+        if name is not None and not is_name(name):
             raise InputInvalid(
-                "name", "A collection's name has 1 to 100 letters, digits, '.', '_' or '-' and begins with no sign."
+                "name",
+                "A collection's name has 1 to 100 letters, digits, '.', '_' or '-', begins with no sign, and is no id.",
             )
+        life = Life(check_days(expires_after_days))
         metadata = check_metadata(metadata or {})
         chunking = check_chunking(chunking or {})
         placement = self._settings.placement if placement is None else placement
@@ -116,11 +131,13 @@ class Collections:
         way = Way.read(search or {}, "search")
         local_only = local_only or principal.local_only
         space = await self._embedder.choose(embedding_model, local_only=local_only)
+        made_id, now_s = new_id("col"), self._clock.time()
         row = {
-            "id": new_id("col"),
+            "id": made_id,
             "tenant_id": principal.tenant_id,
-            "name": name,
-            "live_name": name,
+            "name": name or made_id,
+            "live_name": name or made_id,
+            "title": check_title(title),
             "description": description,
             "metadata": metadata,
             "chunking": chunking,
@@ -131,7 +148,9 @@ class Collections:
             "average_terms": self._settings.average_terms,
             "pool": pool_of(space) if placement == "pooled" else None,
             "local_only": local_only,
-            "created_at": self._clock.time(),
+            "expires_after_days": life.days,
+            "used_at": None if life.days is None else now_s,
+            "created_at": now_s,
         }
 
         async def insert(connection: AsyncConnection) -> None:
@@ -140,12 +159,19 @@ class Collections:
         try:
             await self._database.write(insert)
         except sa.exc.IntegrityError as error:
-            raise CollectionExists(name) from error
-        return await self.get(principal, name)
+            raise CollectionExists(name or made_id) from error
+        return await self.get(principal, CollectionId(made_id))
+
+    async def create_if_free(self, principal: Principal, name: str, **about: Any) -> Collection | None:
+        """As `create`, or None where the tenant has one of this name."""
+        try:
+            return await self.create(principal, name, **about)
+        except CollectionExists:
+            return None
 
     async def get(self, principal: Principal, name: str) -> Collection:
         """Raises: CollectionNotFound."""
-        statement = _select().where(collections.c.tenant_id == principal.tenant_id, collections.c.live_name == name)
+        statement = _select().where(of_tenant(principal.tenant_id, name))
 
         async def find(connection: AsyncConnection) -> Collection:
             row = (await connection.execute(statement)).one_or_none()
@@ -176,24 +202,33 @@ class Collections:
         description: str | None = None,
         metadata: dict[str, Any] | None = None,
         search: dict[str, Any] | None = None,
+        title: str | None = None,
+        life: Life | None = None,
     ) -> Collection:
         """Change what is given, and leave the rest as it is.
 
         Args:
             search: what is to be otherwise, as `Way.read` takes it; an empty one: all as usual again.
+            title: what it is called; its name stays.
+            life: how long it lasts from now on; `FOREVER`: it stays.
 
-        Raises: CollectionNotFound; InputInvalid: metadata or a way to search that can't be taken.
+        Raises: CollectionNotFound, CollectionExpired; InputInvalid: metadata, a title, a life or a way to search that
+            can't be taken.
         """
         metadata = None if metadata is None else check_metadata(metadata)
+        title = check_title(title)
 
         async def update(connection: AsyncConnection) -> None:
-            collection = await lifecycle.lock_collection(connection, principal.tenant_id, name)
-            values: dict[str, Any] = {"description": description, "metadata": metadata}
+            collection = await lifecycle.lock_collection(connection, principal.tenant_id, name, self._clock.time())
+            values: dict[str, Any] = {"description": description, "metadata": metadata, "title": title}
             if search is not None:
                 base = Way.read(collection.search, "search") if search else None
                 values["search"] = Way.read(search, "search", base).as_json()
                 values["version"] = collection.version + 1  # what is found changes
             given = {key: value for key, value in values.items() if value is not None}
+            if life is not None:
+                given["expires_after_days"] = check_days(life.days)
+                given["used_at"] = None if life.days is None else self._clock.time()
             if given:
                 await connection.execute(collections.update().where(collections.c.id == collection.id).values(**given))
 
@@ -247,6 +282,8 @@ def _as_collection(row: Any, reindex: Progress | None = None) -> Collection:
         chunks=row.chunks,
         created_at=row.created_at,
         local_only=row.local_only,
+        title=row.title,
+        life=Life.of(row),
         reindex=reindex,
     )
 
@@ -254,6 +291,25 @@ def _as_collection(row: Any, reindex: Progress | None = None) -> Collection:
 def pool_of(space: Space) -> str:
     """The Milvus collection of all pooled collections of an embedding space."""
     return f"pool_{hashlib.sha256(f'{space.name}/{space.dimensions}'.encode()).hexdigest()[:16]}"
+
+
+def is_name(text: str) -> bool:
+    """Whether a collection may be named so; never as another one's id might be."""
+    return _NAME.fullmatch(text) is not None and not is_id(text, "col")
+
+
+def check_title(title: str | None) -> str | None:
+    """Take what a vector store is called. Raises: InputInvalid."""
+    if title is not None and (len(title) > _LONGEST_TITLE or not (title.isprintable() or title == "")):
+        raise InputInvalid("name", f"A vector store's name has at most {_LONGEST_TITLE} printable characters.")
+    return title
+
+
+def check_days(days: int | None) -> int | None:
+    """Take how long a collection lasts. Raises: InputInvalid."""
+    if days is not None and (type(days) is not int or not 1 <= days <= _MOST_DAYS):
+        raise InputInvalid("expires_after", f"expires_after.days is a whole number from 1 to {_MOST_DAYS}.")
+    return days
 
 
 def check_chunking(chunking: dict[str, Any]) -> dict[str, Any]:

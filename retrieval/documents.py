@@ -12,8 +12,10 @@ from core.clock import Clock
 from core.principal import Principal
 from retrieval import lifecycle
 from retrieval.access import check_acl, live, may_read, reads_as, set_readers
+from retrieval.called import of_tenant
 from retrieval.errors import CollectionNotFound, DocumentNotFound
-from retrieval.status import UNFINISHED, Status
+from retrieval.life import Life
+from retrieval.status import UNFINISHED, Fault, Status
 from retrieval.values import check_metadata
 from storage.objects import ObjectNotFound, ObjectStore
 from storage.redis import RedisClient
@@ -34,6 +36,9 @@ class Document:
         acl: who may read it; None: everyone in the tenant.
         error: why the latest ingestion failed.
         expires_at: seconds since 1970, from when on nobody sees it; None: it stays.
+        file_id: the file of `/v1/files` that it is a copy of; None: it came without one.
+        chunking: its own, as `retrieval.cutting` has it; None: the collection's.
+        fault: whose it is that the latest ingestion failed; None: it did not, or nobody knows.
     """
 
     id: str
@@ -49,6 +54,9 @@ class Document:
     error: str | None
     created_at: float
     expires_at: float | None
+    file_id: str | None
+    chunking: dict[str, int] | None
+    fault: Fault | None
 
 
 class Unset(enum.Enum):
@@ -78,7 +86,7 @@ class Documents:
         """
 
         async def find(connection: AsyncConnection) -> Sequence[Any]:
-            collection_id = await _collection_id(connection, principal, collection_name)
+            collection_id = await self._collection_id(connection, principal, collection_name)
             statement = self._select(principal, collection_id).order_by(documents.c.id).limit(limit)
             if after is not None:
                 statement = statement.where(documents.c.id > after)
@@ -102,7 +110,7 @@ class Documents:
         """
 
         async def find(connection: AsyncConnection) -> str | None:
-            collection_id = await _collection_id(connection, principal, collection_name)
+            collection_id = await self._collection_id(connection, principal, collection_name)
             wanted = (
                 revisions.c.id == documents.c.revision_id
                 if version is None
@@ -162,7 +170,7 @@ class Documents:
             metadata: takes the place of what there was; as `retrieval.values` takes it.
             acl: as `retrieval.access` takes it; None opens it to everyone in the tenant.
 
-        Raises: CollectionNotFound, DocumentNotFound; InputInvalid: a value that can't be taken.
+        Raises: CollectionNotFound, CollectionExpired, DocumentNotFound; InputInvalid: a value that can't be taken.
         """
         values: dict[str, Any] = {"updated_at": self._clock.time()}
         if metadata is not UNSET:
@@ -171,7 +179,9 @@ class Documents:
             values["acl"] = check_acl(acl)
 
         async def write(connection: AsyncConnection) -> Document:
-            collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name)
+            collection = await lifecycle.lock_collection(
+                connection, principal.tenant_id, collection_name, self._clock.time()
+            )
             before = await self._find(connection, principal, collection_name, document_id)
             await connection.execute(documents.update().where(documents.c.id == document_id).values(values))
             if "acl" in values:
@@ -193,11 +203,13 @@ class Documents:
     async def delete(self, principal: Principal, collection_name: str, document_id: str) -> None:
         """Hide a document, in whatever state it is; its rows and files are removed by the sweep.
 
-        Raises: CollectionNotFound, DocumentNotFound.
+        Raises: CollectionNotFound, CollectionExpired, DocumentNotFound.
         """
 
         async def hide(connection: AsyncConnection) -> None:
-            collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name)
+            collection = await lifecycle.lock_collection(
+                connection, principal.tenant_id, collection_name, self._clock.time()
+            )
             statement = sa.select(documents.c.id).where(
                 documents.c.id == document_id,
                 documents.c.collection_id == collection.id,
@@ -231,12 +243,21 @@ class Documents:
     async def _find(
         self, connection: AsyncConnection, principal: Principal, collection_name: str, document_id: str
     ) -> Document:
-        collection_id = await _collection_id(connection, principal, collection_name)
+        collection_id = await self._collection_id(connection, principal, collection_name)
         statement = self._select(principal, collection_id).where(documents.c.id == document_id)
         row = (await connection.execute(statement)).one_or_none()
         if row is None:
             raise DocumentNotFound(document_id)
         return _as_document(row)
+
+    async def _collection_id(self, connection: AsyncConnection, principal: Principal, name: str) -> str:
+        """The id of a collection; of one that has expired one that no document has. Raises: CollectionNotFound."""
+        found = (
+            await connection.execute(sa.select(collections).where(of_tenant(principal.tenant_id, name)))
+        ).one_or_none()
+        if found is None:
+            raise CollectionNotFound(name)
+        return "" if Life.of(found).is_over(self._clock.time()) else str(found.id)
 
     def _select(self, principal: Principal, collection_id: str) -> sa.Select[*tuple[Any, ...]]:
         return self._any(collection_id).where(may_read(reads_as(principal)))
@@ -247,16 +268,6 @@ class Documents:
             .outerjoin(revisions, revisions.c.id == documents.c.revision_id)
             .where(documents.c.collection_id == collection_id, live(self._clock.time()))
         )
-
-
-async def _collection_id(connection: AsyncConnection, principal: Principal, name: str) -> str:
-    statement = sa.select(collections.c.id).where(
-        collections.c.tenant_id == principal.tenant_id, collections.c.live_name == name
-    )
-    found: str | None = (await connection.execute(statement)).scalar_one_or_none()
-    if found is None:
-        raise CollectionNotFound(name)
-    return found
 
 
 def _as_document(row: Any) -> Document:
@@ -274,4 +285,7 @@ def _as_document(row: Any) -> Document:
         error=row.error,
         created_at=row.created_at,
         expires_at=row.expires_at,
+        file_id=row.file_id,
+        chunking=row.chunking,
+        fault=None if row.fault is None else Fault(row.fault),
     )

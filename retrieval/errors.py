@@ -4,6 +4,7 @@ RetrievalError
 ├── CollectionNotFound
 ├── CollectionExists
 ├── CollectionShared        it holds documents that the caller may not read, so the caller may not delete it
+├── CollectionExpired       nobody used it for as long as it lasts
 ├── ReindexRunning          the collection is being indexed anew already
 ├── ReindexNotFound         it is not
 ├── DocumentNotFound        no such document, or not this version of it
@@ -43,6 +44,11 @@ class CollectionExists(RetrievalError):
 class CollectionShared(RetrievalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The collection {name!r} holds documents that you may not read: have a manager delete it.")
+
+
+class CollectionExpired(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The vector store {name!r} has expired, and its documents are gone: delete it, make another.")
 
 
 class ReindexRunning(RetrievalError):

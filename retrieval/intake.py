@@ -2,8 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,8 +13,9 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
-from retrieval import fingerprint, lifecycle, media, twins
+from retrieval import cutting, fingerprint, lifecycle, media, twins
 from retrieval.access import check_acl, check_expiry, may_read, reads_as, set_readers
+from retrieval.called import of_tenant
 from retrieval.errors import CollectionNotFound, DocumentRejected, DocumentTaken, InputInvalid
 from retrieval.hosted import Space
 from retrieval.rows import fetch
@@ -23,7 +24,7 @@ from retrieval.status import Status
 from retrieval.values import check_filename, check_metadata
 from storage.objects import ObjectStore
 from storage.redis import RedisClient
-from storage.schema import collections, documents, jobs, revisions, tasks
+from storage.schema import collections, documents, files, jobs, revisions, tasks
 from storage.sql import Database
 
 # What is sent first is worked on first, but bulk comes behind what is small: each file of a call is due later by about
@@ -38,19 +39,25 @@ class NewFile:
     """A file as it was sent.
 
     Attributes:
-        filename: also what makes a later file a new version of the same document.
+        filename: where there is no `file_id`, what makes a later file a new version of the same document.
         media_type: as the sender declared it, if at all.
+        data: its bytes, or what gets them when it is its turn: many files together may be more than memory holds.
         metadata: flat; see `retrieval.values`.
         acl: who may read it, as `retrieval.access.check_acl` takes it; None: as before, or everyone in the tenant.
         expires_after_s: nobody sees it when so many seconds have passed; None: it stays.
+        file_id: the file of `/v1/files` that this is a copy of. Then it names the document: two files of one name are
+            two documents, and neither is the one that was sent under this name without a file.
+        chunking: its own, as `retrieval.cutting.check_own` takes it; None: the collection's.
     """
 
     filename: str
     media_type: str | None
-    data: bytes
+    data: bytes | Callable[[], Awaitable[bytes]]
     metadata: dict[str, Any] = field(default_factory=dict)
     acl: object = None
     expires_after_s: int | None = None
+    file_id: str | None = None
+    chunking: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,17 @@ class Accepted:
 @dataclass(frozen=True, slots=True)
 class _Upload:
     filename: str
-    media_type: str
-    sha256: str
-    source_key: str
-    data: bytes
+    declared: str | None
+    data: bytes | Callable[[], Awaitable[bytes]]
     metadata: dict[str, Any]
     acl: dict[str, list[str]] | None
     expires_after_s: int | None
+    file_id: str | None
+    chunking: dict[str, int] | None
+    source_key: str
+    media_type: str = ""
+    sha256: str = ""
+    bytes: int = 0
 
 
 class Intake:
@@ -90,12 +101,18 @@ class Intake:
         self._clock = clock
         self._settings = settings
 
-    async def accept(self, principal: Principal, collection_name: str, files: Sequence[NewFile]) -> Accepted:
-        """Queue files. One whose name the collection already has becomes the next version of that document.
+    async def accept(
+        self, principal: Principal, collection_name: str, files: Sequence[NewFile], job_id: str | None = None
+    ) -> Accepted:
+        """Queue files. One that names a document which the collection has becomes its next version.
+
+        Args:
+            job_id: a job of this collection that they are to be a part of; None: a new one.
 
         Raises:
-            CollectionNotFound
-            InputInvalid: no files or too many, two of one name, a name or metadata that can't be taken.
+            CollectionNotFound, CollectionExpired
+            InputInvalid: no files or too many, two of one name, a name or metadata that can't be taken, or a file that
+                was deleted meanwhile.
             DocumentRejected: a file is too large.
             DependencyError: a store is away; nothing was accepted.
         """
@@ -104,13 +121,11 @@ class Intake:
         stored: list[str] = []
         replaced: list[str] = []
         try:
-            for upload in uploads:
-                stored.append(upload.source_key)
-                await self._objects.put(upload.source_key, upload.data)
+            kept = [await self._store(upload, stored) for upload in uploads]
 
             async def queue(connection: AsyncConnection) -> Accepted:
                 replaced.clear()
-                return await self._queue(connection, principal, collection_name, uploads, replaced)
+                return await self._queue(connection, principal, collection_name, kept, replaced, job_id)
 
             accepted = await self._database.write(queue)
         except DependencyError:
@@ -128,33 +143,48 @@ class Intake:
             raise InputInvalid("file", f"Send 1 to {self._settings.max_batch_files} files at once, not {len(files)}.")
         uploads = []
         for file in files:
-            if len(file.data) > self._settings.max_file_bytes:
-                raise DocumentRejected(
-                    f"{file.filename[:200]!r} has {len(file.data):,} bytes; "
-                    f"the limit is {self._settings.max_file_bytes:,}."
-                )
-            name = check_filename(file.filename)
+            if isinstance(file.data, bytes):
+                self._check_size(file.filename, len(file.data))
             uploads.append(
                 _Upload(
-                    filename=name,
-                    media_type=media.detect(name, file.media_type, file.data)[:200],
-                    sha256=hashlib.sha256(file.data).hexdigest(),
-                    source_key=f"sources/{new_id('src')}",
+                    filename=check_filename(file.filename),
+                    declared=file.media_type,
                     data=file.data,
                     metadata=check_metadata(file.metadata),
                     acl=check_acl(file.acl),
                     expires_after_s=check_expiry(file.expires_after_s),
+                    file_id=file.file_id,
+                    chunking=cutting.check_own(file.chunking),
+                    source_key=f"sources/{new_id('src')}",
                 )
             )
-        if len({upload.filename for upload in uploads}) < len(uploads):
+        if len({(upload.file_id, upload.file_id or upload.filename) for upload in uploads}) < len(uploads):
             raise InputInvalid("file", "Two files of one call have the same name: a name stands for one document.")
         return uploads
 
+    def _check_size(self, filename: str, size: int) -> None:
+        if size > self._settings.max_file_bytes:
+            raise DocumentRejected(
+                f"{filename[:200]!r} has {size:,} bytes; the limit is {self._settings.max_file_bytes:,}."
+            )
+
+    async def _store(self, upload: _Upload, stored: list[str]) -> _Upload:
+        """Keep an upload's bytes, and note where in `stored`. Returns: what is known of it then, without its bytes."""
+        data = upload.data if isinstance(upload.data, bytes) else await upload.data()
+        self._check_size(upload.filename, len(data))
+        stored.append(upload.source_key)
+        await self._objects.put(upload.source_key, data)
+        return replace(
+            upload,
+            data=b"",
+            media_type=media.detect(upload.filename, upload.declared, data)[:200],
+            sha256=hashlib.sha256(data).hexdigest(),
+            bytes=len(data),
+        )
+
     async def _require_collection(self, principal: Principal, name: str) -> None:
         """Ask before files are stored; the transaction asks again."""
-        statement = sa.select(collections.c.id).where(
-            collections.c.tenant_id == principal.tenant_id, collections.c.live_name == name
-        )
+        statement = sa.select(collections.c.id).where(of_tenant(principal.tenant_id, name))
         if not await fetch(self._database, statement):
             raise CollectionNotFound(name)
 
@@ -165,20 +195,23 @@ class Intake:
         collection_name: str,
         uploads: Sequence[_Upload],
         replaced: list[str],
+        job_id: str | None,
     ) -> Accepted:
         now_s = self._clock.time()
-        collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name)
+        await _hold_files(connection, principal, [upload.file_id for upload in uploads if upload.file_id is not None])
+        collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name, now_s)
         await _stays_in_the_house(connection, principal, collection)
-        job_id = new_id("job")
-        await connection.execute(
-            jobs.insert().values(
-                id=job_id,
-                tenant_id=principal.tenant_id,
-                collection_id=collection.id,
-                creator=principal.user_id or principal.key_id,
-                created_at=now_s,
+        if job_id is None:
+            job_id = new_id("job")
+            await connection.execute(
+                jobs.insert().values(
+                    id=job_id,
+                    tenant_id=principal.tenant_id,
+                    collection_id=collection.id,
+                    creator=principal.user_id or principal.key_id,
+                    created_at=now_s,
+                )
             )
-        )
         waiting = sa.select(sa.func.count()).where(tasks.c.status == Status.QUEUED, tasks.c.job_id == jobs.c.id)
         theirs = waiting.where(jobs.c.tenant_id == principal.tenant_id)
         due_s = now_s + _FOR_EACH_WAITING_S * (await connection.execute(theirs)).scalar_one()
@@ -191,7 +224,7 @@ class Intake:
             task |= {"job_id": job_id, "document_id": document.id, "created_at": now_s}
             await connection.execute(tasks.insert().values(task))
             ids.append(document.id)
-            due_s += _FOR_EACH_FILE_S + len(upload.data) / _BYTES_PER_S
+            due_s += _FOR_EACH_FILE_S + upload.bytes / _BYTES_PER_S
         return Accepted(job_id, ids)
 
     async def _place(
@@ -204,11 +237,12 @@ class Intake:
         replaced: list[str],
     ) -> "_Placed":
         """Make the document of an upload, or find it; what is said about it holds from here on, its text later."""
-        known = await self._find(connection, principal, collection.id, upload.filename, now_s)
+        known = await self._find(connection, principal, collection.id, upload, now_s)
         about: dict[str, Any] = {
             "media_type": upload.media_type,
             "sha256": upload.sha256,
             "source_key": upload.source_key,
+            "chunking": upload.chunking,
             "expires_at": None if upload.expires_after_s is None else now_s + upload.expires_after_s,
             "updated_at": now_s,
         }
@@ -220,6 +254,7 @@ class Intake:
                     collection_id=collection.id,
                     tenant_id=principal.tenant_id,
                     filename=upload.filename,
+                    file_id=upload.file_id,
                     metadata=upload.metadata,
                     acl=upload.acl,
                     status=Status.QUEUED,
@@ -247,14 +282,14 @@ class Intake:
         return _Placed(known.id, unchanged)
 
     async def _find(
-        self, connection: AsyncConnection, principal: Principal, collection_id: str, filename: str, now_s: float
+        self, connection: AsyncConnection, principal: Principal, collection_id: str, upload: _Upload, now_s: float
     ) -> Any:
-        """The document of this name, if it lives. Raises: DocumentTaken: the caller may not read it."""
-        named = sa.and_(
-            documents.c.collection_id == collection_id,
-            documents.c.filename == filename,
-            documents.c.deleted_at.is_(None),
-        )
+        """The document of this file or name, if it lives. Raises: DocumentTaken: the caller may not read it."""
+        if upload.file_id is not None:
+            called = documents.c.file_id == upload.file_id
+        else:
+            called = sa.and_(documents.c.filename == upload.filename, documents.c.file_id.is_(None))
+        named = sa.and_(documents.c.collection_id == collection_id, called, documents.c.deleted_at.is_(None))
         statement = (
             sa.select(documents, revisions.c.fingerprint, may_read(reads_as(principal)).label("readable"))
             .outerjoin(revisions, revisions.c.id == documents.c.revision_id)
@@ -267,7 +302,7 @@ class Intake:
             await lifecycle.hide_document(self._database, connection, found.id, now_s)
             return None
         if not found.readable:
-            raise DocumentTaken(filename)
+            raise DocumentTaken(upload.filename)
         return found
 
     def _fingerprint(self, collection: Any, upload: _Upload) -> str:
@@ -276,7 +311,7 @@ class Intake:
             sha256=upload.sha256,
             media_type=upload.media_type,
             filename=upload.filename,
-            chunking=collection.chunking,
+            chunking=collection.chunking if upload.chunking is None else upload.chunking,
             embedding_space=collection.embedding_space,
         )
 
@@ -292,6 +327,22 @@ class _Placed:
 
     id: str
     unchanged: bool
+
+
+async def _hold_files(connection: AsyncConnection, principal: Principal, file_ids: Sequence[str]) -> None:
+    """Let no file be deleted before its document is there, which would go with it. Raises: InputInvalid: one is gone.
+
+    Whoever deletes a file holds its row first and its documents' collections then; so does this.
+    """
+    if not file_ids:
+        return
+    there = sa.select(files.c.id).where(
+        files.c.id.in_(file_ids), files.c.tenant_id == principal.tenant_id, files.c.deleted_at.is_(None)
+    )
+    found = set((await connection.execute(there.order_by(files.c.id).with_for_update(read=True))).scalars())
+    for file_id in file_ids:
+        if file_id not in found:
+            raise InputInvalid("file_id", f"The file {file_id!r} was deleted meanwhile: send it again.")
 
 
 async def _stays_in_the_house(connection: AsyncConnection, principal: Principal, collection: Any) -> None:

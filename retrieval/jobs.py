@@ -38,6 +38,7 @@ class Job:
     """One call's documents and what they add up to."""
 
     id: str
+    collection_id: str
     status: JobStatus
     created_at: float
     documents: list[JobDocument]
@@ -55,7 +56,13 @@ class Jobs:
         """Raises: JobNotFound."""
         statement = (
             sa.select(
-                jobs.c.created_at, documents.c.id, documents.c.filename, tasks.c.status, tasks.c.progress, tasks.c.error
+                jobs.c.created_at,
+                jobs.c.collection_id,
+                documents.c.id,
+                documents.c.filename,
+                tasks.c.status,
+                tasks.c.progress,
+                tasks.c.error,
             )
             .select_from(jobs)
             .join(tasks, tasks.c.job_id == jobs.c.id)
@@ -68,7 +75,8 @@ class Jobs:
         if not rows:
             raise JobNotFound(job_id)
         found = [JobDocument(row.id, row.filename, Status(row.status), row.progress, row.error) for row in rows]
-        return Job(job_id, of_job([document.status for document in found]), rows[0].created_at, found)
+        first = rows[0]
+        return Job(job_id, first.collection_id, of_job([one.status for one in found]), first.created_at, found)
 
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """End what is unfinished; documents that are ready stay. Returns: the job as it is then.

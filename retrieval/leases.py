@@ -20,7 +20,7 @@ from retrieval.access import readers_of
 from retrieval.errors import LeaseLost
 from retrieval.milvus import Place
 from retrieval.rows import fetch
-from retrieval.status import STAGES, Status
+from retrieval.status import STAGES, Fault, Status
 from storage.schema import collections, documents, generations, revision_terms, revisions, tasks, tenants
 from storage.sql import Database
 
@@ -31,7 +31,7 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a collection's visible revisions are made with."""
+    """What a document's visible revision is made with."""
 
     embedding_space: str
     chunking: dict[str, Any]
@@ -47,7 +47,8 @@ class Lease:
         metadata, readers: what the rows will say of the document.
         revision_id: the visible one, whose vectors may be used again; None: there is none.
         refresh: the document itself has not changed, and shows nothing of this work.
-        generation: of the index that the rows are for; space, chunking and all that follow are its own.
+        generation: of the index that the rows are for; space and all that follow are its own.
+        chunking: the document's own, else that of the generation.
         twin_from: a twin of the visible revision is to be made for a generation that does not answer yet, and this is
             what the visible one is made with; None: it is for the one that answers.
     """
@@ -162,13 +163,13 @@ class Leases:
 
         await self._fenced(lease, self._ended(Status.READY) | {"progress": 1.0, "error": None}, also=show)
 
-    async def fail(self, lease: Lease, reason: str) -> None:
+    async def fail(self, lease: Lease, reason: str, fault: Fault = Fault.SERVER) -> None:
         """Finish without success; an earlier version of the document stays visible.
 
         Raises: LeaseLost; DependencyError: SQL is away.
         """
         await self._fenced(
-            lease, self._ended(Status.FAILED) | {"error": reason}, Status.FAILED, reason, self._drop(lease)
+            lease, self._ended(Status.FAILED) | {"error": reason}, Status.FAILED, reason, self._drop(lease), fault
         )
 
     async def retry(self, lease: Lease, reason: str) -> Status:
@@ -255,6 +256,7 @@ class Leases:
                 collections.c.terms,
                 collections.c.language,
                 collections.c.chunking,
+                documents.c.chunking.label("own_chunking"),
             )
             .join(collections, collections.c.id == documents.c.collection_id)
             .join(tenants, tenants.c.id == documents.c.tenant_id)
@@ -268,6 +270,9 @@ class Leases:
             known["metadata"] = task.metadata
         if task.generation is not None:
             known |= await _target(connection, row, task.generation)
+        own = known.pop("own_chunking")
+        if own is not None:  # it holds in every generation
+            known["chunking"] = own
         return Lease(task.job_id, task.document_id, task.fence + 1, task.attempts + 1, refresh=task.refresh, **known)
 
     async def _fenced(
@@ -277,6 +282,7 @@ class Leases:
         document: Status | None = None,
         error: str | None = None,
         also: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        fault: Fault | None = None,
     ) -> None:
         """Change the task only while its fence is the lease's, and with it the document and what `also` does."""
 
@@ -290,7 +296,7 @@ class Leases:
             if (await connection.execute(tasks.update().where(held).values(values))).rowcount != 1:
                 raise LeaseLost(f"the lease on {lease.document_id} was taken back")
             if document is not None and not lease.refresh:
-                about = {"status": document, "error": error, "updated_at": self._clock.time()}
+                about = {"status": document, "error": error, "fault": fault, "updated_at": self._clock.time()}
                 await connection.execute(documents.update().where(documents.c.id == lease.document_id).values(about))
             if also is not None:
                 await also(connection)
@@ -318,6 +324,15 @@ class Leases:
         return drop
 
 
+def _made_with(row: Any) -> Made:
+    """What the visible revision was made with, where nothing newer was sent.
+
+    Args:
+        row: with a collection's space and chunking, and the document's own.
+    """
+    return Made(row.embedding_space, row.chunking if row.own_chunking is None else row.own_chunking)
+
+
 async def _target(connection: AsyncConnection, row: Any, number: int) -> dict[str, Any]:
     """What a lease says that makes a twin for a generation, where it differs from the one that answers."""
     found = sa.select(
@@ -328,7 +343,7 @@ async def _target(connection: AsyncConnection, row: Any, number: int) -> dict[st
         generations.c.chunking,
     ).where(generations.c.collection_id == row.collection_id, generations.c.number == number)
     made = (await connection.execute(found)).one()
-    return {**made._mapping, "generation": number, "twin_from": Made(row.embedding_space, row.chunking)}
+    return {**made._mapping, "generation": number, "twin_from": _made_with(row)}
 
 
 async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int:
@@ -365,7 +380,9 @@ async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int
             )
             if not task.refresh:
                 await connection.execute(
-                    documents.update().where(documents.c.id == task.document_id).values(status=status, error=error)
+                    documents.update()
+                    .where(documents.c.id == task.document_id)
+                    .values(status=status, error=error, fault=Fault.SERVER if hopeless else None)
                 )
             await lifecycle.give_up(connection, task.document_id, now_s, of_twins=task.generation is not None)
         return len(found)

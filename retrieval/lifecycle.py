@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.ids import new_id
 from retrieval import fingerprint, twins
 from retrieval.access import readers_of
-from retrieval.errors import CollectionNotFound, LeaseLost
+from retrieval.called import of_tenant
+from retrieval.errors import CollectionExpired, CollectionNotFound, LeaseLost
+from retrieval.life import Life
 from retrieval.status import UNFINISHED, Status
 from storage.schema import (
     collections,
@@ -61,16 +63,22 @@ class NewRevision:
     twin_of: str | None = None
 
 
-async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str) -> Any:
-    """Find a live collection and hold it until the transaction ends. Raises: CollectionNotFound."""
-    statement = (
-        sa.select(collections)
-        .where(collections.c.tenant_id == tenant_id, collections.c.live_name == name)
-        .with_for_update()
-    )
+async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str, used_s: float | None = None) -> Any:
+    """Find a live collection and hold it until the transaction ends.
+
+    Args:
+        used_s: what is in it is being changed, now; None: it is not used by this.
+
+    Raises: CollectionNotFound; CollectionExpired: it is to be used, and its time is up.
+    """
+    statement = sa.select(collections).where(of_tenant(tenant_id, name)).with_for_update()
     row = (await connection.execute(statement)).one_or_none()
     if row is None:
         raise CollectionNotFound(name)
+    if used_s is not None and row.expires_after_days is not None:
+        if Life.of(row).is_over(used_s):
+            raise CollectionExpired(name)
+        await connection.execute(collections.update().where(collections.c.id == row.id).values(used_at=used_s))
     return row
 
 

@@ -13,8 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.clock import Clock
 from core.principal import Principal
 from retrieval.access import live, may_read, reads_as
+from retrieval.called import of_tenant
 from retrieval.errors import CollectionNotFound
 from retrieval.expression import Scalar
+from retrieval.life import Life
 from storage.schema import collections, documents
 from storage.sql import Database
 
@@ -55,19 +57,19 @@ class MetadataFields:
 
         Raises: CollectionNotFound; DependencyError: SQL is away.
         """
-        collection = sa.select(collections.c.id).where(
-            collections.c.tenant_id == principal.tenant_id, collections.c.live_name == collection_name
-        )
+        collection = sa.select(collections).where(of_tenant(principal.tenant_id, collection_name))
 
         async def find(connection: AsyncConnection) -> Sequence[str]:
-            collection_id = (await connection.execute(collection)).scalar_one_or_none()
-            if collection_id is None:
+            known = (await connection.execute(collection)).one_or_none()
+            if known is None:
                 raise CollectionNotFound(collection_name)
+            if Life.of(known).is_over(self._clock.time()):
+                return ()
             # As text: decoding so many on the event loop would hold up everybody else.
             found = (
                 sa.select(sa.cast(documents.c.metadata, sa.Text))
                 .where(
-                    documents.c.collection_id == collection_id,
+                    documents.c.collection_id == known.id,
                     documents.c.tenant_id == principal.tenant_id,
                     documents.c.revision_id.is_not(None),
                     live(self._clock.time()),

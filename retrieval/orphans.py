@@ -19,7 +19,7 @@ from core.clock import Clock
 from core.ids import made_at
 from retrieval.milvus import Place, VectorIndex, owner_of
 from retrieval.rows import fetch
-from retrieval.status import UNFINISHED, Status
+from retrieval.status import UNFINISHED, Fault, Status
 from storage.objects import ObjectStore
 from storage.schema import collections, documents, generations, revisions, tasks
 from storage.sql import Database
@@ -181,6 +181,7 @@ class Orphans:
         async def mend(connection: AsyncConnection) -> tuple[int, int]:
             given_up = await connection.execute(revisions.update().where(attempts).values(retired_at=now_s))
             about = {"status": Status.FAILED, "error": "The work on it was lost: send it again.", "updated_at": now_s}
+            about["fault"] = Fault.SERVER
             failed = await connection.execute(documents.update().where(lost).values(about))
             return given_up.rowcount, failed.rowcount
 

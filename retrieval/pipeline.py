@@ -16,9 +16,9 @@ from core.dependency import DependencyError
 from core.ids import new_id
 from monitoring import metrics
 from monitoring.logs import logger
-from retrieval import bm25, fingerprint
+from retrieval import bm25, cutting, fingerprint
 from retrieval.analyzer import analyzer
-from retrieval.chunking import Chunk, Limits, Strategy
+from retrieval.chunking import Chunk
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import DocumentRejected, IndexRefused
 from retrieval.leases import Lease, Leases, Made
@@ -137,17 +137,10 @@ class Pipeline:
         )
 
     def _plan(self, lease: Lease) -> Plan:
-        """What the settings say, and before it the collection."""
-        settings, own = self._settings, lease.chunking
-        characters = int(own.get("characters", settings.chunk_characters))
+        settings = self._settings
         return Plan(
             Bounds(settings.max_characters, settings.max_pages, settings.max_depth, settings.max_unpacked_bytes),
-            Limits(
-                characters=characters,
-                tokens=int(own.get("tokens", settings.chunk_tokens)),
-                overlap=min(int(own.get("overlap", settings.chunk_overlap)), characters // 2),
-                strategy=Strategy(str(own.get("strategy", settings.chunk_strategy))),
-            ),
+            cutting.limits(settings, lease.chunking),
             settings.chunk_tokenizer,
         )
 

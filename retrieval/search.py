@@ -21,6 +21,7 @@ from retrieval import bm25, diversity, expression, facets, fuzzy, legs, snapshot
 from retrieval.access import reads_as
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import IndexRefused
+from retrieval.expiry import note_use
 from retrieval.facets import Facet, Suggestion
 from retrieval.fusion import Ranking, fuse
 from retrieval.fuzzy import Correction
@@ -44,6 +45,7 @@ class Passage:
 
     Attributes:
         score: cosine similarity (dense), BM25 (lexical), what the fusion gave (hybrid), or the reranker's relevance.
+        file_id: the file of `/v1/files` that the document is a copy of; None: it came without one.
     """
 
     document_id: str
@@ -56,6 +58,7 @@ class Passage:
     page: int | None
     score: float
     metadata: dict[str, Any]
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +171,10 @@ class Searcher:
         way = Way.read({**query.way, "mode": query.mode} if query.mode else query.way, "search", pinned.way)
         readers = reads_as(principal)
         looked = _Looked(pinned, way, readers, user_filter)
-        if not pinned.chunks:  # an empty collection may not be in the index yet
+        now_s = self._clock.time()
+        if pinned.life.is_over(now_s) or not pinned.chunks:  # an empty collection may not be in the index yet
             return looked
+        await note_use(self._database, pinned.collection_id, pinned.life, now_s)
         if query.fuzzy and way.mode != "dense":
             with timed(timings, "fuzzy"):
                 terms = pinned.asked[0]
@@ -187,7 +192,7 @@ class Searcher:
     async def _facets(
         self, query: Query, looked: _Looked, reasons: list[str], timings: dict[str, float]
     ) -> tuple[Sequence[Facet], Sequence[Suggestion]]:
-        if not query.facets:
+        if not query.facets or looked.pinned.life.is_over(self._clock.time()):
             return (), ()
         about = self._database, looked.pinned, looked.readers, looked.filter
         try:
@@ -332,4 +337,5 @@ def _as_passage(hit: Hit, score: float, seen: Visible) -> Passage:
         page=hit.page,
         score=score,
         metadata=seen.metadata,
+        file_id=seen.file_id,
     )

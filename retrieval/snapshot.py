@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from retrieval.access import live, may_read, readers_of
 from retrieval.analyzer import analyzer
+from retrieval.called import CollectionId
 from retrieval.errors import CollectionNotFound
+from retrieval.life import FOREVER, Life
 from retrieval.milvus import Place
 from retrieval.query import Way
 from retrieval.rows import fetch
@@ -19,8 +21,13 @@ from storage.sql import Database
 _MOST_TERMS = 200  # that lexical search looks for
 
 # Every search asks these: they are put together once.
-_COLLECTION = sa.select(collections).where(
+_NAMED = sa.select(collections).where(
     collections.c.tenant_id == sa.bindparam("tenant_id"), collections.c.live_name == sa.bindparam("name")
+)
+_IDENTIFIED = sa.select(collections).where(
+    collections.c.tenant_id == sa.bindparam("tenant_id"),
+    collections.c.id == sa.bindparam("name"),
+    collections.c.deleted_at.is_(None),
 )
 _KNOWN = sa.select(term_frequencies.c.term, term_frequencies.c.chunks).where(
     term_frequencies.c.collection_id == sa.bindparam("collection_id"),
@@ -42,6 +49,7 @@ class Snapshot:
         language: of the collection's texts.
         way: how it is searched unless a question asks for another way.
         stale: documents of which the catalog says other things than the rows in the index, or other readers.
+        life: how long it lasts unless it is used.
     """
 
     collection_id: str
@@ -57,6 +65,7 @@ class Snapshot:
     way: Way
     stale: Sequence["Stale"] = ()
     local_only: bool = False
+    life: Life = FOREVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +83,12 @@ class Visible:
 
     Attributes:
         number: the document's version.
+        file_id: the file of `/v1/files` that the document is a copy of; None: it came without one.
     """
 
     number: int
     metadata: dict[str, Any]
+    file_id: str | None = None
 
 
 async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str]) -> Snapshot:
@@ -90,7 +101,8 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
     """
 
     async def read(connection: AsyncConnection) -> Snapshot:
-        row = (await connection.execute(_COLLECTION, {"tenant_id": tenant_id, "name": name})).one_or_none()
+        statement = _IDENTIFIED if isinstance(name, CollectionId) else _NAMED
+        row = (await connection.execute(statement, {"tenant_id": tenant_id, "name": str(name)})).one_or_none()
         if row is None:
             raise CollectionNotFound(name)
         asked = [analyzer(row.language).terms(text) for text in texts]
@@ -112,6 +124,7 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
             way=Way.read(row.search, "search"),
             stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
             local_only=row.local_only,
+            life=Life.of(row),
         )
 
     return await database.read(read)
@@ -139,7 +152,7 @@ async def visible(
     if readers is not None:
         asked["readers"] = list(readers)
     rows = await fetch(database, _VISIBLE if readers is None else _VISIBLE_TO, asked)
-    return {row.id: Visible(row.number, row.metadata) for row in rows}
+    return {row.id: Visible(row.number, row.metadata, row.file_id) for row in rows}
 
 
 def shown(snapshot: Snapshot, readers: Sequence[str] | None, now_s: float) -> sa.ColumnElement[bool]:
@@ -164,7 +177,7 @@ def _visible(readers: Any) -> sa.Select[Any]:
         return sa.bindparam(name)
 
     return (
-        sa.select(revisions.c.id, revisions.c.number, documents.c.metadata)
+        sa.select(revisions.c.id, revisions.c.number, documents.c.metadata, documents.c.file_id)
         .join(documents, documents.c.id == revisions.c.document_id)
         .join(collections, collections.c.id == revisions.c.collection_id)
         .where(

@@ -16,6 +16,14 @@ class Status(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+class Fault(enum.StrEnum):
+    """Whose fault it is that a document failed: OpenAI's words for the last error of a vector store's file."""
+
+    UNSUPPORTED = "unsupported_file"  # nobody reads this kind of file
+    INVALID = "invalid_file"  # the kind is read, but not this one
+    SERVER = "server_error"  # a part of ours
+
+
 STAGES = (Status.PARSING, Status.CHUNKING, Status.EMBEDDING, Status.INDEXING)
 UNFINISHED = (Status.QUEUED, *STAGES)
 

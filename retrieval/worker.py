@@ -19,13 +19,15 @@ from monitoring import metrics
 from monitoring.logs import configure_logs, logger
 from retrieval import generations
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
+from retrieval.expiry import end_unused
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
+from retrieval.media import SUPPORTED
 from retrieval.open import open_retrieval
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
-from retrieval.status import Status
+from retrieval.status import Fault, Status
 from retrieval.sweep import SWEPT_AT_ONCE, Sweep
 from storage.open import open_store
 from storage.redis import RedisClient
@@ -90,8 +92,8 @@ class Worker:
             await work
             status = Status.READY
         except (DocumentRejected, SpaceMismatch) as error:
-            reason = str(error)
-            await self._leave(lambda: self._leases.fail(lease, reason))
+            reason, fault = str(error), _fault(error, lease)
+            await self._leave(lambda: self._leases.fail(lease, reason, fault))
             status = Status.FAILED
             log.info("rejected", reason=reason)
         except LeaseLost as error:
@@ -157,6 +159,7 @@ class Worker:
     async def _tidy(self) -> None:
         await expire(self._database, self._clock, self._settings.max_attempts)
         await end_expired(self._database, self._clock)
+        await end_unused(self._database, self._clock)
         await refresh_stale(self._database, self._clock)
         await self._pipeline.flush_quiet()
         if self._clock.monotonic() >= self._next_sweep_s:
@@ -179,6 +182,12 @@ class Worker:
             await self._redis.await_nudge(self._settings.poll_s)
         except DependencyError:
             await asyncio.sleep(self._settings.poll_s)
+
+
+def _fault(error: Exception, lease: Lease) -> Fault:
+    if not isinstance(error, DocumentRejected):
+        return Fault.SERVER
+    return Fault.INVALID if lease.media_type in SUPPORTED else Fault.UNSUPPORTED
 
 
 def _being_cancelled() -> bool:

@@ -244,10 +244,11 @@ documents = Table(
     Column("sha256", String(64), nullable=False),
     Column("source_key", String(300), nullable=False),  # the bytes as they came, in the object store
     Column("file_id", String(64)),  # the file that was attached, which names the document then; null: its filename does
-    Column("chunking", JSON),  # where it differs from the collection's; null: it does not
+    Column("chunking", JSON),  # its own, which holds before the collection's; null: it has none
     Column("metadata", JSON, nullable=False),
     Column("status", String(16), nullable=False),
     Column("error", Text),
+    Column("fault", String(20)),  # whose fault it is that it failed, in OpenAI's words; null: not known
     Column("version", Integer, nullable=False, default=0),  # number of the visible revision; 0: none yet
     Column("revision_id", String(64)),  # the visible revision
     Column("acl", JSON),  # {"users": [...], "groups": [...]}; null: everyone in the tenant

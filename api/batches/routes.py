@@ -10,7 +10,7 @@ from api.batches.sending import ENDPOINTS
 from api.batches.store import NewBatch
 from api.errors import RequestInvalid
 from api.identity import Caller
-from api.paging import After, Limit, page
+from api.paging import After, Limit, checked_cursor, page
 from api.roles import require
 from api.state import State
 
@@ -59,7 +59,8 @@ async def create_batch(asked: BatchRequest, state: State, principal: Caller) -> 
 @routes.get("")
 async def list_batches(state: State, principal: Caller, after: After = None, limit: Limit = 20) -> dict[str, Any]:
     """The caller's batches, the newest first."""
-    return page(await state.batches.list(principal, after, limit + 1), limit, shown)
+    found = await state.batches.list(principal, checked_cursor(after, "batch"), limit + 1)
+    return page(found, limit, shown)
 
 
 @routes.get("/{batch_id}")

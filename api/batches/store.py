@@ -12,7 +12,7 @@ from api.batches.states import Status, before, reached
 from api.errors import BatchNotFound, BatchOver, TooManyBatches
 from api.owner import owner_of
 from core.clock import Clock
-from core.ids import new_id
+from core.ids import is_id, new_id
 from core.principal import Principal
 from storage.schema import batches
 from storage.sql import Database
@@ -119,9 +119,11 @@ class Batches:
         self, connection: AsyncConnection, principal: Principal, batch_id: str, *, lock: bool = False
     ) -> Batch:
         statement = _select(principal).where(batches.c.id == batch_id)
-        row = (await connection.execute(statement.with_for_update() if lock else statement)).one_or_none()
+        row = None
+        if is_id(batch_id, "batch"):  # what is none may be no text that a database takes
+            row = (await connection.execute(statement.with_for_update() if lock else statement)).one_or_none()
         if row is None:
-            raise BatchNotFound(f"there is no batch {batch_id[:100]}", "batch_id")
+            raise BatchNotFound(f"there is no batch {batch_id[:100]!r}", "batch_id")
         return as_batch(row)
 
 

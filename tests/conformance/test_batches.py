@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.batches import CHAT, chat, check_whole
+from tests.support.batches import CHAT, Batcher, chat, check_whole, jsonl
+from tests.support.conformance import Observed, measure
 from tests.support.exact.server import ExactServer, exact_server_in_thread
 from tests.support.gateway import Gateway, gateway
 from tests.support.sdk import Sdk, sdk
@@ -101,3 +102,40 @@ def test_what_is_not_there_is_what_the_package_calls_so(user: Sdk, whoever: dict
     order = {**whoever, "endpoint": "/v1/responses"}
     error = user.ask("create", **order, requests=requests([chat("a")]))["error"]
     assert (error["class"], error["param"]) == ("BadRequestError", "endpoint")
+
+
+_LATER = {"in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at"}
+
+
+def test_every_field_is_there_as_the_packages_types_have_it(
+    batch_gate: Gateway, figure: Callable[[str], None]
+) -> None:
+    one = Batcher(batch_gate, batch_gate.key)
+    observed: list[Observed] = []
+
+    def observe(route: str, value: dict[str, Any], *stateless: str, kind: str = "openai.types.Batch") -> None:
+        observed.append(Observed(route, kind, value, frozenset(stateless)))
+
+    everything = {"metadata": {"a": "b"}, "output_expires_after": {"anchor": "created_at", "seconds": 7200}}
+    made = one.create(jsonl([chat("a"), chat("b", model="nope")]), **everything)
+    observe("POST /v1/batches", made, *_LATER, "errors", "output_file_id", "error_file_id", "model")
+    ended = one.until(made["id"])
+    unmet = _LATER - {"in_progress_at", "finalizing_at", "completed_at"}
+    observe("GET /v1/batches/{id}", ended, *unmet, "errors", "model")  # two models
+    observe("GET /v1/batches", one.call("GET", "/v1/batches").json()["data"][0], *unmet, "errors", "model")
+    same = one.until(one.create(jsonl([chat("a")]), **everything)["id"])
+    observe("GET /v1/batches/{id}", same, *unmet, "errors", "error_file_id")
+    wrong = one.until(one.create(b"{}", **everything)["id"])
+    unmet = _LATER - {"failed_at"}
+    observe("GET /v1/batches/{id}", wrong, *unmet, "output_file_id", "error_file_id", "model", "errors.data[0].param")
+    gone = one.create(jsonl([chat("a", max_tokens=4000)] * 30), **everything)
+    cancelled = one.call("POST", f"/v1/batches/{gone['id']}/cancel").json()
+    unmet = _LATER - {"cancelling_at"}
+    observe("POST /v1/batches/{id}/cancel", cancelled, *unmet, "errors", "output_file_id", "error_file_id", "model")
+    one.until(gone["id"])
+    file = one.call("GET", f"/v1/files/{ended['output_file_id']}").json()
+    observe("GET /v1/files/{id}", file, "status_details", kind="openai.types.FileObject")
+    measured = measure(observed)
+    for line in measured.lines():
+        figure(line)
+    assert measured.share >= 0.95, measured.lines()

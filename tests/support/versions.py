@@ -30,6 +30,7 @@ class Task:
         begun: the attempt that holds the lease has written its revision down, and nobody has given it up.
         wrote: metadata and readers that the rows of this attempt hold.
         known: whether an upload of the same content will be known to be the same as what it makes.
+        cut: how what it makes is cut; settled when it is leased.
     """
 
     document: "Document"
@@ -42,6 +43,7 @@ class Task:
     begun: bool = False
     wrote: tuple[Any, Any] = (None, None)
     known: bool = True
+    cut: str = ""
 
     @property
     def unfinished(self) -> bool:
@@ -55,6 +57,7 @@ class Document:
     Attributes:
         contents: those of versions 1, 2, …
         cuts: how each of them was cut.
+        own_cut: how the latest upload asks to be cut; None: as the collection is.
         latest: the content that was sent last.
         readers: users; None: everyone in the tenant.
         stale: the index's rows say something else than `metadata` and `readers`.
@@ -70,6 +73,7 @@ class Document:
     expires_at: float | None
     contents: list[str] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
+    own_cut: str | None = None
     latest: str = ""
     wrote: tuple[Any, Any] = (None, None)
     known: bool = True
@@ -114,8 +118,13 @@ class Model:
         metadata: dict[str, Any],
         readers: Sequence[str] | None,
         life_s: float | None,
+        own_cut: str | None = None,
     ) -> Task:
-        """An upload; `new_id` is the document's if it is a new one. `readers` None: as they were."""
+        """An upload; `new_id` is the document's if it is a new one. `readers` None: as they were.
+
+        Args:
+            name: of a copy of a file something that no document without a file is called.
+        """
         for each in self.documents.values():
             if each.name == name and not each.deleted and not each.lives(now_s):
                 self._hide(each)
@@ -123,10 +132,11 @@ class Model:
         found = self.named(name, now_s)
         if found is None:
             found = self.documents[new_id] = Document(new_id, name, metadata, readers, expires_at, latest=content)
+            found.own_cut = own_cut
             return self._queue(Task(found, content, metadata))
         self._cancel(found)
-        found.expires_at, found.latest = expires_at, content
-        unchanged = bool(found.contents) and found.contents[-1] == content and found.known
+        found.expires_at, found.latest, found.own_cut = expires_at, content, own_cut
+        unchanged = bool(found.contents) and self._is_as_asked(found) and found.known
         before = (found.metadata, found.readers)
         if readers is not None:
             found.readers = readers
@@ -171,8 +181,10 @@ class Model:
         document = task.document
         said = document.metadata if task.metadata is None else task.metadata
         task.wrote = (said, document.readers)
+        task.cut = document.own_cut or (self.next_cut if task.twin and self.next_cut else self.cut)
         if task.content is None:
-            task.known = document.known and (not task.twin or document.latest == document.contents[-1])
+            task.known = document.known and (not task.twin or self._is_as_asked(document))
+            task.cut = task.cut if task.twin else document.cuts[-1]
         return task.fence
 
     def holds(self, task: Task, fence: int) -> bool:
@@ -200,7 +212,7 @@ class Model:
             document.twin, task.state = task, State.READY
             return True
         document.contents.append(document.contents[-1] if task.content is None else task.content)
-        document.cuts.append(self.cut)
+        document.cuts.append(task.cut)
         document.wrote, document.known = task.wrote, task.known
         if task.content is not None:
             document.twin = None
@@ -241,7 +253,7 @@ class Model:
         for one in visible:
             assert one.twin is not None
             one.contents.append(one.contents[-1])
-            one.cuts.append(self.next_cut)
+            one.cuts.append(one.twin.cut)
             one.stale = one.stale or one.twin.wrote != one.wrote
             one.wrote, one.known = one.twin.wrote, one.twin.known
         self.cut = self.next_cut
@@ -268,6 +280,10 @@ class Model:
             if document.lives(now_s) and document.open_to(user):
                 found[document_id] = (number, document.contents[number - 1], document.metadata)
         return found
+
+    def _is_as_asked(self, document: Document) -> bool:
+        """Whether what is visible has the content that was sent last, cut as that asks for."""
+        return (document.latest, document.own_cut or self.cut) == (document.contents[-1], document.cuts[-1])
 
     def _queue(self, task: Task) -> Task:
         self.tasks.append(task)

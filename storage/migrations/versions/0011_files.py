@@ -16,6 +16,7 @@ def upgrade() -> None:
     with op.batch_alter_table("documents") as batch_op:
         batch_op.add_column(sa.Column("file_id", sa.String(length=64)))
         batch_op.add_column(sa.Column("chunking", sa.JSON()))
+        batch_op.add_column(sa.Column("fault", sa.String(length=20)))
     op.create_index("ix_documents_file_id", "documents", ["file_id"])
     op.create_table(
         "files",
@@ -50,7 +51,7 @@ def downgrade() -> None:
     op.drop_table("files")
     op.drop_index("ix_documents_file_id", "documents")
     for table, columns in (
-        ("documents", ("file_id", "chunking")),
+        ("documents", ("file_id", "chunking", "fault")),
         ("collections", ("title", "expires_after_days", "used_at", "expired_at")),
     ):
         with op.batch_alter_table(table) as batch_op:

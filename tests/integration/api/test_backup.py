@@ -93,6 +93,44 @@ def test_an_import_that_is_run_again_goes_on(plain_stack: Stack, name: str, tmp_
     }
 
 
+def test_documents_that_are_copies_of_files_come_back_under_one_name_each_cut_as_it_asked(
+    plain_stack: Stack, tmp_path: Path
+) -> None:
+    who, name = plain_stack.client, f"f-{secrets.token_hex(4)}"
+    store = who.post("/v1/vector_stores", json={"name": name}).json()["id"]
+    static = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 10}
+    attached = []
+    for text, acl in (("The first harbour.", None), ("The second harbour.", {"users": ["ann"], "groups": []})):
+        said = {"purpose": "assistants", **({"acl": json.dumps(acl)} if acl else {})}
+        file = who.post("/v1/files", files={"file": ("a.md", text.encode())}, data=said).json()
+        attached.append({"file_id": file["id"], "attributes": {"says": text}})
+    attached[0]["chunking_strategy"] = {"type": "static", "static": static}
+    batch = who.post(f"/v1/vector_stores/{store}/file_batches", json={"files": attached}).json()["id"]
+    plain_stack.await_job(batch)
+    plain_stack.ingest(name, [{"title": "a.md", "content": "The third harbour."}])
+    large = {f"key {n}": "v" * 600 for n in range(20)}
+    second = next(one for one in documents(plain_stack, name) if one["acl"] is not None)
+    who.patch(f"/v1/collections/{name}/documents/{second['id']}", json={"metadata": large}).raise_for_status()
+    file_name = tmp_path / "backup.tar.gz"
+    done = plain_stack.cli("collections", "export", name, "--to", str(file_name))
+    assert done.stdout.startswith("3 documents of"), done.stderr
+    for _ in range(2):  # run again, it finds what is there
+        done = plain_stack.cli("collections", "import", str(file_name), "--as", f"{name}-back")
+        assert "3 of 3 documents are ready" in done.stdout, done.stderr
+        told = ("filename", "sha256", "metadata", "acl", "chunking")
+        before = {one["sha256"]: {key: one[key] for key in told} for one in documents(plain_stack, name)}
+        after = {one["sha256"]: {key: one[key] for key in told} for one in documents(plain_stack, f"{name}-back")}
+        assert after == before
+        assert {one["filename"] for one in after.values()} == {"a.md"}
+        assert [one["chunking"] for one in after.values() if one["chunking"]] == [static]
+        assert [one["metadata"] for one in after.values() if one["acl"]] == [large]
+        assert sum(one["file_id"] is None for one in documents(plain_stack, f"{name}-back")) == 1
+
+
+def documents(stack: Stack, name: str) -> list[dict[str, Any]]:
+    return list(stack.client.get(f"/v1/collections/{name}/documents", params={"limit": 100}).json()["data"])
+
+
 def test_what_is_no_whole_export_changes_nothing(plain_stack: Stack, name: str, tmp_path: Path) -> None:
     whole = export(plain_stack, name, tmp_path)
     back = f"{name}-never"

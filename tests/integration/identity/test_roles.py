@@ -47,6 +47,8 @@ def test_the_scopes_are_the_documented_ones() -> None:
         "collections:read",
         "collections:write",
         "embeddings",
+        "files:read",
+        "files:write",
         "ingest",
         "jobs",
         "models",
@@ -70,6 +72,7 @@ def says(answer: httpx.Response, code: str, kind: str) -> bool:
 
 SIGNING_IN = {"/v1/session", "/v1/session/oidc", "/v1/session/oidc/{name}", "/v1/session/oidc/{name}/callback"}
 OWN_SESSION = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
+_STORE = "/v1/vector_stores/{store_id}"
 PRIVATE = [(method, template, rule) for (method, template), rule in ROUTES.items() if rule is not None]
 
 
@@ -134,8 +137,8 @@ async def test_a_wide_scope_holds_its_parts(light_gate: Gate) -> None:
 @pytest.mark.parametrize(
     ("role", "reached"),
     [
-        (Role.READER, {"models", "collections:read", "search", "query", "usage"}),
-        (Role.INGEST, {"ingest", "jobs", "usage", "collections:read"}),
+        (Role.READER, {"models", "collections:read", "files:read", "search", "query", "usage"}),
+        (Role.INGEST, {"ingest", "jobs", "usage", "collections:read", "files:write"}),
         (Role.MEMBER, WORDS - {"admin"}),
         (Role.MANAGER, WORDS),
     ],
@@ -151,9 +154,10 @@ def test_readers_and_ingesters_change_nothing_else() -> None:
         for role in (Role.READER, Role.INGEST)
         if method != "GET" and role in rule.roles
     }
-    asking = {(Role.READER, "/v1/search"), (Role.READER, "/v1/query")}
+    asking = {(Role.READER, path) for path in ("/v1/search", "/v1/query", f"{_STORE}/search")}
+    putting = {(Role.INGEST, path) for path in ("/v1/ingest", "/v1/files", f"{_STORE}/files", f"{_STORE}/file_batches")}
     signing_out = {(role, "/v1/session") for role in (Role.READER, Role.INGEST)}
-    assert changing == asking | signing_out | {(Role.INGEST, "/v1/ingest")}
+    assert changing == asking | signing_out | putting
 
 
 def test_only_admins_make_and_change_tenants_and_see_every_tenants_usage() -> None:

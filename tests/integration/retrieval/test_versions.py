@@ -27,6 +27,7 @@ from retrieval.collections import Collections
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.errors import LeaseLost
+from retrieval.cutting import OVERLAP, SIZE
 from retrieval.intake import Intake, NewFile
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.milvus import Place, VectorIndex, owner_of
@@ -40,7 +41,7 @@ from retrieval.settings import RetrievalSettings
 from retrieval.sweep import Sweep
 from storage.open import open_store
 from storage.redis import RedisClient
-from storage.schema import collections, tasks, tenants
+from storage.schema import collections, files, tasks, tenants
 from storage.sql import Database
 from tests.integration.retrieval.conftest import Servers
 from tests.support.database import fresh_sqlite
@@ -51,6 +52,7 @@ USERS = (None, "ann", "bob")
 WORDS = {"one": "gull tern skua", "two": "knot ruff", "three": "rail crake coot stilt"}
 FEW, SOME, MANY = 2, 4, 400  # walks, of so many steps each
 STEPS = 150
+OWN = {SIZE: 100, OVERLAP: 0}  # holds all paragraphs of a content
 SEED = int(os.environ.get("VERSIONS_SEED", "1"))
 
 
@@ -227,6 +229,7 @@ class Walk:
     def make(self, placement: str) -> None:
         world, clock = self.world, self.clock
         tenant_id = new_id("ten")
+        self.files = [new_id("file") for _ in range(2)]
         self.people = {
             None: Principal(tenant_id, new_id("key"), Role.MANAGER),
             **{user: Principal(tenant_id, new_id("key"), Role.MEMBER, user_id=user) for user in ("ann", "bob")},
@@ -243,6 +246,12 @@ class Walk:
         async def create() -> None:
             row = {"id": tenant_id, "name": tenant_id, "created_at": self.now_s}
             await self.database.write(lambda connection: connection.execute(tenants.insert().values(row)))
+            kept = {
+                **{"tenant_id": tenant_id, "creator": "tenant", "filename": "x.md", "purpose": "assistants"},
+                **{"media_type": "", "bytes": 0, "sha256": "", "object_key": "", "created_at": self.now_s},
+            }
+            rows = [{"id": file_id, **kept} for file_id in self.files]
+            await self.database.write(lambda connection: connection.execute(files.insert(), rows))
             chunking = {"characters": 100}
             made = await self.collections.create(self.manager, "c", chunking=chunking, placement=placement)
             (row,) = await fetch(self.database, sa.select(collections.c.pool).where(collections.c.id == made.id))
@@ -251,18 +260,30 @@ class Walk:
         self.run(create())
 
     def put(self) -> None:
-        name, content = self.chance.choice("xxyz"), self.chance.choice(sorted(WORDS))
+        name, content = self.chance.choice(["x", "x", "y", "x@0", "x@1"]), self.chance.choice(sorted(WORDS))
+        own_cut = self.chance.choice([None, None, None, "own"])
         metadata, readers, life_s = self.said(), self.open_to(), self.chance.choice([None, None, None, None, 20])
         data = "\n\n".join(paragraphs(content)).encode()
-        file = NewFile(f"{name}.md", None, data, metadata, _acl(readers), life_s)
+        filename, _, number = name.partition("@")  # behind it a file, which names the document then
+        file = NewFile(
+            f"{filename}.md",
+            None,
+            data,
+            metadata,
+            _acl(readers),
+            life_s,
+            file_id=self.files[int(number)] if number else None,
+            chunking=OWN if own_cut else None,
+        )
         accepted = self.run(self.intake.accept(self.manager, "c", [file]))
         (document_id,) = accepted.document_ids
         known = self.model.named(name, self.now_s)
         assert known is None or known.id == document_id
-        task = self.model.put(self.now_s, document_id, name, content, metadata, readers, life_s)
+        task = self.model.put(self.now_s, document_id, name, content, metadata, readers, life_s, own_cut)
         self.tasks[accepted.job_id, document_id] = task
         self.world.hit["uploads"] += 1
         self.world.hit["uploads of what was there"] += task.state is State.READY
+        self.world.hit["uploads of files"] += bool(number)
 
     def begin_to_work(self) -> None:
         leases = Leases(self.database, self.clock, f"worker {len(self.workers)}", LEASE_S, max_attempts=10**6)
@@ -392,6 +413,8 @@ class Walk:
 
     def parts_of(self, document_id: str, number: int, content: str) -> list[str]:
         """The chunks of a version of a document."""
+        if self.model.documents[document_id].cuts[number - 1] == "own":
+            return ["\n\n".join(paragraphs(content))]
         return paragraphs(content)
 
     def change(self) -> None:

@@ -29,6 +29,7 @@ class Versions(RuleBasedStateMachine):
         metadata=METADATA,
         readers=READERS,
         life_s=st.sampled_from([None, None, 20.0]),
+        own_cut=st.sampled_from([None, None, "own"]),
     )
     def put(self, **sent: Any) -> None:
         before = self.model.named(sent["name"], self.now_s)
@@ -119,7 +120,7 @@ class Versions(RuleBasedStateMachine):
     @invariant()
     def whatever_is_visible_is_cut_in_one_way(self) -> None:
         visible = [one for one in self.model.documents.values() if one.contents and not one.deleted]
-        assert {one.cuts[-1] for one in visible} <= {self.model.cut}
+        assert {one.cuts[-1] for one in visible} <= {self.model.cut, "own"}
         assert all(len(one.cuts) == len(one.contents) for one in visible)
 
     @invariant()
