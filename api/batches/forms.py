@@ -66,11 +66,12 @@ class LineUsage:
     def of(cls, body: object) -> "LineUsage":
         """Read the answer of any endpoint; what is missing or no whole number counts as 0."""
         usage = _part(body, "usage")
+        read, written = ("prompt", "completion") if _part(usage, "input_tokens") is None else ("input", "output")
         return cls(
-            _count(usage, "prompt_tokens"),
-            _count(_part(usage, "prompt_tokens_details"), "cached_tokens"),
-            _count(usage, "completion_tokens"),
-            _count(_part(usage, "completion_tokens_details"), "reasoning_tokens"),
+            _count(usage, f"{read}_tokens"),
+            _count(_part(usage, f"{read}_tokens_details"), "cached_tokens"),
+            _count(usage, f"{written}_tokens"),
+            _count(_part(usage, f"{written}_tokens_details"), "reasoning_tokens"),
         )
 
     def added_to(self, sum_: Mapping[str, int] | None) -> dict[str, int]:

@@ -68,10 +68,14 @@ async def test_a_stream_is_refused_as_what_is_wrong_with_this_line() -> None:
 class Silent(Router):
     """Answers nobody, and notes whose waiting was cancelled."""
 
-    cancelled = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.cancelled = 0
 
     async def open(self, call: Any) -> object:
         self.calls.append(call)
+        self.begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -83,8 +87,7 @@ class Silent(Router):
 async def test_who_waits_for_a_line_can_be_cancelled_and_the_upstream_is() -> None:
     router = Silent()
     task = asyncio.create_task(sender(router).send(identity(), ENDPOINTS[0], BODY, "batch_1-1-1"))
-    while not router.calls:
-        await asyncio.sleep(0)
+    await router.begun.wait()
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()

@@ -73,6 +73,17 @@ def test_what_an_answer_means_for_its_line(reply: Reply, attempt: int, verdict: 
             LineUsage(5, 4, 2, 1),
         ),
         ({"usage": {"prompt_tokens": 5, "total_tokens": 5}}, LineUsage(5)),
+        (
+            {
+                "usage": {
+                    "input_tokens": 5,
+                    "input_tokens_details": {"cached_tokens": 3},
+                    "output_tokens": 2,
+                    "output_tokens_details": {"reasoning_tokens": 1},
+                }
+            },
+            LineUsage(5, 3, 2, 1),
+        ),
         ({"usage": {"prompt_tokens": -5, "completion_tokens": True, "prompt_tokens_details": None}}, LineUsage()),
         ({"usage": []}, LineUsage()),
         ([], LineUsage()),
