@@ -21,7 +21,7 @@ from storage.sql import Database
 
 LINES_AT_ONCE = 1000
 _BYTES_AT_ONCE = 4 * 2**20  # of bodies, or a transaction of long lines would pass its deadline
-_OPEN_AT_ONCE = 1000
+_OPEN_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from monitoring.logs import logger
 
 POLL_S = 1.0  # between two looks at what is to be done; so long a cancel takes, too
 _SWEEP_S = 30.0
+_TRIED = 20  # batches that one transaction looks through for a line
 _log = logger(__name__)
 
 
@@ -105,6 +106,7 @@ class Runner:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._running: dict[LineLease, asyncio.Task[None]] = {}
+        self._answered: set[LineLease] = set()  # of those running
         self._paper: asyncio.Task[None] | None = None
         self._open: list[OpenBatch] = []
         self._last_batch = ""  # that had a line taken: the next one's turn comes after it
@@ -143,16 +145,20 @@ class Runner:
             self._next_look_s = self._clock.monotonic() + self._poll_s
             await self._hold()
             await self._look()
-        while len(self._running) < self._parallel:
-            lease = await self._lines.acquire(self._in_turn()) if self._in_turn() else None
+        while len(self._running) < self._parallel and (ids := self._in_turn()):
+            lease = await self._lines.acquire(ids)
             if lease is None:
+                self._last_batch = ids[-1]
                 return
             self._last_batch = lease.batch_id
             task = self._running[lease] = asyncio.create_task(self._carry(lease))
             task.add_done_callback(partial(self._over, lease))
 
     async def _hold(self) -> None:
-        """Renew what is being sent; what is wanted no more, or has been taken back, is cancelled."""
+        """Renew what is being sent; what is wanted no more, or has been taken back, is cancelled.
+
+        An answer that is there has been paid for: it is kept, if it can be.
+        """
         asked_s = self._clock.monotonic()
         try:
             held = await self._lines.renew(list(self._running))
@@ -161,7 +167,7 @@ class Runner:
                 raise
             held = set()
         self._held_until_s = asked_s + self._lease_s
-        unwanted = {lease: task for lease, task in self._running.items() if lease not in held}
+        unwanted = {lease: task for lease, task in self._running.items() if lease not in held | self._answered}
         for task in unwanted.values():
             task.cancel()
         await asyncio.gather(*unwanted.values(), return_exceptions=True)
@@ -187,12 +193,13 @@ class Runner:
                 self._paper = asyncio.create_task(self._handle(self._last_paper))
 
     def _in_turn(self) -> list[str]:
-        """The batches of which lines may be sent, beginning behind the one that was served last."""
+        """Some batches of which lines may be sent, beginning behind the one that was served last."""
         ids = [batch.id for batch in self._open if batch.status is Status.IN_PROGRESS and not batch.resting]
-        return _behind(self._last_batch, ids)
+        return _behind(self._last_batch, ids)[:_TRIED]
 
     def _over(self, lease: LineLease, _task: "asyncio.Task[None]") -> None:
         self._running.pop(lease, None)
+        self._answered.discard(lease)
         self._wake.set()
 
     async def _handle(self, batch_id: str) -> None:
@@ -227,6 +234,7 @@ class Runner:
             return
         request_id = request_id_of(lease.batch_id, lease.number, lease.fence)
         reply = await self._sender.send(identity, lease.endpoint, lease.body, request_id)
+        self._answered.add(lease)
         verdict = judge(reply, lease.attempt, self._attempts)
         if isinstance(verdict, Rests):
             seconds = verdict.seconds
@@ -245,7 +253,7 @@ class Runner:
         return Answered(text, ok=False, usage=LineUsage())
 
     async def _insist(self, last_word: Callable[[], Awaitable[None]]) -> None:
-        """Say what came of a line, also after a moment without SQL; whoever looks cancels it once the lease is lost."""
+        """Say what came of a line, also after a moment without SQL, unless the lease has been lost by then."""
         while True:
             try:
                 await last_word()

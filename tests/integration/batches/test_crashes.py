@@ -219,6 +219,7 @@ async def test_a_batch_does_not_end_while_one_of_its_lines_is_being_sent(house: 
     batch_id = await in_progress(house, 2)
     lease = await held(house, batch_id)
     await house.batches.cancel(house.principal, batch_id)
+    assert await house.runner()._lines.acquire([batch_id]) is None  # though a line of it waits
     papers = house.runner()._papers
     await papers.handle(batch_id)
     assert (await house.batches.get(house.principal, batch_id)).status is Status.CANCELLING

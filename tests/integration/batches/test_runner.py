@@ -116,6 +116,7 @@ async def test_an_upstream_that_fails_is_tried_again_as_often_as_set(house: Hous
     assert (ended.completed, ended.failed) == (2, 1)
     assert Counter(house.provider.asked) == {"line-0": 3, "line-1": 3, "line-2": 1}
     (failed,) = await house.lines_of(ended.error_file_id)
+    assert failed["error"] is None
     assert (failed["custom_id"], failed["response"]["status_code"]) == ("line-1", 502)
 
 
