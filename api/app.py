@@ -32,6 +32,8 @@ from api import (
     search,
     usage,
 )
+from api.batches import routes as batches
+from api.batches.runner import running as batches_running
 from api.conversations import routes as conversations
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.files import routes as files
@@ -77,7 +79,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_state(settings) as state:
+        async with open_state(settings) as state, batches_running(state):
             app.state.stoker = state
             yield
         tally.flush()
@@ -121,6 +123,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         query,
         conversations,
         responses,
+        batches,
         admin_keys,
         admin_tenants,
         admin_teams,

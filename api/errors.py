@@ -22,6 +22,9 @@ ApiError
 ├── NameTaken           another of the same kind has this name
 ├── FilterUnreadable    a filter was to be read from the question, and what was read is none
 ├── AnswerUnavailable   no answer, and no passage to quote instead
+├── BatchNotFound
+├── BatchOver           nothing is left of it to be cancelled
+├── TooManyBatches      too many have not ended yet
 └── SettingsRefused     at start only
 
 Errors of the packages below (`RetrievalError`, `RouterError`, `DependencyError`, `AdmissionError`, `LedgerError`) know
@@ -147,6 +150,15 @@ class FilterUnreadable(ApiError): ...
 class AnswerUnavailable(ApiError): ...
 
 
+class BatchNotFound(ApiError): ...
+
+
+class BatchOver(ApiError): ...
+
+
+class TooManyBatches(ApiError): ...
+
+
 class SettingsRefused(ApiError): ...
 
 
@@ -204,6 +216,9 @@ TABLE: Mapping[type[Exception], Meaning] = {
     NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
     FilterUnreadable: Meaning(422, _INVALID, "filter_unreadable"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
+    BatchNotFound: Meaning(404, _INVALID, "batch_not_found"),
+    BatchOver: Meaning(409, _INVALID, "batch_over", retryable=False),
+    TooManyBatches: Meaning(429, "rate_limit_error", "too_many_batches", retryable=False),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
     DependencyError: Meaning(503, _UNAVAILABLE, "part_unavailable", logging.WARNING),
     ledger.LedgerFull: Meaning(503, _UNAVAILABLE, "ledger_full", logging.ERROR),

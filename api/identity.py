@@ -21,9 +21,11 @@ SCOPE_KEY = "stoker.identity"
 async def identify(state: AppState, authorization: str, api_key: str, scope: Scope) -> Identity:
     """The caller behind the headers `Authorization` and `X-API-Key`, or, where both are missing, behind the cookie.
 
+    A request that the gateway itself makes in somebody's name brings their identity in its scope, and shows nothing.
+
     Args:
         authorization, api_key: empty where they are missing.
-        scope: the request; it is looked into only for a session.
+        scope: the request; it is looked into only where neither is there.
 
     Raises:
         NotAuthenticated
@@ -33,6 +35,9 @@ async def identify(state: AppState, authorization: str, api_key: str, scope: Sco
     if authorization or api_key:
         text = shown_text(authorization, api_key)
         return state.identities.cached(text) or await state.identities.identify(text)
+    given: Identity | None = scope.get(SCOPE_KEY)
+    if given is not None:
+        return given
     secret = cookie_of(Headers(scope=scope), COOKIE)
     if secret is None:
         raise _nothing_shown()

@@ -74,6 +74,26 @@ class Lookup:
 
         return await self._database.read(find)
 
+    async def standing(self, key_id: str | None, user_id: str | None) -> Identity | None:
+        """Who a key is now, or, where there is no key, a user: what runs in their name has no key to show.
+
+        Returns: None where it is not live any more. Raises: DependencyError.
+        """
+        of_key = _live_keys(api_keys.c.id == key_id, self._clock.time())
+
+        async def find(connection: AsyncConnection) -> Identity | None:
+            if key_id is not None:
+                row = (await connection.execute(of_key)).one_or_none()
+                principal = None if row is None else _of_key(row)
+                named = (0, "") if row is None else (row.generation, row.sha256)
+            else:
+                row = (await connection.execute(_live_users([user_id or ""]))).one_or_none()
+                principal = None if row is None else _of_user(row, row.tenant_local_only)
+                named = (0, "")
+            return None if principal is None else _identity(principal, await _limits(connection, [principal]), *named)
+
+        return await self._database.read(find)
+
     async def user(self, claims: Claims) -> Found | None:
         """The user of a token, made on first sight; role and groups are kept as the token says them.
 

@@ -3,6 +3,7 @@
 `docs/decisions/0004-admission-and-ledger.md` tells the order in which they meet.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from api.admission.admission import Admission, Ask, Reservation
@@ -49,6 +50,7 @@ class Metering:
         self._ledger = ledger
         self._identities = identities
         self._clock = clock
+        self._kind: Callable[..., Metered] = Metered
 
     async def admit(
         self, identity: Identity, route: str, group: str, request_id: str, size: Size, bound: Bound
@@ -65,7 +67,7 @@ class Metering:
         except KeyStale:
             identity = await self._identities.renew(identity)
             reservation = await self._reserve(identity, route, group, request_id, size, bound)
-        return Metered(
+        return self._kind(
             self._admission, self._ledger, reservation, identity.principal, route, group, request_id, self._clock
         )
 
@@ -128,7 +130,7 @@ class Metered:
         Raises: LedgerFull: they could not be accounted for.
         """
         self._deployment = deployment
-        self._request_id = _ledger_id(self._request_id)
+        self._request_id = self._name_line(self._request_id)
         self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
 
     def switched(self, usage: Usage, deployment: Deployment) -> None:
@@ -178,6 +180,13 @@ class Metered:
         else:
             self._admission.release(self._reservation)
 
+    @staticmethod
+    def _name_line(request_id: str) -> str:
+        """A name that no other request has: what clients send as their request's id may come twice, and look like
+        ours.
+        """
+        return f"{unique_hex()}.{request_id}"[:128]
+
     def _write(self, entry: Entry, deployment: Deployment, usage: Usage, outcome: Outcome, status: int) -> None:
         """Write the line of this segment: what the whole answer used beyond the segments before."""
         own = usage.less(self._billed)
@@ -209,8 +218,3 @@ class Metered:
             latency_ms=(self._clock.monotonic() - self._started_s) * 1000 if ended else 0.0,
             ttft_ms=None if self._first_token_s is None else (self._first_token_s - self._started_s) * 1000,
         )
-
-
-def _ledger_id(request_id: str) -> str:
-    """A name that no other request has: what clients send as their request's id may come twice, and look like ours."""
-    return f"{unique_hex()}.{request_id}"[:128]

@@ -1,6 +1,7 @@
 """All settings of the gateway and the keeper, read once per process."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -94,6 +95,19 @@ class ApiSettings(RetrievalSettings):
     )
     response_days: float = Field(
         30.0, gt=0, le=3650, description="Days that an answer of /v1/responses is kept, unless its request says not to."
+    )
+    batch_parallel: int = Field(
+        2, ge=0, le=64, description="Lines of batches that a worker sends at once. 0: this gateway runs no batches."
+    )
+    batch_attempts: int = Field(5, ge=1, le=20, description="Attempts at a line of a batch whose upstream fails.")
+    batch_max_lines: int = Field(50_000, ge=1, le=1_000_000, description="Lines of one batch at most.")
+    batch_max_line_bytes: int = Field(2**20, ge=1024, description="Bytes of the largest line of a batch.")
+    batch_max_open: int = Field(100, ge=1, le=1000, description="Batches of one tenant that have not ended, at most.")
+    batch_price_factor: Decimal = Field(
+        Decimal(1), ge=0, le=10, description="What a batch's tokens cost, as a factor of the model's price."
+    )
+    batch_lease_s: float = Field(
+        30.0, ge=2, le=3600, description="Seconds after which a silent worker loses its lines of batches."
     )
     budget_webhook: SecretStr | None = Field(
         None,

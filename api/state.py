@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 
 from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
+from api.batches.metering import LineMetering
+from api.batches.store import Batches
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.files.store import Files
@@ -50,6 +52,8 @@ class AppState:
     attaching: Attaching
     router: Router
     metering: Metering
+    line_metering: LineMetering
+    batches: Batches
     answerer: Answerer
     conversations: Conversations
     responses: Responses
@@ -105,6 +109,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
+        factor = settings.batch_price_factor
         yield AppState(
             settings=settings,
             clock=clock,
@@ -117,6 +122,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             metering=metering,
+            line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
+            batches=Batches(database, clock, settings.batch_max_open),
             answerer=Answerer(retrieval, router, metering, settings, clock),
             conversations=conversations,
             responses=responses,

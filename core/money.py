@@ -1,7 +1,7 @@
 """Money as whole nano-dollars: sums are exact, in any order, on every part."""
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 
 from core.usage import Usage
 
@@ -48,6 +48,10 @@ class Price:
     cached: int = 0
     completion: int = 0
 
+    def times(self, factor: Decimal) -> "Price":
+        """The price at a factor from 0, each kind rounded up to whole pico-USD."""
+        return Price(*(_up(each * factor) for each in (self.prompt, self.cached, self.completion)))
+
     def nano_usd(self, usage: Usage) -> int:
         """The cost, rounded up to whole nano-USD; never falls when any count rises.
 
@@ -60,3 +64,7 @@ class Price:
             + usage.completion_tokens * self.completion
         )
         return -(-pico // 1000)
+
+
+def _up(amount: Decimal) -> int:
+    return int(amount.to_integral_value(rounding=ROUND_CEILING))

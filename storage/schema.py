@@ -461,13 +461,16 @@ batches = Table(
     Column("completion_window", String(16), nullable=False),
     Column("output_expires_after_s", Integer),
     Column("metadata", JSON),
+    Column("acl", JSON),  # of the input file, for the output
     Column("status", String(16), nullable=False),
+    Column("ending", String(16)),  # the state in which it will end, known once it is finalizing
     Column("errors", JSON),  # why it failed: [{"code", "line", "message", "param"}]
     Column("model", String(200)),
     Column("total", Integer, nullable=False, default=0),
     Column("completed", Integer, nullable=False, default=0),
     Column("failed", Integer, nullable=False, default=0),
     Column("usage", JSON),
+    Column("not_before", Float, nullable=False, default=0.0),  # no line is sent until then: a limit said so
     Column("fence", Integer, nullable=False, default=0),  # raised by each lease of reading it or ending it
     Column("worker", String(100)),
     Column("lease_until", Float),
@@ -481,8 +484,10 @@ batches = Table(
     Column("cancelling_at", Float),
     Column("cancelled_at", Float),
     Column("ended_at", Float),
+    Column("swept_at", Float),  # when its lines were deleted
     Index("ix_batches_tenant_id_owner_id", "tenant_id", "owner", "id"),
     Index("ix_batches_ended_at", "ended_at"),
+    Index("ix_batches_swept_at", "swept_at"),
 )
 
 # One request of a batch; a worker holds it by lease, as a task of ingestion.
@@ -496,10 +501,10 @@ batch_lines = Table(
     Column("status", String(16), nullable=False),  # queued, running, completed, failed
     Column("answer", Text),  # JSON as it stands in the output
     Column("attempts", Integer, nullable=False, default=0),
-    Column("fence", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),  # raised by each lease, so it names each sending
     Column("worker", String(100)),
     Column("lease_until", Float),
-    Column("not_before", Float, nullable=False, default=0.0),  # a limit said to come back then
-    Index("ix_batch_lines_batch_id_status", "batch_id", "status"),
-    Index("ix_batch_lines_status_not_before", "status", "not_before"),
+    Column("not_before", Float, nullable=False, default=0.0),  # it failed, and is tried again then
+    Index("ix_batch_lines_batch_id_status_number", "batch_id", "status", "number"),
+    Index("ix_batch_lines_status_lease_until", "status", "lease_until"),
 )

@@ -7,7 +7,7 @@ A file has an access list as a document has one. What is not there, not the call
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -98,39 +98,46 @@ class Files:
             InputInvalid: a name, access list or expiry that can't be taken.
             DependencyError: a store is away; nothing is kept that anybody could see.
         """
-        now_s = self._clock.time()
-        file_id = new_id("file")
-        row: dict[str, Any] = {
-            "id": file_id,
-            "tenant_id": principal.tenant_id,
-            "creator": owner_of(principal),
-            "filename": check_filename(new.filename),
-            "purpose": new.purpose,
-            "media_type": (new.media_type or "application/octet-stream")[:200],
-            "bytes": len(new.data),
-            "sha256": hashlib.sha256(new.data).hexdigest(),
-            "object_key": f"{FOLDER}{file_id}",
-            "acl": check_acl(new.acl),
-            "created_at": now_s,
-            "expires_at": _expires_at(check_expiry(new.expires_after_s), now_s),
-        }
-        await self._objects.put(row["object_key"], new.data)
-
-        async def insert(connection: AsyncConnection) -> None:
-            await connection.execute(files.insert().values(row))
-            readers = [{"file_id": file_id, "reader": reader} for reader in readers_of(row["acl"])]
-            if readers:
-                await connection.execute(file_readers.insert(), readers)
-
+        file = await self.lay(principal, new)
         try:
-            await self._database.write(insert)
+            await self._database.write(lambda connection: self.note(connection, file))
         except DependencyError:
             raise  # the deadline may have passed after the commit; else the sweep finds bytes of no file
         except BaseException:
             with contextlib.suppress(DependencyError):
-                await self._objects.delete(row["object_key"])
+                await self._objects.delete(f"{FOLDER}{file.id}")
             raise
-        return StoredFile(**{name: value for name, value in row.items() if name != "object_key"})
+        return file
+
+    async def lay(self, principal: Principal, new: NewFile) -> StoredFile:
+        """Keep a file's bytes alone: nobody sees it until it is noted, and what never is, the sweep removes.
+
+        Raises: as `keep`.
+        """
+        now_s = self._clock.time()
+        file = StoredFile(
+            id=new_id("file"),
+            tenant_id=principal.tenant_id,
+            creator=owner_of(principal),
+            filename=check_filename(new.filename),
+            purpose=new.purpose,
+            media_type=(new.media_type or "application/octet-stream")[:200],
+            bytes=len(new.data),
+            sha256=hashlib.sha256(new.data).hexdigest(),
+            acl=check_acl(new.acl),
+            created_at=now_s,
+            expires_at=_expires_at(check_expiry(new.expires_after_s), now_s),
+        )
+        await self._objects.put(f"{FOLDER}{file.id}", new.data)
+        return file
+
+    async def note(self, connection: AsyncConnection, file: StoredFile) -> None:
+        """Show a file whose bytes are kept, with this transaction."""
+        row = {field.name: getattr(file, field.name) for field in fields(file)}
+        await connection.execute(files.insert().values(**row, object_key=f"{FOLDER}{file.id}"))
+        readers = [{"file_id": file.id, "reader": reader} for reader in readers_of(file.acl)]
+        if readers:
+            await connection.execute(file_readers.insert(), readers)
 
     async def get(self, principal: Principal, file_id: str) -> StoredFile:
         """Raises: FileNotFound; DependencyError: SQL is away."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 import orjson
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import anthropic
@@ -45,7 +45,7 @@ _STREAM = b"text/event-stream; charset=utf-8"
 class HotDoor:
     """Answers model requests itself and passes every other one on to `app`."""
 
-    def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
+    def __init__(self, app: Starlette, settings: ApiSettings) -> None:
         self._app: ASGIApp = app
         self._state_of = app.state
         self._settings = settings

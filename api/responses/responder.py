@@ -60,6 +60,10 @@ class Responder:
         self._settings = settings
         self._clock = clock
 
+    def billed_by(self, metering: Metering) -> "Responder":
+        """One that asks another metering, and is the same in all else."""
+        return Responder(self._router, metering, self._keeper, self._searching, self._kept, self._settings, self._clock)
+
     @asynccontextmanager
     async def answering(self, identity: Identity, asked: Asked, wishes: Wishes) -> AsyncIterator[Answering]:
         """Open the model's stream; what was used is settled when the block ends.

@@ -22,13 +22,16 @@ def upgrade() -> None:
         sa.Column("completion_window", sa.String(16), nullable=False),
         sa.Column("output_expires_after_s", sa.Integer()),
         sa.Column("metadata", sa.JSON()),
+        sa.Column("acl", sa.JSON()),
         sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("ending", sa.String(16)),
         sa.Column("errors", sa.JSON()),
         sa.Column("model", sa.String(200)),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("completed", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
         sa.Column("usage", sa.JSON()),
+        sa.Column("not_before", sa.Float(), nullable=False),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("worker", sa.String(100)),
         sa.Column("lease_until", sa.Float()),
@@ -42,8 +45,10 @@ def upgrade() -> None:
         sa.Column("cancelling_at", sa.Float()),
         sa.Column("cancelled_at", sa.Float()),
         sa.Column("ended_at", sa.Float()),
+        sa.Column("swept_at", sa.Float()),
         sa.Index("ix_batches_tenant_id_owner_id", "tenant_id", "owner", "id"),
         sa.Index("ix_batches_ended_at", "ended_at"),
+        sa.Index("ix_batches_swept_at", "swept_at"),
     )
     op.create_table(
         "batch_lines",
@@ -58,8 +63,8 @@ def upgrade() -> None:
         sa.Column("worker", sa.String(100)),
         sa.Column("lease_until", sa.Float()),
         sa.Column("not_before", sa.Float(), nullable=False),
-        sa.Index("ix_batch_lines_batch_id_status", "batch_id", "status"),
-        sa.Index("ix_batch_lines_status_not_before", "status", "not_before"),
+        sa.Index("ix_batch_lines_batch_id_status_number", "batch_id", "status", "number"),
+        sa.Index("ix_batch_lines_status_lease_until", "status", "lease_until"),
     )
 
 

@@ -42,6 +42,7 @@ def test_every_route_asks_for_a_scope_but_those_of_the_own_session() -> None:
 def test_the_scopes_are_the_documented_ones() -> None:
     expected = {
         "admin",
+        "batches",
         "chat",
         "collections:read",
         "collections:write",

@@ -1,0 +1,115 @@
+"""A line is sent in the name of whoever its batch belongs to, and as what waits longest."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from api.batches.sending import ENDPOINTS, Sender
+from api.hot.routes import ROUTES
+from api.identities import Identity
+from api.responses.keeping import Keeper
+from api.responses.responder import Responder
+from api.settings import ApiSettings
+from api.state import AppState
+from core.clock import ManualClock
+from core.principal import Principal, Role
+from core.priority import Priority
+from tests.unit.api.test_local_only import Metering, Router
+
+BODY = '{"model":"m","messages":[{}],"prompt":"p","input":"i","max_tokens":1,"query":"q","documents":["d"]}'
+BODIES = {"/v1/responses": '{"model":"m","input":"i"}'}
+
+
+def sender(router: Any, **settings: Any) -> Sender:
+    """One whose state has nothing else in it."""
+    nothing: Any = SimpleNamespace()
+    metering: Any = Metering()
+    known = ApiSettings(**settings)
+    keeper = Keeper(nothing, nothing, nothing, nothing)
+    names = set(AppState.__dataclass_fields__)
+    parts = dict.fromkeys(names, nothing) | {"settings": known, "router": router, "line_metering": metering}
+    parts["responder"] = Responder(router, nothing, keeper, nothing, nothing, known, ManualClock())
+    return Sender(AppState(**parts))
+
+
+def identity(**fields: Any) -> Identity:
+    return Identity(Principal("t", "key_1", fields.pop("role", Role.MEMBER), **fields))
+
+
+@pytest.mark.parametrize("local_only", [False, True])
+async def test_what_may_not_leave_the_house_does_not_do_so_in_a_batch(local_only: bool) -> None:
+    router = Router()
+    for endpoint in ENDPOINTS:
+        body = BODIES.get(endpoint, BODY)
+        reply = await sender(router).send(identity(local_only=local_only), endpoint, body, "batch_1-1-1")
+        assert (reply.status, reply.retry_after_s) == (503, 1.0)
+    assert [call.allow_hosted for call in router.calls] == [not local_only] * len(ENDPOINTS)
+
+
+@pytest.mark.parametrize("allowed", list(Priority))
+async def test_every_line_waits_as_batches_do_whatever_its_key_may(allowed: Priority) -> None:
+    router = Router()
+    await sender(router).send(identity(priority=allowed), ENDPOINTS[0], BODY, "batch_1-1-1")
+    assert [(call.priority, call.request_id, call.stream) for call in router.calls] == [
+        (Priority.BATCH, "batch_1-1-1", False)
+    ]
+
+
+async def test_a_role_that_was_taken_away_meanwhile_sends_nothing() -> None:
+    router = Router()
+    reply = await sender(router).send(identity(role=Role.READER), ENDPOINTS[0], BODY, "batch_1-1-1")
+    assert (reply.status, reply.body["error"]["code"]) == (403, "role_not_allowed")
+    narrow = identity(scopes=frozenset({"batches"}))
+    assert (await sender(router).send(narrow, ENDPOINTS[0], BODY, "batch_1-1-1")).status == 403
+    assert router.calls == []
+
+
+async def test_a_stream_is_refused_as_what_is_wrong_with_this_line() -> None:
+    router = Router()
+    reply = await sender(router).send(identity(), ENDPOINTS[0], '{"stream":true}', "batch_1-1-1")
+    assert (reply.status, reply.body["error"]["param"]) == (400, "stream")
+    assert router.calls == []
+
+
+class Silent(Router):
+    """Answers nobody, and notes whose waiting was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.cancelled = 0
+
+    async def open(self, call: Any) -> object:
+        self.calls.append(call)
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return None
+
+
+async def test_who_waits_for_a_line_can_be_cancelled_and_the_upstream_is() -> None:
+    router = Silent()
+    task = asyncio.create_task(sender(router).send(identity(), ENDPOINTS[0], BODY, "batch_1-1-1"))
+    await router.begun.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert router.cancelled == 1
+
+
+async def test_a_deadline_is_an_answer_and_cancels_nobody_else() -> None:
+    router = Silent()
+    reply = await sender(router, request_deadline_s=0.05).send(identity(), ENDPOINTS[0], BODY, "batch_1-1-1")
+    assert (reply.status, reply.body["error"]["code"]) == (504, "request_too_long")
+    current = asyncio.current_task()
+    assert current is not None
+    assert current.cancelling() == 0
+
+
+def test_every_endpoint_is_one_of_the_hot_path() -> None:
+    assert set(ENDPOINTS) == {path for path, route in ROUTES.items() if not route.anthropic}
