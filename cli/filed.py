@@ -30,9 +30,9 @@ def send_filed(client: Client, name: str, documents: Sequence[Filed], bars: Prog
     where = f"/v1/collections/{quote(name, safe='')}"
     store_id = client.get(where)["id"]
     there: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for known in client.pages(f"{where}/documents"):
-        if known["file_id"] is not None:
-            there[known["filename"], known["sha256"]].append(known)
+    for each in client.pages(f"{where}/documents"):
+        if each["file_id"] is not None:
+            there[each["filename"], each["sha256"]].append(each)
     outcomes: list[Outcome] = []
     wanted: dict[str, Filed] = {}
     for document in documents:

@@ -348,9 +348,7 @@ def test_what_is_bad_is_refused_and_the_field_named(
             return [placed(each) for each in value]
         return file_id if value == "FILE" else value
 
-    answer = other.post(
-        f"{at}{path}", content=json.dumps(placed(body)), headers={"content-type": "application/json"}
-    )
+    answer = other.post(f"{at}{path}", content=json.dumps(placed(body)), headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 

@@ -67,9 +67,7 @@ class Measured:
         """For people: each route and type with its share, then what is lacking, then the whole."""
         every = Counter((one.route, one.type) for one in self.fields)
         good = Counter((one.route, one.type) for one in self.fields if one.verdict == "ok")
-        told = [
-            f"{route} as {kind}: {good[route, kind]} of {count}" for (route, kind), count in sorted(every.items())
-        ]
+        told = [f"{route} as {kind}: {good[route, kind]} of {count}" for (route, kind), count in sorted(every.items())]
         told += [f"{one.route} as {one.type}: {one.path} is {one.verdict}" for one in self.lacking]
         whole = len(self.fields) - len(self.lacking)
         return [*told, f"openai {self.version}: {whole} of {len(self.fields)} fields, {self.share:.1%}"]

@@ -50,7 +50,9 @@ def whole_way(order: Order) -> Order:
         store.id, files=[named(f"Pier {n} has {n} cranes.", f"pier{n}.md") for n in range(5)]
     )
     seen["batch"] = batch.to_dict()
-    seen["batch_files"] = len(list(one.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, limit=2)))
+    seen["batch_files"] = len(
+        list(one.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, limit=2))
+    )
     own = one.files.create(file=named("The dock closes in June.", "dock.md"), purpose="user_data")
     again = one.vector_stores.file_batches.create_and_poll(
         store.id, files=[{"file_id": own.id, "attributes": {"kind": "dock"}}]
@@ -66,7 +68,9 @@ def whole_way(order: Order) -> Order:
         filters={"type": "and", "filters": [
             {"type": "gte", "key": "year", "value": 2024}, {"type": "eq", "key": "daily", "value": True}]},
     )  # fmt: skip
-    seen["text"] = "".join(part.text or "" for part in one.vector_stores.files.content(single.id, vector_store_id=store.id))
+    seen["text"] = "".join(
+        part.text or "" for part in one.vector_stores.files.content(single.id, vector_store_id=store.id)
+    )
     changed = one.vector_stores.files.update(single.id, vector_store_id=store.id, attributes={"kind": "boat"})
     seen["changed"] = changed.attributes
     seen["no_ferry"] = found(one, store.id, "sail", filters={"type": "eq", "key": "kind", "value": "ferry"})

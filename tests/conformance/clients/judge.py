@@ -53,7 +53,7 @@ def inside(kind: Any, value: Any, where: str) -> Iterator[tuple[str, str]]:
         yield from inside(get_args(kind)[0], value, where)
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
         yield from fields(kind, value, where)
-    elif origin is list:
+    elif origin is list and not isinstance(get_args(kind)[0], TypeVar):  # of a page the items are observed themselves
         for item in value:
             yield from judged(get_args(kind)[0], item, f"{where}[]")
     elif origin is Union or str(origin) == "<class 'types.UnionType'>":

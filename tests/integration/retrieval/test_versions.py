@@ -24,10 +24,10 @@ from core.clock import ManualClock, SystemClock
 from core.ids import new_id
 from core.principal import Principal, Role
 from retrieval.collections import Collections
+from retrieval.cutting import OVERLAP, SIZE
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.errors import LeaseLost
-from retrieval.cutting import OVERLAP, SIZE
 from retrieval.intake import Intake, NewFile
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.milvus import Place, VectorIndex, owner_of
@@ -259,9 +259,12 @@ class Walk:
 
         self.run(create())
 
+    def choose(self) -> tuple[str, str | None]:
+        """What the next upload is called, and how it asks to be cut."""
+        return self.chance.choice("xxyz"), None
+
     def put(self) -> None:
-        name, content = self.chance.choice(["x", "x", "y", "x@0", "x@1"]), self.chance.choice(sorted(WORDS))
-        own_cut = self.chance.choice([None, None, None, "own"])
+        (name, own_cut), content = self.choose(), self.chance.choice(sorted(WORDS))
         metadata, readers, life_s = self.said(), self.open_to(), self.chance.choice([None, None, None, None, 20])
         data = "\n\n".join(paragraphs(content)).encode()
         filename, _, number = name.partition("@")  # behind it a file, which names the document then
