@@ -100,3 +100,4 @@ def test_a_price_times_a_factor_is_whole_and_never_below(factor: str) -> None:
     exact = Decimal(factor) * ((1003 - 500) * 150_001 + 500 * 75_003 + 77 * 600_007) / 1000
     assert 0 <= times.nano_usd(usage) - exact < 1 + Decimal(1003 + 77) / 1000  # one pico-USD a token at most, then up
     assert price.times(Decimal(1)) == price
+    assert Price(1, 1, 5).times(Decimal("0.25")) == Price(1, 1, 2)
