@@ -6,8 +6,9 @@ before anybody reads it. So every other link is left out, and its text stays.
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 _TEXT = r"\[((?:[^\[\]\\]|\\.)*)\]"
@@ -26,6 +27,11 @@ _ADDRESS = re.compile(
 )
 _TAIL = re.compile(r"[.,;:!?)\]}*_]+\Z")
 _HELD = re.compile(r"(?:\S*(?:[/\\]{2}|:|www\.)\S*|[\x21-\x7e]+|[!\[<][^\s]*)\Z")
+
+
+def addresses_of(documents: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Where documents themselves stand, as far as their metadata say so."""
+    return frozenset(url for metadata in documents if isinstance(url := metadata.get("url"), str))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from api.answers.citing import cite
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.deltas import StreamBroken, texts
 from api.answers.events import Citation, Done, Event, Retrieved
-from api.answers.links import Links
+from api.answers.links import Links, addresses_of
 from api.answers.prompt import PROMPT_CHARACTERS, messages
 from api.answers.queryfilter import both
 from api.answers.querywork import QueryWorker
@@ -165,7 +165,7 @@ class Answerer:
         sources = Sources(question.text, excerpts)
         generation = _Generation()
         generate_s = self._clock.monotonic()
-        spoken = Spoken(Links(self._settings.answer_link_hosts, _addresses(excerpts)))
+        spoken = Spoken(self._links(excerpts))
         call = None if model is None else self._call(principal, question, model, excerpts)
         if call is not None and result.local_only:
             call = replace(call, allow_hosted=False)  # the passages are in it
@@ -291,6 +291,10 @@ class Answerer:
         documents = self._retrieval.documents
         return await cite(documents, principal, question.collection, support, question.request_id)
 
+    def _links(self, excerpts: Sequence[Excerpt]) -> Links:
+        sources = (excerpt.passage.metadata for excerpt in excerpts)
+        return Links(self._settings.answer_link_hosts, addresses_of(sources))
+
     def _lap(self, timings: dict[str, float], stage: str, started_s: float) -> None:
         seconds = self._clock.monotonic() - started_s
         timings[stage] = round(seconds * 1000, 2)
@@ -307,11 +311,6 @@ def _query(question: Question, work: QueryWork | None) -> Query:
         wordings=found.queries,
         hypothetical=found.hypothetical,
     )
-
-
-def _addresses(excerpts: Sequence[Excerpt]) -> list[str]:
-    """Where the sources themselves stand, as far as their metadata say so."""
-    return [url for excerpt in excerpts if isinstance(url := excerpt.passage.metadata.get("url"), str)]
 
 
 def _meet(one: Citation, other: Citation) -> bool:

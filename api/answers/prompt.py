@@ -1,10 +1,12 @@
 """What the answering model is told. Sources are delimited and named as text to read, not to obey."""
 
+import re
 from collections.abc import Sequence
 
 from api.answers.context import Excerpt
 
 PROMPT_CHARACTERS = 600  # more than all that stands around question and excerpts, of which there are at most 20
+_MARK = re.compile(r"<(\s*/?\s*text\b)", re.IGNORECASE)
 
 
 def with_sources(question: str, excerpts: Sequence[Excerpt]) -> str:
@@ -26,4 +28,9 @@ def messages(question: str, excerpts: Sequence[Excerpt]) -> list[dict[str, str]]
 
 
 def _block(excerpts: Sequence[Excerpt]) -> str:
-    return "\n\n".join(f"<text>\n{excerpt.text}\n</text>" for excerpt in excerpts)
+    return "\n\n".join(f"<text>\n{_inside(excerpt.text)}\n</text>" for excerpt in excerpts)
+
+
+def _inside(text: str) -> str:
+    """A document's text, in which nothing looks like the marks around it."""
+    return _MARK.sub(r"[\1", text)

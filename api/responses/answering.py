@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from api.answers.deltas import StreamBroken, chunks
+from api.answers.guarding import guarded
+from api.answers.links import Links
 from api.errors import describe
 from api.metering import Metered
 from api.responses import shape
@@ -27,6 +29,9 @@ _log = logger(__name__)
 class Answering:
     """A response on its way: the model's stream is open.
 
+    Args:
+        links: that may be shown; None: all, since the model has read no documents.
+
     Attributes:
         answer: what the router gave.
         metered: its reservation and its line.
@@ -44,6 +49,7 @@ class Answering:
         local_only: bool,
         found: Found | None,
         annotator: Annotator | None,
+        links: Links | None,
     ) -> None:
         self._keeper = keeper
         self._principal = principal
@@ -52,6 +58,7 @@ class Answering:
         self._local_only = local_only
         self._found = found
         self._annotator = annotator
+        self._links = links
         self.answer = answer
         self.metered = metered
         model = answer.fallback or asked.model
@@ -81,7 +88,8 @@ class Answering:
         yield [*writer.begin(), *([] if self._found is None else writer.searched(self._found.item()))]
         assert answer.frames is not None
         try:
-            async for chunk in chunks(answer.frames):
+            said = chunks(answer.frames)
+            async for chunk in said if self._links is None else guarded(said, self._links):
                 self.metered.count(answer.tokens)
                 yield [*await self._sourced(ends=writer.ends_text(chunk)), *writer.add(chunk)]
                 yield await self._sourced(chunk)

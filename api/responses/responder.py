@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from api.answers.citing import Kept
+from api.answers.links import Links, addresses_of
 from api.errors import RequestInvalid
 from api.identities import Identity
 from api.metering import Metered, Metering, Size
@@ -93,6 +94,7 @@ class Responder:
                 local_only=local_only,
                 found=found,
                 annotator=self._annotator(principal, found, plan, wishes.request_id),
+                links=None if found is None else self._links(found),
             )
         finally:
             used = Usage()
@@ -127,6 +129,10 @@ class Responder:
         if found is None or not plan.excerpts:
             return None
         return Annotator(self._kept, principal, found, plan.excerpts, self._settings.answer_min_coverage, request_id)
+
+    def _links(self, found: Found) -> Links:
+        sources = (passage.metadata for passage in found.passages)
+        return Links(self._settings.answer_link_hosts, addresses_of(sources))
 
     async def _open(self, asked: Asked, plan: Plan, wishes: Wishes, *, local_only: bool) -> Answer:
         """Ask the model, and again with less where its window is too small for all of it."""
