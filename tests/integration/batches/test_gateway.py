@@ -119,10 +119,24 @@ def test_embeddings_and_completions_come_in_batches_too(admin: Batcher) -> None:
     assert ended["usage"]["output_tokens"] == 5
 
 
+def test_responses_come_in_batches_too(admin: Batcher) -> None:
+    bodies = [{"model": "exact", "input": f"Say {at}.", "max_output_tokens": 5, "store": False} for at in range(3)]
+    ended = admin.until(
+        admin.create(jsonl([*bodies, {"model": "nope", "input": "a"}], "/v1/responses"), "/v1/responses")["id"]
+    )
+    assert ended["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
+    assert ended["usage"]["output_tokens"] == 15
+    told = [line["response"]["body"] for line in admin.lines(ended["output_file_id"])]
+    assert [(body["object"], body["status"], body["usage"]["output_tokens"]) for body in told] == [
+        ("response", "incomplete", 5)
+    ] * 3
+    assert admin.lines(ended["error_file_id"])[0]["response"]["status_code"] == 404
+
+
 @pytest.mark.parametrize(
     ("change", "status", "param"),
     [
-        ({"endpoint": "/v1/responses"}, 400, "endpoint"),
+        ({"endpoint": "/v1/images/generations"}, 400, "endpoint"),
         ({"endpoint": "/v1/messages"}, 400, "endpoint"),
         ({"completion_window": "1h"}, 400, "completion_window"),
         ({"input_file_id": "file_none"}, 404, None),
