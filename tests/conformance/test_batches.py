@@ -97,7 +97,7 @@ def test_what_is_not_there_is_what_the_package_calls_so(user: Sdk, whoever: dict
     for do in ("wait", "cancel"):
         error = user.ask(do, **whoever, batch_id="batch_none")["error"]
         assert (error["class"], error["status"], error["code"]) == ("NotFoundError", 404, "batch_not_found")
-    order = {**whoever, "endpoint": "/v1/responses"}
+    order = {**whoever, "endpoint": "/v1/images/generations"}
     error = user.ask("create", **order, requests=requests([chat("a")]))["error"]
     assert (error["class"], error["param"]) == ("BadRequestError", "endpoint")
 
