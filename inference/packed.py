@@ -49,9 +49,9 @@ class PackedBert:
         places = torch.cat([torch.arange(length) for length in lengths])
         x = of.LayerNorm(of.word_embeddings(ids) + of.position_embeddings(places) + self._no_type)
         runs = [(length, len(list(some))) for length, some in groupby(lengths)]
-        for attend, both, close, widen, activate, narrow, end in self._layers:
-            x = close(both(self._attention(attend(x), runs)) + x)
-            x = end(narrow(activate(widen(x))) + x)
+        for attend, both, close, widen, narrow, end in self._layers:
+            x = close(both(self._attention(attend(x), runs), x))
+            x = end(narrow(widen(x), x))
         return x[:tokens]
 
     def rows(self, batch: Sequence[Tokenised]) -> Any:
@@ -84,21 +84,48 @@ class PackedBert:
         bias = self._torch.cat([part.bias for part in parts])
         return (
             self._product(weight, bias),
-            self._product(output.dense.weight, output.dense.bias),
+            self._product_and(output.dense.weight, output.dense.bias),
             output.LayerNorm,
-            self._product(layer.intermediate.dense.weight, layer.intermediate.dense.bias),
-            layer.intermediate.intermediate_act_fn,
-            self._product(layer.output.dense.weight, layer.output.dense.bias),
+            self._product(layer.intermediate.dense.weight, layer.intermediate.dense.bias, layer.intermediate),
+            self._product_and(layer.output.dense.weight, layer.output.dense.bias),
             layer.output.LayerNorm,
         )
 
-    def _product(self, weight: Any, bias: Any) -> Product:
-        """x times weight and bias; in bfloat16 the weight is laid out once for oneDNN, as torch's compiler does it."""
+    def _product(self, weight: Any, bias: Any, intermediate: Any = None) -> Product:
+        """x times weight and bias, and what a layer's `intermediate` makes of it.
+
+        In bfloat16 the weight is laid out once for oneDNN, as torch's compiler does it, which does the rest in the same
+        step: to read and write the widest matrix once more takes longer than to compute with it.
+        """
         torch, weight, bias = self._torch, weight.detach().contiguous(), bias.detach()
-        if weight.dtype is not torch.bfloat16 or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-            return lambda x: torch.nn.functional.linear(x, weight, bias)
+        activate = (lambda x: x) if intermediate is None else intermediate.intermediate_act_fn
+        if not self._lays_out(weight):
+            return lambda x: activate(torch.nn.functional.linear(x, weight, bias))
         laid_out, multiply = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS), torch.ops.mkldnn._linear_pointwise
-        return lambda x: multiply(x, laid_out, bias, "none", [], "")
+        if intermediate is None:
+            return lambda x: multiply(x, laid_out, bias, "none", [], "")
+        if _is_gelu(torch, activate):
+            return lambda x: multiply(x, laid_out, bias, "gelu", [], "none")
+        return lambda x: activate(multiply(x, laid_out, bias, "none", [], ""))
+
+    def _product_and(self, weight: Any, bias: Any) -> Callable[[Any, Any], Any]:
+        """x times weight and bias, and the sum of it and another matrix."""
+        torch, weight, bias = self._torch, weight.detach().contiguous(), bias.detach()
+        if not self._lays_out(weight):
+            return lambda x, other: torch.nn.functional.linear(x, weight, bias) + other
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        multiply = torch.ops.mkldnn._linear_pointwise.binary
+        return lambda x, other: multiply(x, other, laid_out, bias, "add")
+
+    def _lays_out(self, weight: Any) -> bool:
+        torch = self._torch
+        return weight.dtype is torch.bfloat16 and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _is_gelu(torch: Any, activate: Any) -> bool:
+    """Whether it is the exact GELU, by what it does: a model may name it in many ways."""
+    probe = torch.linspace(-4, 4, 101)
+    return bool(torch.allclose(activate(probe), torch.nn.functional.gelu(probe), atol=1e-6))
 
 
 def _parts(model: Any) -> tuple[Any, str]:
