@@ -34,6 +34,9 @@ def main() -> int:
         workers=settings.workers,
         loop="uvloop",
         http="api.hot.protocol:Protocol",
+        ws="api.sockets.protocol:Protocol",
+        ws_max_size=settings.max_json_bytes,
+        ws_per_message_deflate=False,  # a question is small, and its answer comes in pieces
         proxy_headers=False,
         log_config=None,
         access_log=False,

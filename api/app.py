@@ -44,6 +44,7 @@ from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddle
 from api.openapi import model_paths
 from api.responses import routes as responses
 from api.settings import ApiSettings
+from api.sockets import routes as sockets
 from api.state import open_state
 from api.vectorstores import file_routes as store_files
 from api.vectorstores import routes as vector_stores
@@ -121,6 +122,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         search,
         evals,
         query,
+        sockets,
         conversations,
         responses,
         batches,
@@ -138,6 +140,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     ):
         app.include_router(room.routes)
     _know_model_routes(app)
+    app.router.routes.extend(sockets.socket_routes())
     return app
 
 

@@ -22,6 +22,9 @@ ApiError
 ├── NameTaken           another of the same kind has this name
 ├── FilterUnreadable    a filter was to be read from the question, and what was read is none
 ├── AnswerUnavailable   no answer, and no passage to quote instead
+├── SocketNotFound      no WebSocket is there
+├── UpgradeRequired     only a WebSocket is there
+├── QuestionRunning     a socket answers one question at a time
 ├── BatchNotFound
 ├── BatchOver           nothing is left of it to be cancelled
 ├── TooManyBatches      too many have not ended yet
@@ -150,6 +153,15 @@ class FilterUnreadable(ApiError): ...
 class AnswerUnavailable(ApiError): ...
 
 
+class SocketNotFound(ApiError): ...
+
+
+class UpgradeRequired(ApiError): ...
+
+
+class QuestionRunning(ApiError): ...
+
+
 class BatchNotFound(ApiError): ...
 
 
@@ -216,6 +228,9 @@ TABLE: Mapping[type[Exception], Meaning] = {
     NameTaken: Meaning(409, _INVALID, "name_taken", retryable=False),
     FilterUnreadable: Meaning(422, _INVALID, "filter_unreadable"),
     AnswerUnavailable: Meaning(503, _UNAVAILABLE, "answer_unavailable", logging.WARNING),
+    SocketNotFound: Meaning(404, _INVALID, "not_found"),
+    UpgradeRequired: Meaning(426, _INVALID, "upgrade_required"),
+    QuestionRunning: Meaning(409, _INVALID, "question_running", retryable=False),
     BatchNotFound: Meaning(404, _INVALID, "batch_not_found"),
     BatchOver: Meaning(409, _INVALID, "batch_over", retryable=False),
     TooManyBatches: Meaning(429, "rate_limit_error", "too_many_batches", retryable=False),
@@ -275,6 +290,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         headers["x-should-retry"] = "false"
     if meaning.status == 401:
         headers["www-authenticate"] = "Bearer"
+    if meaning.status == 426:
+        headers |= {"upgrade": "websocket", "connection": "upgrade"}
     return meaning.status, body, headers
 
 

@@ -48,7 +48,9 @@ DANGEROUS_FIELDS = frozenset(
     """chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs cache_salt api_base api_key
     user_config kv_transfer_params ec_transfer_params vllm_xargs mm_payload prompt_embeds""".split()
 )
-_PLANNED_FIELDS = {"retrieval": "use POST /v1/query for answers from documents", "cache": "leave it out"}
+_PLANNED_FIELDS = {"cache": "leave it out"}
+# Of a chat whose answer is more than a model's; no upstream knows them.
+OWN_FIELDS = frozenset({"retrieval", "conversation_id"})
 # Bounds of completion tokens, under each of the names that the routes know.
 _BOUNDS = ("max_completion_tokens", "max_tokens")
 MAX_N = 8
@@ -84,6 +86,21 @@ def sort_fields(body: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[st
         raise RequestInvalid(f"n must be a whole number from 1 to {MAX_N}", "n")
     passed = {name: value for name, value in body.items() if name in known}
     return passed, sorted(set(body) - set(passed))
+
+
+def own_fields(body: Mapping[str, Any], taken: frozenset[str], route: str) -> dict[str, Any]:
+    """Those of `OWN_FIELDS` that say something.
+
+    Args:
+        taken: those that the route takes.
+
+    Raises: RequestInvalid: the route takes it not.
+    """
+    own = {name: body[name] for name in sorted(OWN_FIELDS) if body.get(name) is not None}
+    for name in own:
+        if name not in taken:
+            raise RequestInvalid(f"{route} takes no {name}; POST /v1/chat/completions does", name)
+    return own
 
 
 def model_of(body: Mapping[str, Any]) -> str:

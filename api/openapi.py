@@ -7,6 +7,7 @@ from api.fields import (
     COMPLETION_FIELDS,
     EMBEDDING_FIELDS,
     MESSAGE_FIELDS,
+    OWN_FIELDS,
     RERANK_FIELDS,
     RESPONSE_FIELDS,
 )
@@ -23,7 +24,7 @@ def model_paths() -> dict[str, Any]:
             "Answer a conversation, in one piece or as a stream of server-sent events.",
             "OpenAI",
             {"model": _MODEL, "messages": _MESSAGES},
-            CHAT_FIELDS,
+            CHAT_FIELDS | OWN_FIELDS,
         ),
         "/v1/completions": _path(
             "Continue a text. Engines of your own only.",
@@ -55,7 +56,7 @@ def model_paths() -> dict[str, Any]:
             "Answer a conversation in Anthropic's form. Engines of your own only.",
             "Anthropic",
             {"model": _MODEL, "messages": _MESSAGES, "max_tokens": {"type": "integer", "minimum": 1}},
-            MESSAGE_FIELDS,
+            MESSAGE_FIELDS | {"retrieval"},
         ),
         "/v1/responses": _path(
             "Answer, going on from a conversation or an earlier response, with functions and documents.",

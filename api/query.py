@@ -1,6 +1,7 @@
 """POST /v1/query: an answer from documents, in one piece or as it is made."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Literal
 
 import orjson
@@ -8,8 +9,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
+from api.answers.doors import kept, last, note, shown_citation
+from api.answers.events import Cited, Done, Event, Retrieved, Token
 from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
+from api.conversations.items import user_message
 from api.conversations.talk import Talk, open_talk
 from api.errors import NotSupportedYet, RequestInvalid, describe
 from api.identities import Identity
@@ -21,6 +24,7 @@ from api.state import AppState, State
 from core.ids import new_id
 from monitoring.logs import logger
 from monitoring.record import RequestRecord
+from retrieval.query import Mode
 
 routes = APIRouter(prefix="/v1/query", tags=["Documents"])
 _log = logger(__name__)
@@ -64,6 +68,9 @@ class QueryRequest(BaseModel):
     conversation_id: str | None = None
     messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)
     query_work: QueryWorkRequest = Field(default_factory=QueryWorkRequest)
+    mode: Mode | None = None
+    rerank: bool | None = None
+    rerank_top_n: int | None = Field(None, ge=1, le=100)
 
     def refuse_what_is_not_done(self) -> None:
         """Raises: NotSupportedYet."""
@@ -74,8 +81,29 @@ class QueryRequest(BaseModel):
 @routes.post("", response_model=None)
 async def query(asked: QueryRequest, request: Request, state: State, identity: Identified) -> Response:
     """Answer from a collection's documents; every citation's quote stands in its document as it says."""
-    asked.refuse_what_is_not_done()
     record = record_of(request)
+    events = await answered(asked, state, identity, record.request_id)
+    first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
+    if asked.stream:
+        return StreamingResponse(
+            _streamed(first, events, record, asked.conversation_id),
+            headers={"cache-control": "no-cache"},
+            media_type="text/event-stream",
+        )
+    done = await last(events)
+    note(record, done)
+    return JSONResponse(shown(done, asked.conversation_id))
+
+
+async def answered(
+    asked: QueryRequest, state: AppState, identity: Identity, request_id: str
+) -> AsyncGenerator[Event, None]:
+    """What happens while a question is answered, whichever way it came.
+
+    Raises: NotSupportedYet, RequestInvalid, ScopeNotAllowed, ConversationNotFound, ConversationFull; the events raise
+        what `Answerer.answer` does.
+    """
+    asked.refuse_what_is_not_done()
     talk = await _talk(asked, state, identity)
     question = Question(
         text=asked.query,
@@ -85,22 +113,16 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         filter=asked.filter,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
-        request_id=record.request_id,
+        request_id=request_id,
         grounding=asked.grounding,
         turns=talk.turns if talk else tuple(Turn(turn.role, turn.content) for turn in asked.messages),
         work=WantedWork(**asked.query_work.model_dump()),
+        mode=asked.mode,
+        rerank=asked.rerank,
+        rerank_top_n=asked.rerank_top_n,
     )
-    events = _kept(state.answerer.answer(talk.identity if talk else identity, question), asked.query, talk)
-    first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
-    if asked.stream:
-        return StreamingResponse(
-            _streamed(first, events, record, asked.conversation_id),
-            headers={"cache-control": "no-cache"},
-            media_type="text/event-stream",
-        )
-    done = await _last(events)
-    _note(record, done)
-    return JSONResponse(shown(done, asked.conversation_id))
+    events = state.answerer.answer(talk.identity if talk else identity, question)
+    return kept(events, [user_message(asked.query)], talk)
 
 
 async def _talk(asked: QueryRequest, state: AppState, identity: Identity) -> Talk | None:
@@ -116,34 +138,18 @@ async def _talk(asked: QueryRequest, state: AppState, identity: Identity) -> Tal
     return await open_talk(state.conversations, identity, asked.conversation_id)
 
 
-async def _kept(events: AsyncIterator[Event], question: str, talk: Talk | None) -> AsyncIterator[Event]:
-    """The events; before the last one question and answer are added to their conversation."""
-    local_only = False
-    async for event in events:
-        if isinstance(event, Retrieved):
-            local_only = event.result.local_only
-        if isinstance(event, Done) and talk is not None:
-            await talk.add(question, event.answer, event.citations, local_only=local_only)
-        yield event
-
-
-async def _last(events: AsyncIterator[Event]) -> Done:
-    async for event in events:
-        if isinstance(event, Done):
-            return event
-    raise RuntimeError("an answer ends with Done")
-
-
 async def _streamed(
-    first: Event, events: AsyncIterator[Event], record: RequestRecord, conversation_id: str | None
+    first: Event, events: AsyncGenerator[Event, None], record: RequestRecord, conversation_id: str | None
 ) -> AsyncIterator[bytes]:
-    yield _frame(first, conversation_id)
     try:
-        async for event in events:
-            if isinstance(event, Done):
-                _note(record, event)
-                yield _sse("usage", event.whole_usage.as_openai())
-            yield _frame(event, conversation_id)
+        async with aclosing(events):
+            for name, data in told(first, conversation_id):
+                yield _sse(name, data)
+            async for event in events:
+                if isinstance(event, Done):
+                    note(record, event)
+                for name, data in told(event, conversation_id):
+                    yield _sse(name, data)
     except Exception as error:
         _log.error("an answer broke off", request_id=record.request_id, exc_info=error)
         body = describe(error)[1]
@@ -151,27 +157,19 @@ async def _streamed(
         yield _sse("error", body)
 
 
-def _note(record: RequestRecord, done: Done) -> None:
-    record.model_group = done.model
-    record.deployment = done.deployment
-    record.fallback = done.fallback
-    record.usage = done.usage
-    record.first_token_s = done.first_token_s
-    record.degraded = done.degraded_reason is not None
-
-
-def _frame(event: Event, conversation_id: str | None) -> bytes:
+def told(event: Event, conversation_id: str | None) -> list[tuple[str, dict[str, Any]]]:
+    """An event as clients hear of it: what each part of it is called, and what it says."""
     match event:
         case Retrieved(result, work):
             passages = [shown_passage(passage) for passage in result.passages]
             found = {"data": passages, "collection_version": result.collection_version}
-            return _sse("retrieval", {**found, **_shown_work(work)})
+            return [("retrieval", {**found, **_shown_work(work)})]
         case Token(text, supported):
-            return _sse("token", {"text": text} if supported is not False else {"text": text, "supported": False})
+            return [("token", {"text": text} if supported is not False else {"text": text, "supported": False})]
         case Cited(citation):
-            return _sse("citation", _shown_citation(citation))
+            return [("citation", shown_citation(citation))]
         case Done():
-            return _sse("done", shown(event, conversation_id))
+            return [("usage", event.whole_usage.as_openai()), ("done", shown(event, conversation_id))]
 
 
 def _sse(name: str, data: dict[str, Any]) -> bytes:
@@ -184,7 +182,7 @@ def shown(done: Done, conversation_id: str | None = None) -> dict[str, Any]:
         "id": new_id("answer"),
         "object": "answer",
         "answer": done.answer,
-        "citations": [_shown_citation(citation) for citation in done.citations],
+        "citations": [shown_citation(citation) for citation in done.citations],
         "degraded": done.degraded_reason is not None,
         "model": done.model,
         "cache": "bypass",
@@ -213,15 +211,3 @@ def _shown_work(work: QueryWork | None) -> dict[str, Any]:
         "failed": dict(work.failed),
     }
     return {"query_work": shown}
-
-
-def _shown_citation(citation: Citation) -> dict[str, Any]:
-    return {
-        "document_id": citation.document_id,
-        "document_version": citation.document_version,
-        "filename": citation.filename,
-        "page": citation.page,
-        "start": citation.start,
-        "end": citation.end,
-        "quote": citation.quote,
-    }

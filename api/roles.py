@@ -96,6 +96,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/search"): Rule(_READ, "search"),
     ("POST", "/v1/evals"): Rule(_USE, "search"),
     ("POST", "/v1/query"): Rule(_READ, "query"),
+    ("GET", "/v1/query/ws"): Rule(_READ, "query"),  # a socket is opened by GET
     ("POST", "/v1/conversations"): Rule(_READ, "conversations:write"),
     ("GET", "/v1/conversations"): Rule(_READ, "conversations:read"),
     ("GET", _CONVERSATION): Rule(_READ, "conversations:read"),

@@ -86,6 +86,12 @@ class ApiSettings(RetrievalSettings):
         description="Seconds for all that a model does with a question before it is searched: rewriting, other "
         "wordings, a passage to search by, a filter.",
     )
+    socket_auth_s: float = Field(
+        10.0, gt=0, le=300, description="Seconds in which who opens a WebSocket must say who is there."
+    )
+    socket_idle_s: float = Field(
+        300.0, gt=0, le=86_400, description="Seconds without a question after which a WebSocket is closed."
+    )
     file_search_characters: int = Field(
         8000,
         ge=400,

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
+SOCKETS = "uvicorn.sockets"  # the logger of WebSockets' connections
+
 
 def configure_logs(process: str, level: str = "info") -> None:
     """Set up logging for this process, the standard library's loggers included; call it once, in `main`.
@@ -45,7 +47,7 @@ def configure_logs(process: str, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("uvicorn.access", "httpx", "httpcore", "botocore", "alembic.runtime.plugins"):
+    for chatty in ("uvicorn.access", SOCKETS, "httpx", "httpcore", "botocore", "alembic.runtime.plugins"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

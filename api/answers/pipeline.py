@@ -1,6 +1,7 @@
 """The stages of an answer, in order: work on the question, retrieve, choose excerpts, generate, check, cite."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -36,7 +37,6 @@ from router.router import Answer, Call, Router
 
 _log = logger(__name__)
 
-ROUTE = "/v1/query"
 _BYTES_PER_CHARACTER = 4  # of UTF-8 at most
 _UNSUPPORTED = "the model's answer was not supported by its sources, so they are quoted"
 _MARKED = "no sentence of the model's answer is supported by its sources"
@@ -81,7 +81,7 @@ class Answerer:
         self._settings = settings
         self._clock = clock
 
-    async def answer(self, identity: Identity, question: Question) -> AsyncIterator[Event]:
+    async def answer(self, identity: Identity, question: Question) -> AsyncGenerator[Event, None]:
         """Answer as a stream of events: `Retrieved`, any number of `Token` and `Cited`, and one `Done`.
 
         A sentence becomes a token only after its sources were looked at, so what was streamed is never taken back. What
@@ -94,12 +94,13 @@ class Answerer:
         """
         principal = identity.principal
         model = self._model(question.model)
-        reservations = Reservations(self._metering, identity, ROUTE)
+        reservations = Reservations(self._metering, identity, question.route)
         asked = await self._work(principal, question, model, reservations)
         metered = None if model is None else await self._admit(reservations, asked.question, model)
         try:
-            async for event in self._answer(principal, asked, model, metered):
-                yield event
+            async with aclosing(self._answer(principal, asked, model, metered)) as events:
+                async for event in events:
+                    yield event
         finally:
             if metered is not None:
                 metered.close(Usage(), left=True)
@@ -137,13 +138,14 @@ class Answerer:
     async def _admit(self, reservations: Reservations, question: Question, model: str) -> Metered:
         """Reserve the most that the model may be asked: nothing is known of the passages yet but their bound."""
         settings = self._settings
-        characters = len(question.text) + settings.answer_context_characters + PROMPT_CHARACTERS
+        said = len(question.text) + len(question.system or "")
+        characters = said + settings.answer_context_characters + PROMPT_CHARACTERS
         size = Size(_BYTES_PER_CHARACTER * characters, question.max_tokens or settings.answer_max_tokens)
         return await reservations.admit(model, question.request_id, size, self._router.bound(model))
 
     async def _answer(
         self, principal: Principal, asked: _Asked, model: str | None, metered: Metered | None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         question, timings = asked.question, asked.timings
         retrieve_s = self._clock.monotonic()
         result = await self._retrieval.searcher.search(principal, _query(question, asked.work))
@@ -169,9 +171,12 @@ class Answerer:
         call = None if model is None else self._call(principal, question, model, excerpts)
         if call is not None and result.local_only:
             call = replace(call, allow_hosted=False)  # the passages are in it
-        async for text in self._generate(call, metered, generation, whole=question.grounding is not Grounding.OFF):
-            async for told in self._tell(principal, question, sources, spoken, text):
-                yield told
+        whole = question.grounding is not Grounding.OFF
+        # Closed with the answer that is given up, so that what was used is billed before its reservation ends.
+        async with aclosing(self._generate(call, metered, generation, whole=whole)) as texts_made:
+            async for text in texts_made:
+                async for told in self._tell(principal, question, sources, spoken, text):
+                    yield told
         for token in spoken.rest():
             yield token
         self._lap(timings, "generate", generate_s)
@@ -238,7 +243,7 @@ class Answerer:
     def _call(self, principal: Principal, question: Question, model: str, excerpts: list[Excerpt]) -> Call:
         body = {
             "model": model,
-            "messages": messages(question.text, excerpts),
+            "messages": messages(question.text, excerpts, question.system),
             "temperature": question.temperature,
             "max_tokens": question.max_tokens or self._settings.answer_max_tokens,
             "stream": True,
@@ -256,7 +261,7 @@ class Answerer:
 
     async def _generate(
         self, call: Call | None, metered: Metered | None, generation: _Generation, *, whole: bool
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """What the model says, as it says it.
 
         Args:
@@ -307,7 +312,10 @@ def _query(question: Question, work: QueryWork | None) -> Query:
         question.collection,
         question.text,
         question.top_k,
+        mode=question.mode,
         filter=question.filter,
+        way={} if question.rerank is None else {"rerank": question.rerank},
+        rerank_top_n=question.rerank_top_n,
         wordings=found.queries,
         hypothetical=found.hypothetical,
     )

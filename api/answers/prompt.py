@@ -17,13 +17,18 @@ def with_sources(question: str, excerpts: Sequence[Excerpt]) -> str:
     )
 
 
-def messages(question: str, excerpts: Sequence[Excerpt]) -> list[dict[str, str]]:
-    """The chat that asks for an answer. Short on purpose: small models follow one plain instruction, at the end."""
+def messages(question: str, excerpts: Sequence[Excerpt], system: str | None = None) -> list[dict[str, str]]:
+    """The chat that asks for an answer. Short on purpose: small models follow one plain instruction, at the end.
+
+    Args:
+        system: what the asker wants the model told before all else.
+    """
     return [
+        *([] if system is None else [{"role": "system", "content": system}]),
         {
             "role": "user",
             "content": f"{_block(excerpts)}\n\nUsing only the text above, answer in one short sentence: {question}",
-        }
+        },
     ]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from retrieval.query import Mode
+
 Step = Literal["rewrite", "multi_query", "hyde", "self_query"]
 
 
@@ -52,7 +54,11 @@ class Question:
     """One question; `max_tokens` None means the setting.
 
     Attributes:
+        route: by which it came: the one whose limits hold, and that its ledger lines name.
+        mode, rerank: how to search; None: as the collection is searched.
+        rerank_top_n: passages that are kept of those that were reranked; None: all.
         turns: what was said before it, the oldest first.
+        system: what the asker wants the model told before all else.
     """
 
     text: str
@@ -66,6 +72,11 @@ class Question:
     grounding: Grounding = Grounding.STRICT
     turns: tuple[Turn, ...] = ()
     work: WantedWork = field(default_factory=WantedWork)
+    route: str = "/v1/query"
+    mode: Mode | None = None
+    rerank: bool | None = None
+    rerank_top_n: int | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

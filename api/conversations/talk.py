@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from api.answers.events import Citation
-from api.answers.question import Turn
-from api.conversations.items import Item, assistant_message, text_of, user_message
+from api.answers.question import Question, Turn
+from api.conversations.items import Item, assistant_message, text_of
 from api.conversations.rows import MAX_ITEMS
 from api.conversations.store import Conversations
 from api.errors import ConversationFull
 from api.identities import Identity
 
-_MOST_BYTES = 64 * 1024  # of what was said before: a rewriting reads the last 4,000 characters
+MOST_BYTES = 64 * 1024  # of what was said before: more than small models read, and rewriting 4,000 characters of it
 _MOST_TURNS = 20
 
 
@@ -30,16 +30,20 @@ class Talk:
     identity: Identity
     turns: tuple[Turn, ...]
 
-    async def add(self, question: str, answer: str, citations: Sequence[Citation], *, local_only: bool) -> None:
+    def before(self, question: Question) -> Question:
+        """The question, with what was said in the conversation before what its request says was."""
+        return replace(question, turns=(self.turns + question.turns)[-_MOST_TURNS:])
+
+    async def add(self, asked: Sequence[Item], answer: str, citations: Sequence[Citation], *, local_only: bool) -> None:
         """Add question and answer, both or neither. Raises: ConversationNotFound: it was deleted meanwhile."""
         annotations = [_annotation(citation, len(answer)) for citation in citations]
-        items = [user_message(question), assistant_message(answer, annotations)]
+        items = [*asked, assistant_message(answer, annotations)]
         await self.store.add(self.identity.principal, self.conversation_id, items, local_only=local_only)
 
 
 async def open_talk(store: Conversations, identity: Identity, conversation_id: str) -> Talk:
     """Read what was said before. Raises: ConversationNotFound, ConversationFull."""
-    conversation, items, _ = await store.newest(identity.principal, conversation_id, _MOST_BYTES)
+    conversation, items, _ = await store.newest(identity.principal, conversation_id, MOST_BYTES)
     if conversation.items + 2 > MAX_ITEMS:
         raise ConversationFull("this conversation is full; begin another one", "conversation_id")
     if conversation.local_only:

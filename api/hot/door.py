@@ -10,8 +10,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import anthropic
 from api.admission.headers import RATE_HEADERS
+from api.chat.serving import Chat, converse
 from api.errors import BodyTooSlow, RequestTooLong, describe_error
-from api.fields import completion_bound, completions_of, model_of, read_json_object, sort_fields
+from api.fields import (
+    OWN_FIELDS,
+    completion_bound,
+    completions_of,
+    model_of,
+    own_fields,
+    read_json_object,
+    sort_fields,
+)
 from api.hot.exchange import ClientLeft, Exchange, Headers
 from api.hot.headers import answer_headers, priority_of, rescue_of
 from api.hot.routes import ROUTES, HotRoute
@@ -97,8 +106,13 @@ class HotDoor:
         if route.composed:
             await respond(state, identity, exchange, record, read_json_object(raw))
             return
-        body, ignored = sort_fields(read_json_object(raw), route.fields)
+        sent = read_json_object(raw)
+        body, ignored = sort_fields(sent, route.fields)
         route.check(body)
+        if ignored and not OWN_FIELDS.isdisjoint(ignored) and (own := own_fields(sent, route.own, route.path)):
+            dropped = [name for name in ignored if name not in own]
+            await converse(state, identity, exchange, record, Chat(route, body, own, dropped))
+            return
         call = Call(
             route.kind,
             model_of(body),

@@ -68,6 +68,11 @@ class Protocol(HttpToolsProtocol):
         self._in_body = True  # what comes may still be read, or thrown away, after an early answer
         super().on_headers_complete()
 
+    def _should_upgrade(self) -> bool:
+        """A handshake is a GET without a body: after anything else the WebSocket's own protocol would wait for ever."""
+        bodied = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        return self.scope.get("method") == "GET" and not bodied and super()._should_upgrade()
+
     def on_message_complete(self) -> None:
         self._in_body = False
         super().on_message_complete()

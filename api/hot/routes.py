@@ -10,6 +10,7 @@ from api.fields import (
     COMPLETION_FIELDS,
     EMBEDDING_FIELDS,
     MESSAGE_FIELDS,
+    OWN_FIELDS,
     RERANK_FIELDS,
     RESPONSE_FIELDS,
 )
@@ -26,6 +27,7 @@ class HotRoute:
         check: looks at what must be there. Raises: RequestInvalid.
         anthropic: errors take Anthropic's form.
         composed: the answer is no upstream's own, but made of one by `api.responses`, which reads the body too.
+        own: those of `OWN_FIELDS` that it takes; with one of them `api.chat` answers.
     """
 
     path: str
@@ -34,6 +36,7 @@ class HotRoute:
     check: Callable[[Mapping[str, Any]], None]
     anthropic: bool = False
     composed: bool = False
+    own: frozenset[str] = frozenset()
 
 
 def _messages(body: Mapping[str, Any]) -> None:
@@ -73,11 +76,18 @@ def _anthropic(body: Mapping[str, Any]) -> None:
 ROUTES: Mapping[str, HotRoute] = {
     route.path: route
     for route in (
-        HotRoute("/v1/chat/completions", "chat.completions", CHAT_FIELDS, _messages),
+        HotRoute("/v1/chat/completions", "chat.completions", CHAT_FIELDS, _messages, own=OWN_FIELDS),
         HotRoute("/v1/completions", "completions", COMPLETION_FIELDS, _prompt),
         HotRoute("/v1/embeddings", "embeddings", EMBEDDING_FIELDS, _input),
         HotRoute("/v1/rerank", "rerank", RERANK_FIELDS, _documents),
-        HotRoute("/v1/messages", "messages", MESSAGE_FIELDS, _anthropic, anthropic=True),
+        HotRoute(
+            "/v1/messages",
+            "messages",
+            MESSAGE_FIELDS,
+            _anthropic,
+            anthropic=True,
+            own=frozenset({"retrieval"}),
+        ),
         HotRoute("/v1/responses", "chat.completions", RESPONSE_FIELDS, _anything, composed=True),
     )
 }

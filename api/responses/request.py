@@ -9,7 +9,7 @@ import orjson
 from api.conversations.items import Item, read_items
 from api.conversations.metadata import read_metadata
 from api.errors import NotSupportedYet, RequestInvalid
-from api.fields import PASSED_ON_FIELDS, RESPONSE_FIELDS, model_of, sort_fields
+from api.fields import PASSED_ON_FIELDS, RESPONSE_FIELDS, model_of, own_fields, sort_fields
 from api.responses.tools import FileSearch, read_tools
 
 Truncation = Literal["auto", "disabled"]
@@ -54,6 +54,7 @@ def read(raw: Mapping[str, Any]) -> tuple[Asked, list[str]]:
     Raises: RequestInvalid; NotSupportedYet: what this version cannot honour.
     """
     body, ignored = sort_fields(raw, RESPONSE_FIELDS)
+    own_fields(raw, frozenset(), "/v1/responses")
     model = model_of(body)
     if _flag(body, "background", False):
         raise NotSupportedYet("background is not supported yet: stream the answer, or send a batch", "background")

@@ -82,4 +82,30 @@ def leave(order: Order) -> Order:
     return told_whole(one.messages.create(model=order["model"], messages=messages, max_tokens=8))
 
 
-obey({action.__name__: action for action in (version, models, whole, stream, helper, leave)})
+def blocks_of(message: anthropic.types.Message) -> list[list[Any]]:
+    """Each block's text, and its citations with the class that the SDK takes them for."""
+    return [
+        [block.text, [[type(one).__name__, one.to_dict()] for one in block.citations or []]]
+        for block in message.content
+        if block.type == "text"
+    ]
+
+
+def cited(order: Order) -> Order:
+    """An answer from documents: whole, event by event, and by the helper that gathers a stream."""
+    one = client(order)
+    message = one.messages.create(**asked(order))
+    events = list(one.messages.create(**asked(order), stream=True))
+    with one.messages.stream(**asked(order)) as told:
+        final = told.get_final_message()
+    return {
+        **told_whole(message),
+        "blocks": blocks_of(message),
+        "final_blocks": blocks_of(final),
+        "final_usage": [final.usage.input_tokens, final.usage.output_tokens],
+        "kinds": [event.type for event in events],
+        "classes": sorted({type(event).__name__ for event in events}),
+    }
+
+
+obey({action.__name__: action for action in (version, models, whole, stream, helper, leave, cited)})

@@ -100,6 +100,30 @@ def embed(order: Order) -> Order:
     return {"vectors": [item.embedding for item in answer.data]}
 
 
+def cited(order: Order) -> Order:
+    """An answer from documents: whole, streamed and by the helper that gathers a stream, with its sources."""
+    one = client(order)
+    answer = one.chat.completions.create(**asked(order))
+    chunks = list(one.chat.completions.create(**asked(order), stream=True, stream_options={"include_usage": True}))
+    with one.chat.completions.stream(**asked(order)) as events:
+        final = events.until_done().get_final_completion()
+    said, ended = answer.choices[0].message, next(one for one in chunks if one.choices and one.choices[0].finish_reason)
+    deltas = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices]
+    return {
+        "text": said.content,
+        "streamed": "".join(deltas),
+        "final": final.choices[0].message.content,
+        "addresses": [[note.type, note.url_citation.url] for note in said.annotations or []],
+        "final_addresses": [[note.type, note.url_citation.url] for note in final.choices[0].message.annotations or []],
+        "citations": said.model_extra["citations"],
+        "streamed_citations": ended.choices[0].delta.model_extra["citations"],
+        "usage": usage_of(answer.usage),
+        "streamed_usage": usage_of(chunks[-1].usage),
+        "dumped": answer.to_dict(),
+        "chunks": [chunk.to_dict() for chunk in chunks],
+    }
+
+
 obey({action.__name__: action for action in (
-    version, models, model, whole, raw, stream, helper, leave, completion, embed,
+    version, models, model, whole, raw, stream, helper, leave, completion, embed, cited,
 )})  # fmt: skip

@@ -5,7 +5,9 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -90,7 +92,17 @@ class House:
 
 @pytest.fixture(scope="module")
 def whole(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("gate")
+    with open_house(servers, tmp_path_factory.mktemp("gate")) as house:
+        yield house
+
+
+@contextmanager
+def open_house(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
+    """Start it, and fill it with documents.
+
+    Args:
+        more: settings of the gateway.
+    """
     says: dict[str, str | Fault] = {}
 
     def script(name: str, _: dict[str, Any]) -> str | Fault | None:
@@ -104,6 +116,7 @@ def whole(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "STOKER_EMBEDDING_DEADLINE_S": "15",
             "STOKER_SEARCH_DEADLINE_S": "12",
             "STOKER_QUERY_WORK_DEADLINE_S": str(DEADLINE_S),
+            **more,
         }
         configuration = (
             "model_list:\n  - model_name: words\n    litellm_params: {model: hosted_vllm/words, "

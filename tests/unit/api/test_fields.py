@@ -7,9 +7,11 @@ from api.fields import (
     CHAT_FIELDS,
     DANGEROUS_FIELDS,
     MAX_N,
+    OWN_FIELDS,
     completion_bound,
     completions_of,
     model_of,
+    own_fields,
     read_json_object,
     sort_fields,
 )
@@ -37,8 +39,16 @@ def test_n_out_of_range_is_refused(n: object) -> None:
 
 
 def test_what_is_not_done_yet_is_refused_with_the_way_round() -> None:
-    with pytest.raises(NotSupportedYet, match="/v1/query"):
-        sort_fields({"retrieval": {"collection": "demo"}}, CHAT_FIELDS)
+    with pytest.raises(NotSupportedYet, match="leave it out"):
+        sort_fields({"cache": "exact"}, CHAT_FIELDS)
+
+
+def test_a_field_of_our_own_is_refused_by_name_where_it_would_change_nothing() -> None:
+    body = {"model": "m", "retrieval": {"collection": "demo"}, "conversation_id": None}
+    assert own_fields(body, OWN_FIELDS, "/v1/chat/completions") == {"retrieval": {"collection": "demo"}}
+    with pytest.raises(RequestInvalid, match="/v1/completions takes no retrieval; POST /v1/chat/completions does"):
+        own_fields(body, frozenset(), "/v1/completions")
+    assert not OWN_FIELDS & CHAT_FIELDS, "no upstream is sent one"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"\xff", b'{"a":NaN}'])

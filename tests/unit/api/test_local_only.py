@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api.answers.pipeline import Answerer
 from api.answers.question import Question, Step, Turn, WantedWork
+from api.chat import conversing
 from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
@@ -165,4 +166,27 @@ async def test_nor_does_a_response_with_its_earlier_turns_and_its_documents(
             pass
     (call,) = router.calls
     assert call.allow_hosted is not (key or before or store)
+    assert (call.priority, call.rescue) == (Priority.BATCH, False)
+
+
+class Talks:
+    """One conversation, in which nothing was said."""
+
+    def __init__(self, local_only: bool) -> None:
+        self._local_only = local_only
+
+    async def newest(self, *_: object) -> tuple[object, list[Any], bool]:
+        return SimpleNamespace(local_only=self._local_only, items=0), [], False
+
+
+@pytest.mark.parametrize("key", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+async def test_nor_does_a_chat_in_a_conversation(key: bool, before: bool) -> None:
+    router, talks = Router(), Talks(before)
+    body = {"model": "m", "messages": [{"role": "user", "content": "When?"}]}
+    turn = await conversing.open_turn(cast(Any, talks), Identity(principal(key)), "conv_1", body)
+    with pytest.raises(NoDeployment):
+        await conversing._open(cast(Any, router), turn, "m", "req_1")
+    (call,) = router.calls
+    assert call.allow_hosted is not (key or before)
     assert (call.priority, call.rescue) == (Priority.BATCH, False)

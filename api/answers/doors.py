@@ -1,0 +1,61 @@
+"""What every door to an answer does around it: the conversation that it belongs to, the record, the citations."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from api.answers.events import Citation, Done, Event, Retrieved
+from api.conversations.items import Item
+from api.conversations.talk import Talk
+from monitoring.record import RequestRecord
+
+
+async def kept(
+    events: AsyncGenerator[Event, None], asked: Sequence[Item], talk: Talk | None
+) -> AsyncGenerator[Event, None]:
+    """The events; before the last one question and answer are added to their conversation.
+
+    Args:
+        asked: what was said in this request, as it is kept.
+
+    Raises: as the events do; ConversationNotFound, ConversationFull: others were at it meanwhile.
+    """
+    local_only = False
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Retrieved):
+                local_only = event.result.local_only
+            if isinstance(event, Done) and talk is not None:
+                await talk.add(asked, event.answer, event.citations, local_only=local_only)
+            yield event
+
+
+async def last(events: AsyncIterator[Event]) -> Done:
+    """The whole answer."""
+    async for event in events:
+        if isinstance(event, Done):
+            return event
+    raise RuntimeError("an answer ends with Done")
+
+
+def note(record: RequestRecord, done: Done) -> None:
+    """Fill the record of the request that was answered."""
+    record.model_group = done.model
+    record.deployment = done.deployment
+    record.fallback = done.fallback
+    record.usage = done.usage
+    record.first_token_s = done.first_token_s
+    record.degraded = done.degraded_reason is not None
+
+
+def shown_citation(citation: Citation) -> dict[str, Any]:
+    """A citation as clients see it."""
+    return {
+        "document_id": citation.document_id,
+        "document_version": citation.document_version,
+        "filename": citation.filename,
+        "page": citation.page,
+        "start": citation.start,
+        "end": citation.end,
+        "quote": citation.quote,
+    }
