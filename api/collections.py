@@ -6,6 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.answers.recipes import PromptVersion, keeping
+from api.errors import RequestInvalid
 from api.identity import Caller
 from api.paging import After, Limit, page
 from api.state import State
@@ -26,6 +28,7 @@ class CollectionRequest(BaseModel):
     placement: str | None = None
     language: str | None = None
     search: dict[str, Any] | None = None
+    answers: dict[str, Any] | None = None
     embedding_model: str | None = Field(None, description="The first that the embedding server serves where unset.")
     local_only: bool = Field(False, description="No text of it leaves the house.")
 
@@ -47,6 +50,7 @@ class CollectionChange(BaseModel):
     description: str | None = Field(None, max_length=10_000)
     metadata: dict[str, Any] | None = None
     search: dict[str, Any] | None = None
+    answers: dict[str, Any] | None = None
 
 
 @routes.post("", status_code=201)
@@ -63,6 +67,7 @@ async def create_collection(asked: CollectionRequest, state: State, principal: C
         asked.search,
         asked.embedding_model,
         asked.local_only,
+        also=None if asked.answers is None else keeping(asked.answers, principal, state.clock),
     )
     return shown(made)
 
@@ -81,11 +86,27 @@ async def get_collection(name: str, state: State, principal: Caller) -> dict[str
 
 @routes.patch("/{name}")
 async def change_collection(name: str, asked: CollectionChange, state: State, principal: Caller) -> dict[str, Any]:
-    """Change a collection's description, metadata, or how it is searched; what is left out stays."""
+    """Change a collection's description, metadata, how it is searched or answered from; what is left out stays."""
     changed = await state.retrieval.collections.change(
-        principal, name, description=asked.description, metadata=asked.metadata, search=asked.search
+        principal,
+        name,
+        description=asked.description,
+        metadata=asked.metadata,
+        search=asked.search,
+        also=None if asked.answers is None else keeping(asked.answers, principal, state.clock),
     )
     return shown(changed)
+
+
+@routes.get("/{name}/prompts")
+async def list_prompts(
+    name: str, state: State, principal: Caller, after: After = None, limit: Limit = 20
+) -> dict[str, Any]:
+    """Every version of what a model is told in answers from a collection, the newest first."""
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
+        raise RequestInvalid("after is the id of an item of this list", "after")
+    before = None if after is None else int(after)
+    return page(await state.recipes.prompts(principal, name, before, limit + 1), limit, _shown_prompt)
 
 
 @routes.delete("/{name}")
@@ -126,6 +147,8 @@ def shown(collection: Collection) -> dict[str, Any]:
         "chunking": collection.chunking,
         "language": collection.language,
         "search": collection.search.as_json(),
+        "answers": collection.answers,
+        "prompt_version": collection.prompt_version,
         "placement": collection.placement,
         "version": collection.version,
         "documents": collection.documents,
@@ -136,4 +159,16 @@ def shown(collection: Collection) -> dict[str, Any]:
         "expires_at": None if collection.life.ends_at is None else int(collection.life.ends_at),
         **reindex,
         "created_at": int(collection.created_at),
+    }
+
+
+def _shown_prompt(prompt: PromptVersion) -> dict[str, Any]:
+    return {
+        "id": str(prompt.version),
+        "object": "collection.prompt",
+        "version": prompt.version,
+        "prompt": prompt.template,
+        "in_use": prompt.in_use,
+        "created_at": int(prompt.created_at),
+        "created_by": prompt.created_by,
     }

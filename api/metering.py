@@ -133,17 +133,18 @@ class Metered:
         self._request_id = self._name_line(self._request_id)
         self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
 
-    def switched(self, usage: Usage, deployment: Deployment) -> None:
-        """Another deployment goes on with the stream: what was used so far is a line of its own.
+    def switched(self, usage: Usage, deployment: Deployment, outcome: Outcome = "rescued") -> None:
+        """Another deployment goes on with the stream, or begins it anew: what was used so far is a line of its own.
 
         Args:
             usage: of the whole answer so far; the next line counts what comes beyond.
+            outcome: of what was so far.
 
         Raises: LedgerFull: what comes could not be accounted for.
         """
         if self._ended or self._entry is None or self._deployment is None:
             return
-        self._write(self._entry, self._deployment, usage, "rescued", 200)
+        self._write(self._entry, self._deployment, usage, outcome, 200)
         self._segment += 1
         self._deployment, self._entry = deployment, None
         self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)

@@ -44,7 +44,7 @@ class QueryWorkRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    rewrite: bool = False
+    rewrite: bool | None = None
     multi_query: int = Field(0, ge=0, le=4)
     hyde: bool = False
     self_query: bool = False
@@ -55,7 +55,7 @@ class QueryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    query: str = Field(min_length=1, max_length=8000)
+    query: str = Field(min_length=1, max_length=20_000)
     collection: str = Field(min_length=1, max_length=200)
     model: str | None = None
     top_k: int = Field(10, ge=1, le=100)
@@ -64,7 +64,7 @@ class QueryRequest(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=4096)
     use_cache: bool | None = None
-    grounding: Grounding = Grounding.STRICT
+    grounding: Grounding | None = None
     conversation_id: str | None = None
     messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)
     query_work: QueryWorkRequest = Field(default_factory=QueryWorkRequest)
@@ -188,6 +188,7 @@ def shown(done: Done, conversation_id: str | None = None) -> dict[str, Any]:
         "cache": "bypass",
         "usage": done.whole_usage.as_openai(),
         "timings_ms": done.timings_ms,
+        "prompt_version": done.prompt_version,
         **_shown_work(done.work),
     }
     if done.unsupported:

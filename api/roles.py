@@ -79,6 +79,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", _COLLECTION): Rule(_ALL, "collections:read"),  # who puts documents in asks first whether it is there
     ("PATCH", _COLLECTION): Rule(_USE, "collections:write"),
     ("DELETE", _COLLECTION): Rule(_USE, "collections:write"),
+    ("GET", _COLLECTION + "/prompts"): Rule(_USE, "collections:read"),
     ("POST", _COLLECTION + "/reindex"): Rule(_USE, "collections:write"),
     ("POST", _COLLECTION + "/reindex/retry"): Rule(_USE, "collections:write"),
     ("DELETE", _COLLECTION + "/reindex"): Rule(_USE, "collections:write"),

@@ -3,7 +3,7 @@
 import json
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -64,7 +64,48 @@ class ApiSettings(RetrievalSettings):
     )
     answer_passages: int = Field(1, ge=1, le=20, description="Passages that the answering model is shown.")
     answer_context_characters: int = Field(
-        300, ge=200, le=16_000, description="Characters of context at most; 4 are about one token."
+        300,
+        ge=200,
+        le=16_000,
+        description="Characters of context at most, where the model is shown sentences; 4 are about one token.",
+    )
+    answer_pack: Literal["sentences", "passages"] = Field(
+        "sentences",
+        description="What the answering model is shown of the passages: the sentences around the best one, or all.",
+    )
+    answer_max_context_tokens: int = Field(
+        4000, ge=64, le=200_000, description="Tokens of documents that the answering model is shown at most."
+    )
+    answer_generate: Literal["model", "quote"] = Field(
+        "model", description="Whether a model writes answers, or the sources are quoted."
+    )
+    answer_verify: Literal["strict", "mark", "off"] = Field(
+        "strict", description="What becomes of a sentence that no source supports, where a request does not say."
+    )
+    answer_question_characters: int = Field(
+        8000, ge=100, le=20_000, description="Characters of a question that is answered from documents, at most."
+    )
+    answer_retrieve_deadline_s: float = Field(
+        30.0, gt=0, le=600, description="Seconds to find an answer's passages, reranking included."
+    )
+    answer_pack_deadline_s: float = Field(
+        2.0,
+        gt=0,
+        le=600,
+        description="Seconds to ask an engine how many tokens its sources are; after that they are cut by their bytes.",
+    )
+    answer_generate_deadline_s: float = Field(
+        180.0, gt=0, le=600, description="Seconds that an answer's model is waited for, both times it may be asked."
+    )
+    answer_first_token_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Share of these seconds in which the first token must come; else the model is asked again with "
+        "fewer passages.",
+    )
+    answer_verify_deadline_s: float = Field(
+        15.0, gt=0, le=600, description="Seconds to hold an answer's sentences against their documents."
     )
     answer_max_tokens: int = Field(64, ge=1, le=4096, description="Tokens of an answer, where a request says nothing.")
     answer_min_coverage: float = Field(

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from api.admission.admission import Admission
 from api.answers.pipeline import Answerer
+from api.answers.recipes import Recipes
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
 from api.conversations.store import Conversations
@@ -54,6 +55,7 @@ class AppState:
     metering: Metering
     line_metering: LineMetering
     batches: Batches
+    recipes: Recipes
     answerer: Answerer
     conversations: Conversations
     responses: Responses
@@ -109,7 +111,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
-        factor = settings.batch_price_factor
+        factor, recipes = settings.batch_price_factor, Recipes(database)
         yield AppState(
             settings=settings,
             clock=clock,
@@ -124,7 +126,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
-            answerer=Answerer(retrieval, router, metering, settings, clock),
+            recipes=recipes,
+            answerer=Answerer(retrieval, router, metering, settings, clock, recipes),
             conversations=conversations,
             responses=responses,
             responder=Responder(

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from retrieval.query import Way
 from retrieval.rows import fetch
 from retrieval.settings import Placement, RetrievalSettings
 from retrieval.values import check_metadata
-from storage.schema import collections, documents
+from storage.schema import collection_prompts, collections, documents
 from storage.sql import Database
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -31,6 +32,8 @@ _CHUNKING = {"characters": (100, 8000), "tokens": (32, 8000), "overlap": (0, 400
 _LONGEST_TITLE = 512
 _MOST_DAYS = 365
 _STRATEGIES = ("structure", "fixed")
+
+Also = Callable[[AsyncConnection, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Collection:
         chunks: how many are visible.
         local_only: no text of it leaves the house.
         title: what a vector store is called, where that is no collection's name, or was taken; None: its name.
+        answers: what it says of answers from it, which is not retrieval's to read.
+        prompt_version: of the template in that; 0: it has none.
         life: how long it lasts unless it is used.
         reindex: how far it is, while it is being indexed anew; not told in lists.
     """
@@ -70,6 +75,8 @@ class Collection:
     title: str | None = None
     life: Life = FOREVER
     reindex: Progress | None = None
+    answers: dict[str, Any] = field(default_factory=dict)
+    prompt_version: int = 0
 
 
 class Collections:
@@ -95,6 +102,7 @@ class Collections:
         local_only: bool = False,
         title: str | None = None,
         expires_after_days: int | None = None,
+        also: Also | None = None,
     ) -> Collection:
         """Make an empty collection in one embedding space.
 
@@ -107,6 +115,7 @@ class Collections:
             local_only: no text of it may leave the house; what a caller of this kind makes is so in any case.
             title: what it is called, where a collection's name is something else.
             expires_after_days: since its last use; None: it stays.
+            also: what is done with its id in the same transaction.
 
         Raises:
             CollectionExists: the tenant has one of this name.
@@ -155,6 +164,8 @@ class Collections:
 
         async def insert(connection: AsyncConnection) -> None:
             await connection.execute(collections.insert().values(row))
+            if also is not None:
+                await also(connection, made_id)
 
         try:
             await self._database.write(insert)
@@ -204,6 +215,7 @@ class Collections:
         search: dict[str, Any] | None = None,
         title: str | None = None,
         life: Life | None = None,
+        also: Also | None = None,
     ) -> Collection:
         """Change what is given, and leave the rest as it is.
 
@@ -211,6 +223,7 @@ class Collections:
             search: what is to be otherwise, as `Way.read` takes it; an empty one: all as usual again.
             title: what it is called; its name stays.
             life: how long it lasts from now on; `FOREVER`: it stays.
+            also: what is done with its id in the same transaction.
 
         Raises: CollectionNotFound, CollectionExpired; InputInvalid: metadata, a title, a life or a way to search that
             can't be taken.
@@ -231,6 +244,8 @@ class Collections:
                 given["used_at"] = None if life.days is None else self._clock.time()
             if given:
                 await connection.execute(collections.update().where(collections.c.id == collection.id).values(**given))
+            if also is not None:
+                await also(connection, collection.id)
 
         await self._database.write(update)
         return await self.get(principal, name)
@@ -261,7 +276,15 @@ def _select() -> sa.Select[*tuple[Any, ...]]:
         .where(documents.c.collection_id == collections.c.id, documents.c.deleted_at.is_(None))
         .scalar_subquery()
     )
-    return sa.select(collections, count.label("documents"))
+    template = (
+        sa.select(collection_prompts.c.template)
+        .where(
+            collection_prompts.c.collection_id == collections.c.id,
+            collection_prompts.c.version == collections.c.prompt_version,
+        )
+        .scalar_subquery()
+    )
+    return sa.select(collections, count.label("documents"), template.label("template"))
 
 
 def _as_collection(row: Any, reindex: Progress | None = None) -> Collection:
@@ -285,6 +308,8 @@ def _as_collection(row: Any, reindex: Progress | None = None) -> Collection:
         title=row.title,
         life=Life.of(row),
         reindex=reindex,
+        answers=row.answers if row.template is None else {**row.answers, "prompt": row.template},
+        prompt_version=row.prompt_version,
     )
 
 

@@ -79,6 +79,7 @@ class Query:
         score_threshold: passages below are left out; on the scale of the score that is shown.
         way: what is asked to be otherwise than the collection has it, as `Way.read` takes it.
         rerank_top_n: most passages that are kept of those that were reranked; None: all.
+        rerank_deadline_s: for reranking, where that is less than the settings'.
         facets: metadata whose values are to be counted.
         fuzzy: look for similar terms where a term of the question stands in no chunk.
         wordings: other wordings of the question; each is searched as the question is.
@@ -97,6 +98,7 @@ class Query:
     fuzzy: bool = False
     wordings: tuple[str, ...] = ()
     hypothetical: str | None = None
+    rerank_deadline_s: float | None = None
 
     def check(self) -> expression.Filter | None:
         """Raises: InputInvalid: the question or a bound; FilterInvalid: the filter. Returns: the filter."""

@@ -17,19 +17,24 @@ class Reranker:
         self._session = session
         self._url = url.rstrip("/")
         self._model = model
+        self._deadline_s = deadline_s
         self._dependency = Dependency("reranker", deadline_s, (OSError, aiohttp.ClientError, ValueError, KeyError))
 
     @property
     def dependency(self) -> Dependency:
         return self._dependency
 
-    async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+    async def scores(self, question: str, texts: Sequence[str], deadline_s: float | None = None) -> list[float]:
         """How well each text answers, higher is better; the scale is the model's.
+
+        Args:
+            deadline_s: where that is less than the settings'.
 
         Raises: DependencyError: the server is away, busy, or past its deadline, or serves no such model.
         """
         body = {"query": question, "documents": list(texts), "truncate": "END", "model": self._model}
-        answer = await self._dependency.call(lambda: self._post(body))
+        limit_s = self._deadline_s if deadline_s is None else min(deadline_s, self._deadline_s)
+        answer = await self._dependency.call(lambda: self._post(body), limit_s)
         scores = {int(one["index"]): float(one["relevance_score"]) for one in answer["results"]}
         if sorted(scores) != list(range(len(texts))):
             raise DependencyUnavailable(self._dependency.name, "the reranker's answer does not fit the question")

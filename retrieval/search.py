@@ -258,7 +258,8 @@ class Searcher:
         if way.rerank and kept:
             try:
                 with timed(timings, "rerank"):
-                    scores = await self._reranker.scores(query.text, [hit.text for hit, _ in kept])
+                    texts = [hit.text for hit, _ in kept]
+                    scores = await self._reranker.scores(query.text, texts, query.rerank_deadline_s)
             except DependencyError as error:
                 _log.warning("reranking is left out", reason=str(error))
                 reasons.append(f"reranking is away ({error})")

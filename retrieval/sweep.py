@@ -14,6 +14,7 @@ from retrieval.milvus import Place, VectorIndex
 from retrieval.rows import fetch
 from storage.objects import ObjectStore
 from storage.schema import (
+    collection_prompts,
     collections,
     coming_frequencies,
     document_readers,
@@ -187,12 +188,12 @@ class Sweep:
             await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(theirs)))
             await connection.execute(tasks.delete().where(tasks.c.job_id.in_(owned)))
             await connection.execute(document_readers.delete().where(document_readers.c.document_id.in_(kept)))
-            for table in (term_frequencies, coming_frequencies, revisions, jobs, documents):
+            for table in (term_frequencies, coming_frequencies, revisions, jobs, documents, collection_prompts):
                 await connection.execute(table.delete().where(table.c.collection_id == collection_id))
             await connection.execute(
                 collections.update()
                 .where(collections.c.id == collection_id)
-                .values(description="", metadata={}, swept_at=self._clock.time())
+                .values(description="", metadata={}, answers={}, prompt_version=0, swept_at=self._clock.time())
             )
 
         await self._database.write(delete)

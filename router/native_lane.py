@@ -1,5 +1,7 @@
 """The way to anything that speaks OpenAI's form: kept connections, bytes forwarded as they are."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -60,6 +62,19 @@ class NativeLane:
             raise UpstreamFailed(deployment.name, f"answered a stream with {response.content_type or 'no type'}")
         return NativeStream(deployment, response)
 
+    async def tokenize(self, deployment: Deployment, messages: Sequence[Mapping[str, str]]) -> bytes:
+        """How vLLM counts the tokens of a chat, as JSON; its route stands beside `/v1`. Raises: RouterError."""
+        origin = self._origin(deployment)
+        beside = replace(origin, prefix=origin.prefix.removesuffix("/v1"))
+        body = _encoded({"model": deployment.model, "messages": messages})
+        response = await self._send(deployment, beside, "/tokenize", _head(deployment), body)
+        try:
+            return await response.body()
+        except http1.Broken as error:
+            raise UpstreamCut(deployment.name, "cut its answer") from error
+        finally:
+            response.close()
+
     @property
     def connections(self) -> int:
         """How many are open to all upstreams."""
@@ -69,15 +84,16 @@ class NativeLane:
         await self._client.aclose()
 
     async def _post(self, deployment: Deployment, call: Call) -> http1.Response:
+        body = _encoded(call.upstream_body(deployment.model, ids=deployment.names_tokens))
+        head = _head(deployment, call.request_id)
+        return await self._send(deployment, self._origin(deployment), _PATHS[call.kind], head, body)
+
+    async def _send(
+        self, deployment: Deployment, origin: http1.Origin, path: str, head: bytes, body: bytes
+    ) -> http1.Response:
         """Send the request; returns once the status is 200. Raises: RouterError."""
         try:
-            response = await self._client.post(
-                self._origin(deployment),
-                _PATHS[call.kind],
-                _head(deployment, call),
-                _encoded(call.upstream_body(deployment.model, ids=deployment.names_tokens)),
-                deployment.deadlines.connect_s,
-            )
+            response = await self._client.post(origin, path, head, body, deployment.deadlines.connect_s)
         except http1.ConnectFailed as error:
             raise UpstreamUnavailable(deployment.name, str(error)) from error
         except http1.Broken as error:
@@ -120,11 +136,11 @@ class NativeStream:
         self._response.close()  # closes the socket, on which vLLM aborts the request; a finished one is kept already
 
 
-def _head(deployment: Deployment, call: Call) -> bytes:
+def _head(deployment: Deployment, request_id: str | None = None) -> bytes:
     """The header lines; identity, since bytes are passed on unread and so must not be packed."""
     key = f"authorization: Bearer {deployment.api_key}\r\n" if deployment.api_key else ""
-    text = f"content-type: application/json\r\naccept-encoding: identity\r\nx-request-id: {call.request_id}\r\n{key}"
-    return text.encode("latin-1")
+    name = "" if request_id is None else f"x-request-id: {request_id}\r\n"
+    return f"content-type: application/json\r\naccept-encoding: identity\r\n{name}{key}".encode("latin-1")
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from router.attempt import Attempt
 from router.call import Call
 from router.choice import Group, Member, RetryBudget
 from router.config import RouterConfig
+from router.counting import Counted, Messages, TokenCounter
 from router.deployment import Deployment, Kind, LaneName
 from router.errors import (
     ModelNotFound,
@@ -44,7 +45,7 @@ from storage.redis import RedisClient
 
 _LOOK_S = 0.1
 
-__all__ = ["Answer", "Bound", "Call", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
+__all__ = ["Answer", "Bound", "Call", "Counted", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,8 @@ class Router:
         self._bounds: dict[str, Bound] = {}
         self._groups = {name: Group(name, members, clock, workers, patience_s) for name, members in by_group.items()}
         self._probes.listen(self.members())
+        native = lanes.get(LaneName.NATIVE)
+        self._counter = TokenCounter(native, clock) if isinstance(native, NativeLane) else None
 
     def models(self) -> list[ModelInfo]:
         """The groups with at least one deployment enabled."""
@@ -178,6 +181,18 @@ class Router:
                 groups[0].members[0].deployment.default_max_tokens,
             )
         return found
+
+    async def count_tokens(self, group: str, messages: Messages, *, allow_hosted: bool) -> Counted | None:
+        """The size of a chat as an engine of the group counts it, within about a second.
+
+        Returns: None: no engine of ours is there that can say.
+        Raises: ModelNotFound: there is no such group.
+        """
+        self.require(group)
+        if self._counter is None:
+            return None
+        engines = self._groups[group].eligible(allow_hosted=allow_hosted, native_only=True)
+        return await self._counter.count(engines, messages)
 
     def members(self) -> list[Member]:
         """Every deployment with its health."""

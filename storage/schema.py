@@ -199,6 +199,8 @@ collections = Table(
     Column("average_terms", Float, nullable=False),  # BM25's average chunk length as it was expected to be
     Column("language", String(30), nullable=False, server_default="english"),  # of its texts
     Column("search", JSON, nullable=False, server_default="{}"),  # how it is searched, where that is not as usual
+    Column("answers", JSON, nullable=False, server_default="{}"),  # how it is answered from, where not as usual
+    Column("prompt_version", Integer, nullable=False, server_default="0"),  # of its template; 0: the built-in one
     Column("pool", String(200)),  # the Milvus collection that it shares with others; NULL: it has one of its own
     Column("generation", Integer, nullable=False, default=0),  # of the index that answers; a reindex makes the next
     Column("local_only", Boolean, nullable=False, default=False),  # no text of it leaves the house
@@ -210,6 +212,17 @@ collections = Table(
     Column("deleted_at", Float),
     Column("swept_at", Float),  # when all that hung on it was deleted; the row stays, so that what comes late is known
     UniqueConstraint("tenant_id", "live_name", name="uq_collections_tenant_id_live_name"),
+)
+
+# What a model is told in answers from a collection: a row is never changed.
+collection_prompts = Table(
+    "collection_prompts",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("template", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String(100), nullable=False),  # `user:ID` or `key:ID`
 )
 
 # A generation of a collection's index that is not the one that answers: it is being made, or was replaced or given up

@@ -29,7 +29,7 @@ async def cite(kept: Kept, principal: Principal, collection: str, support: Suppo
         document_id=passage.document_id,
         document_version=passage.document_version,
         filename=passage.filename,
-        page=passage.page,
+        page=support.excerpt.page_at(support.start),
         start=support.start,
         end=support.end,
         quote=support.quote,

@@ -20,15 +20,36 @@ RANK_WEIGHT = 0.1  # what each place further down the ranking costs, as a share 
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A stretch of one passage; `start` and `end` count the document's characters, as the passage's do."""
+    """A stretch of a document; `start` and `end` count the document's characters, as its passages do.
+
+    Attributes:
+        passage: the best one that it is from.
+        others: further ones of the same document version, where one alone does not hold all of it.
+    """
 
     passage: Passage
     start: int
     end: int
+    others: tuple[Passage, ...] = ()
 
     @property
     def text(self) -> str:
-        return self.passage.text[self.start - self.passage.start : self.end - self.passage.start]
+        pieces, at = [], self.start
+        for passage in self.passages:
+            if passage.start <= at < min(passage.end, self.end):
+                pieces.append(passage.text[at - passage.start : self.end - passage.start])
+                at = passage.end
+        return "".join(pieces)
+
+    @property
+    def passages(self) -> list[Passage]:
+        """All that it is from, as they stand in the document."""
+        return sorted((self.passage, *self.others), key=lambda passage: passage.start)
+
+    def page_at(self, position: int) -> int | None:
+        """The page of what stands there, as far as its passages know."""
+        pages = [passage.page for passage in self.passages if passage.start <= position < passage.end]
+        return pages[-1] if pages else self.passage.page
 
 
 def choose_excerpts(

@@ -57,6 +57,8 @@ class Done:
         usage: of the answer alone; `work_usage`: of the calls that worked on its question.
         unsupported: the stretches of the answer that no source supports, as (start, end).
         timings_ms: milliseconds of each stage.
+        prompt_version: of the collection's template that the model was told; 0: the built-in words; None: a template
+            that is no version of the collection's.
     """
 
     answer: str
@@ -71,6 +73,7 @@ class Done:
     timings_ms: dict[str, float] = field(default_factory=dict)
     work: QueryWork | None = None
     work_usage: Usage = field(default_factory=Usage)
+    prompt_version: int | None = 0
 
     @property
     def whole_usage(self) -> Usage:

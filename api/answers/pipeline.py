@@ -1,235 +1,193 @@
-"""The stages of an answer, in order: work on the question, retrieve, choose excerpts, generate, check, cite."""
+"""The stages of an answer, in order: rewrite, retrieve and rerank, pack, generate, verify.
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+Each is a module of its own, and the question's `Recipe` says what it does; what goes from one to the next is here.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 
-from api.answers.asking import Asker
-from api.answers.citing import cite
-from api.answers.context import Excerpt, choose_excerpts
-from api.answers.deltas import StreamBroken, texts
-from api.answers.events import Citation, Done, Event, Retrieved
+from api.answers.context import Excerpt
+from api.answers.events import Done, Event, Retrieved
+from api.answers.generating import Generator
 from api.answers.links import Links, addresses_of
-from api.answers.prompt import PROMPT_CHARACTERS, messages
-from api.answers.queryfilter import both
-from api.answers.querywork import QueryWorker
-from api.answers.question import Grounding, QueryWork, Question
+from api.answers.merging import AROUND_BYTES, in_document_order
+from api.answers.packing import Packed, Packer, Prompt
+from api.answers.prompt import BUILT_IN, PROMPT_CHARACTERS, messages
+from api.answers.question import Grounding, Question
+from api.answers.recipe import Recipe
+from api.answers.recipes import UNSAID, Says
 from api.answers.reservations import Reservations
-from api.answers.sentences import SentenceBuffer
+from api.answers.retrieving import retrieve
+from api.answers.rewriting import Asked, Rewriting
 from api.answers.spoken import Spoken
-from api.answers.support import Sources, Support
+from api.answers.support import Sources
+from api.answers.telling import Teller
+from api.answers.tidying import tidied
+from api.answers.timing import StageTimes
 from api.identities import Identity
 from api.metering import Metered, Metering, Size
 from api.settings import ApiSettings
 from core.clock import Clock
-from core.dependency import DependencyError
 from core.principal import Principal
 from core.usage import Usage
-from monitoring.logs import logger
-from monitoring.metrics import RETRIEVAL_SECONDS
-from retrieval import expression
-from retrieval.metadata_fields import FieldSummary
 from retrieval.open import Retrieval
-from retrieval.query import Query
-from router.errors import RouterError
-from router.router import Answer, Call, Router
-
-_log = logger(__name__)
+from retrieval.search import SearchResult
+from router.router import Call, Router
 
 _BYTES_PER_CHARACTER = 4  # of UTF-8 at most
+_CALLS = 2  # a model may be asked twice for one answer
 _UNSUPPORTED = "the model's answer was not supported by its sources, so they are quoted"
 _MARKED = "no sentence of the model's answer is supported by its sources"
-NOTHING_FOUND = "Nothing in this collection speaks of that."
+_NO_MODEL = "no model is configured to answer"
+_UNFIT = "question and max_tokens leave no room for sources in the model's window"
+_LATE = "no tokenizer answered in time, so fewer sources were shown than fit"
+_FEWER = "the model answered only when it was shown fewer sources"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A question on its way.
+class _Way:
+    """What is known of one question before its first stage; without a model there is none to ask."""
 
-    Attributes:
-        question: as it is searched and answered, with what query work made of it.
-        work: what that was; None: nothing was asked for.
-        work_usage: of the calls that did it.
-        timings: milliseconds of each stage so far.
-    """
-
-    question: Question
-    work: QueryWork | None
-    work_usage: Usage
-    timings: dict[str, float]
-    started_s: float
-
-
-@dataclass(slots=True)
-class _Generation:
-    """What came of asking the model."""
-
-    answer: Answer | None = None
-    failure: str | None = None
+    principal: Principal
+    recipe: Recipe
+    model: str | None
+    times: StageTimes
 
 
 class Answerer:
-    """Answers questions from one stack's collections and models."""
+    """Answers questions from one stack's collections and models.
+
+    Args:
+        recipes: what collections say of their answers.
+    """
 
     def __init__(
-        self, retrieval: Retrieval, router: Router, metering: Metering, settings: ApiSettings, clock: Clock
+        self,
+        retrieval: Retrieval,
+        router: Router,
+        metering: Metering,
+        settings: ApiSettings,
+        clock: Clock,
+        recipes: Says = UNSAID,
     ) -> None:
         self._retrieval = retrieval
         self._router = router
         self._metering = metering
         self._settings = settings
         self._clock = clock
+        self._recipes = recipes
+        self._rewriting = Rewriting(retrieval, router, clock)
+        self._packer = Packer(router, settings.answer_context_characters)
 
     async def answer(self, identity: Identity, question: Question) -> AsyncGenerator[Event, None]:
         """Answer as a stream of events: `Retrieved`, any number of `Token` and `Cited`, and one `Done`.
 
         A sentence becomes a token only after its sources were looked at, so what was streamed is never taken back. What
-        becomes of one that they do not support, the question's grounding says. Where nothing can be told, or no model
+        becomes of one that they do not support, the recipe's `verify` says. Where nothing can be told, or no model
         answers, the best passage is quoted.
 
         Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
             FilterUnreadable: a filter was to be read from the question; LimitReached, NotAuthenticated: the caller may
             not ask a model now; always before the first event.
         """
-        principal = identity.principal
-        model = self._model(question.model)
+        principal, times = identity.principal, StageTimes(self._clock)
+        question = replace(question, text=tidied(question.text, self._settings.answer_question_characters))
+        said = await self._recipes.of(principal, question.collection)
+        recipe = said.over(Recipe.of(self._settings)).asked(question)
+        way = _Way(principal, recipe, self._model(question.model), times)
         reservations = Reservations(self._metering, identity, question.route)
-        asked = await self._work(principal, question, model, reservations)
-        metered = None if model is None else await self._admit(reservations, asked.question, model)
+        asked = await self._rewriting.work(principal, question, recipe, way.model, reservations, times)
+        metered = await self._admit(reservations, asked.question, way)
         try:
-            async with aclosing(self._answer(principal, asked, model, metered)) as events:
+            async with aclosing(self._stages(way, asked, metered)) as events:
                 async for event in events:
                     yield event
         finally:
+            times.observe()
             if metered is not None:
                 metered.close(Usage(), left=True)
 
-    async def _work(
-        self, principal: Principal, question: Question, model: str | None, reservations: Reservations
-    ) -> _Asked:
-        """Have a model work on the question, as far as that was asked for."""
-        timings: dict[str, float] = {}
-        started_s = self._clock.monotonic()
-        if not question.work.any or not question.text.strip():  # an empty one is refused by the search
-            return _Asked(question, None, Usage(), timings, started_s)
-        fields = await self._check(principal, question)
-        collection = await self._retrieval.collections.get(principal, question.collection)
-        if collection.local_only:  # what its documents carry may be in what a model is asked
-            principal = replace(principal, local_only=True)
-        asker = Asker(self._router, reservations, principal, model, question.request_id)
-        lap = partial(self._lap, timings)
-        deadline_s = self._settings.query_work_deadline_s
-        work = await QueryWorker(question, asker, self._clock, deadline_s, lap).work(fields)
-        searched = replace(question, text=work.question, filter=both(question.filter, work.filter))
-        return _Asked(searched, work, asker.usage, timings, started_s)
-
-    async def _check(self, principal: Principal, question: Question) -> Mapping[str, FieldSummary]:
-        """Find what is wrong with the question itself before a model is paid for it.
-
-        Returns: the metadata that a filter may name, where one is to be read.
-        """
-        if question.filter is not None:
-            expression.parse_filter(question.filter)
-        if question.work.self_query:
-            return await self._retrieval.metadata_fields.of(principal, question.collection)
-        return {}
-
-    async def _admit(self, reservations: Reservations, question: Question, model: str) -> Metered:
-        """Reserve the most that the model may be asked: nothing is known of the passages yet but their bound."""
-        settings = self._settings
-        said = len(question.text) + len(question.system or "")
-        characters = said + settings.answer_context_characters + PROMPT_CHARACTERS
-        size = Size(_BYTES_PER_CHARACTER * characters, question.max_tokens or settings.answer_max_tokens)
+    async def _admit(self, reservations: Reservations, question: Question, way: _Way) -> Metered | None:
+        """Reserve the most that the model may be asked, both times; of the sources nothing but their bound is known."""
+        recipe, model = way.recipe, way.model
+        if model is None or recipe.generate == "quote":
+            return None
+        words = (question.text, question.system or "", recipe.prompt or "")
+        fixed = _BYTES_PER_CHARACTER * (sum(map(len, words)) + PROMPT_CHARACTERS)
+        sources = recipe.max_context_tokens
+        if recipe.pack == "sentences":
+            most = _BYTES_PER_CHARACTER * self._settings.answer_context_characters + AROUND_BYTES * recipe.passages
+            sources = min(sources, most)
+        size = Size(_CALLS * (fixed + sources), _CALLS * self._max_tokens(question))
         return await reservations.admit(model, question.request_id, size, self._router.bound(model))
 
-    async def _answer(
-        self, principal: Principal, asked: _Asked, model: str | None, metered: Metered | None
-    ) -> AsyncGenerator[Event, None]:
-        question, timings = asked.question, asked.timings
-        retrieve_s = self._clock.monotonic()
-        result = await self._retrieval.searcher.search(principal, _query(question, asked.work))
-        self._lap(timings, "retrieve", retrieve_s)
+    async def _stages(self, way: _Way, asked: Asked, metered: Metered | None) -> AsyncGenerator[Event, None]:
+        principal, recipe, times, question = way.principal, way.recipe, way.times, asked.question
+        result = await retrieve(self._retrieval.searcher, principal, question, recipe, asked.work, times)
         yield Retrieved(result, asked.work)
 
-        excerpts = choose_excerpts(
-            question.text,
-            result.passages,
-            self._settings.answer_passages,
-            self._settings.answer_context_characters,
+        if result.local_only:  # the passages are in what a model is asked
+            principal = replace(principal, local_only=True)
+        with times.of("pack"):
+            packed = await self._pack(principal, way, question, result, asks=metered is not None)
+        teller = self._teller(principal, way, question, packed)
+        generator = None if metered is None else self._generator(metered, recipe, teller.spoken)
+        if generator is not None and packed.ranked and not packed.unfit:
+
+            def call(excerpts: Sequence[Excerpt], again: bool) -> Call:
+                return self._call(principal, question, recipe, way.model or "", excerpts, again=again)
+
+            written = generator.write(packed.ranked, call, whole=recipe.verify is not Grounding.OFF)
+            with times.of("generate"):
+                # Closed with an answer that is given up, so that what was used is billed before its reservation ends.
+                async with aclosing(written) as texts:
+                    async for text in texts:
+                        async for told in teller.tell(text):
+                            yield told
+            for token in teller.spoken.rest():
+                yield token
+        if not teller.spoken:
+            async for told in teller.quote():
+                yield told
+        failure = _failure(recipe, packed, generator, teller.spoken)
+        if not teller.spoken:
+            for token in teller.nothing():
+                yield token
+        times.add("verify", teller.checked_s)
+        late = _LATE if packed.late else None
+        reasons = [reason for reason in (failure, late, teller.failure, result.degraded_reason) if reason]
+        yield _done(way, asked, generator, teller.spoken, "; ".join(reasons) or None)
+
+    async def _pack(
+        self, principal: Principal, way: _Way, question: Question, result: SearchResult, *, asks: bool
+    ) -> Packed:
+        def words(excerpts: Sequence[Excerpt]) -> list[dict[str, str]]:
+            return messages(question.text, excerpts, question.system, way.recipe.prompt or BUILT_IN)
+
+        prompt = Prompt(way.model if asks else None, words, self._max_tokens(question), not principal.local_only)
+        return await self._packer.pack(question.text, result.passages, way.recipe, prompt)
+
+    def _teller(self, principal: Principal, way: _Way, question: Question, packed: Packed) -> Teller:
+        links = Links(
+            self._settings.answer_link_hosts, addresses_of(excerpt.passage.metadata for excerpt in packed.ranked)
         )
-        if not excerpts:
-            spoken = Spoken(Links())
-            for token in spoken.add(NOTHING_FOUND, None):
-                yield token
-            yield _done(spoken, "no passage matches the question", None, None, asked)
-            return
-        sources = Sources(question.text, excerpts)
-        generation = _Generation()
-        generate_s = self._clock.monotonic()
-        spoken = Spoken(self._links(excerpts))
-        call = None if model is None else self._call(principal, question, model, excerpts)
-        if call is not None and result.local_only:
-            call = replace(call, allow_hosted=False)  # the passages are in it
-        whole = question.grounding is not Grounding.OFF
-        # Closed with the answer that is given up, so that what was used is billed before its reservation ends.
-        async with aclosing(self._generate(call, metered, generation, whole=whole)) as texts_made:
-            async for text in texts_made:
-                async for told in self._tell(principal, question, sources, spoken, text):
-                    yield told
-        for token in spoken.rest():
-            yield token
-        self._lap(timings, "generate", generate_s)
-        if not spoken:
-            async for told in self._quote(principal, question, sources, spoken):
-                yield told
-        failure = generation.failure
-        if not spoken:
-            for token in spoken.add(NOTHING_FOUND, None):
-                yield token
-            failure = failure or "no passage speaks of the question"
-        elif not spoken.is_own:
-            failure = failure or (_UNSUPPORTED if question.grounding is Grounding.STRICT else _MARKED)
-        degraded = "; ".join(reason for reason in (failure, result.degraded_reason) if reason) or None
-        self._lap(timings, "total", asked.started_s)
-        yield _done(spoken, degraded, model, generation.answer, asked)
+        return Teller(
+            self._retrieval.documents,
+            principal,
+            question.collection,
+            question.request_id,
+            Sources(question.text, packed.ranked),
+            Spoken(links),
+            way.recipe.verify,
+            self._settings.answer_min_coverage,
+            way.recipe.deadlines_s.verify,
+        )
 
-    async def _tell(
-        self, principal: Principal, question: Question, sources: Sources, spoken: Spoken, text: str
-    ) -> AsyncIterator[Event]:
-        """Tell what the model said, as far as the question's grounding lets it through."""
-        if question.grounding is Grounding.OFF:
-            for token in spoken.pass_on(text):
-                yield token
-            return
-        if spoken.has(text):
-            return
-        support = sources.find_support(text, self._settings.answer_min_coverage)
-        citation = None if support is None else await self._cite(principal, question, support)
-        if citation is not None:
-            for token in spoken.say(text, supported=True):
-                yield token
-            for cited in spoken.cite(citation):
-                yield cited
-        elif question.grounding is Grounding.MARK:
-            for token in spoken.say(text, supported=False):
-                yield token
-        else:
-            async for told in self._quote(principal, question, sources, spoken):
-                yield told
-
-    async def _quote(
-        self, principal: Principal, question: Question, sources: Sources, spoken: Spoken
-    ) -> AsyncIterator[Event]:
-        """Tell what the sources say of the question, unless that was told already."""
-        best = sources.best_quote()
-        citation = None if best is None else await self._cite(principal, question, best)
-        if citation is None or spoken.has(citation.quote) or any(map(partial(_meet, citation), spoken.citations)):
-            return
-        for token in spoken.add(f" {citation.quote}", True):
-            yield token
-        for cited in spoken.cite(citation):
-            yield cited
+    def _generator(self, metered: Metered, recipe: Recipe, spoken: Spoken) -> Generator:
+        limit_s = recipe.deadlines_s.generate
+        first_token_s = self._settings.answer_first_token_share * limit_s
+        return Generator(self._router, metered, limit_s, first_token_s, lambda: bool(spoken))
 
     def _model(self, asked: str | None) -> str | None:
         """The group to ask: the named one, else the setting's, else the first that chats."""
@@ -240,12 +198,25 @@ class Answerer:
         self._router.require(wanted)
         return wanted
 
-    def _call(self, principal: Principal, question: Question, model: str, excerpts: list[Excerpt]) -> Call:
+    def _max_tokens(self, question: Question) -> int:
+        return question.max_tokens or self._settings.answer_max_tokens
+
+    def _call(
+        self,
+        principal: Principal,
+        question: Question,
+        recipe: Recipe,
+        model: str,
+        excerpts: Sequence[Excerpt],
+        *,
+        again: bool = False,
+    ) -> Call:
+        shown = in_document_order(excerpts)
         body = {
             "model": model,
-            "messages": messages(question.text, excerpts, question.system),
+            "messages": messages(question.text, shown, question.system, recipe.prompt or BUILT_IN),
             "temperature": question.temperature,
-            "max_tokens": question.max_tokens or self._settings.answer_max_tokens,
+            "max_tokens": self._max_tokens(question),
             "stream": True,
         }
         return Call(
@@ -254,97 +225,47 @@ class Answerer:
             body,
             stream=True,
             allow_hosted=not principal.local_only,
-            request_id=question.request_id,
+            request_id=f"{question.request_id}.again" if again else question.request_id,
             priority=principal.priority,
             rescue=principal.rescue,
         )
 
-    async def _generate(
-        self, call: Call | None, metered: Metered | None, generation: _Generation, *, whole: bool
-    ) -> AsyncGenerator[str, None]:
-        """What the model says, as it says it.
 
-        Args:
-            whole: a sentence at a time, and none that was cut off; else piece by piece.
-        """
-        if call is None or metered is None:
-            generation.failure = "no model is configured to answer"
-            return
-        buffer = SentenceBuffer()
-        try:
-            answer = generation.answer = await self._router.open(call)
-            assert answer.frames is not None
-            metered.opened(answer.deployment)
-            answer.on_switch = metered.switched
-            try:
-                async for text in texts(answer.frames):
-                    metered.count(answer.tokens)
-                    for piece in buffer.add(text) if whole else [text]:
-                        yield piece
-            finally:
-                await answer.aclose()
-                ended = answer.over and not answer.broken
-                metered.finish(answer.usage or Usage(0, answer.tokens), "ok" if ended else "failed")
-        except (RouterError, DependencyError, StreamBroken) as error:
-            generation.failure = f"no model answered: {error}"
-            _log.warning("no answer was generated", request_id=call.request_id, reason=str(error))
-            return
-        for sentence in [] if answer.finish_reason == "length" else buffer.rest():
-            yield sentence
-
-    async def _cite(self, principal: Principal, question: Question, support: Support) -> Citation | None:
-        documents = self._retrieval.documents
-        return await cite(documents, principal, question.collection, support, question.request_id)
-
-    def _links(self, excerpts: Sequence[Excerpt]) -> Links:
-        sources = (excerpt.passage.metadata for excerpt in excerpts)
-        return Links(self._settings.answer_link_hosts, addresses_of(sources))
-
-    def _lap(self, timings: dict[str, float], stage: str, started_s: float) -> None:
-        seconds = self._clock.monotonic() - started_s
-        timings[stage] = round(seconds * 1000, 2)
-        RETRIEVAL_SECONDS.labels(f"answer_{stage}").observe(seconds)
+def _failure(recipe: Recipe, packed: Packed, generator: Generator | None, spoken: Spoken) -> str | None:
+    """Why what was told is less than an answer of the model's own; None: it is that, or only quotes were asked for."""
+    if not packed.ranked:
+        return "no passage matches the question"
+    quoting = recipe.generate == "quote"
+    failure = None
+    if not quoting:
+        failure = _UNFIT if packed.unfit else _NO_MODEL if generator is None else generator.failure
+    if not spoken:
+        return failure or "no passage speaks of the question"
+    if not spoken.is_own and not quoting:
+        return failure or (_UNSUPPORTED if recipe.verify is Grounding.STRICT else _MARKED)
+    return failure or (_FEWER if generator is not None and generator.fewer else None)
 
 
-def _query(question: Question, work: QueryWork | None) -> Query:
-    found = work or QueryWork(question.text)
-    return Query(
-        question.collection,
-        question.text,
-        question.top_k,
-        mode=question.mode,
-        filter=question.filter,
-        way={} if question.rerank is None else {"rerank": question.rerank},
-        rerank_top_n=question.rerank_top_n,
-        wordings=found.queries,
-        hypothetical=found.hypothetical,
-    )
-
-
-def _meet(one: Citation, other: Citation) -> bool:
-    """Whether they cite the same words."""
-    same = (one.document_id, one.document_version) == (other.document_id, other.document_version)
-    return same and max(one.start, other.start) < min(one.end, other.end)
-
-
-def _done(spoken: Spoken, degraded_reason: str | None, model: str | None, answer: Answer | None, asked: _Asked) -> Done:
+def _done(way: _Way, asked: Asked, generator: Generator | None, spoken: Spoken, degraded: str | None) -> Done:
     done = Done(
         spoken.text,
         tuple(spoken.citations),
-        degraded_reason,
+        degraded,
         None,
         unsupported=spoken.unsupported,
-        timings_ms=asked.timings,
+        timings_ms=way.times.told(),
         work=asked.work,
-        work_usage=asked.work_usage,
+        work_usage=asked.usage,
+        prompt_version=way.recipe.prompt_version,
     )
-    if answer is None:
-        return done
+    if generator is None or generator.answer is None:
+        return done if generator is None else replace(done, usage=generator.usage)
+    answer = generator.answer
     return replace(
         done,
-        model=model,
+        model=way.model,
         deployment=answer.deployment.name,
         fallback=answer.fallback,
-        usage=answer.usage or Usage(),
+        usage=generator.usage,
         first_token_s=answer.first_token_s,
     )

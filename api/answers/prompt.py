@@ -4,8 +4,11 @@ import re
 from collections.abc import Sequence
 
 from api.answers.context import Excerpt
+from api.answers.templates import filled
 
 PROMPT_CHARACTERS = 600  # more than all that stands around question and excerpts, of which there are at most 20
+# Short on purpose: small models follow one plain instruction, at the end.
+BUILT_IN = "{sources}\n\nUsing only the text above, answer in one short sentence: {question}"
 _MARK = re.compile(r"<(\s*/?\s*text\b)", re.IGNORECASE)
 
 
@@ -17,18 +20,18 @@ def with_sources(question: str, excerpts: Sequence[Excerpt]) -> str:
     )
 
 
-def messages(question: str, excerpts: Sequence[Excerpt], system: str | None = None) -> list[dict[str, str]]:
-    """The chat that asks for an answer. Short on purpose: small models follow one plain instruction, at the end.
+def messages(
+    question: str, excerpts: Sequence[Excerpt], system: str | None = None, template: str = BUILT_IN
+) -> list[dict[str, str]]:
+    """The chat that asks for an answer.
 
     Args:
         system: what the asker wants the model told before all else.
+        template: as `check_template` takes it.
     """
     return [
         *([] if system is None else [{"role": "system", "content": system}]),
-        {
-            "role": "user",
-            "content": f"{_block(excerpts)}\n\nUsing only the text above, answer in one short sentence: {question}",
-        },
+        {"role": "user", "content": filled(template, {"sources": _block(excerpts), "question": question})},
     ]
 
 

@@ -31,7 +31,7 @@ class WantedWork:
     """What a model is to do with the question before it is searched.
 
     Attributes:
-        rewrite: say it so that it is understood without the earlier turns.
+        rewrite: say it so that it is understood without the earlier turns; None: as the collection has it.
         multi_query: how many other wordings to search too.
         hyde: write a passage such as an answer might stand in, and search by it (hypothetical document embeddings).
         self_query: read a filter from it.
@@ -39,14 +39,14 @@ class WantedWork:
     Source: https://arxiv.org/abs/2212.10496 (HyDE)
     """
 
-    rewrite: bool = False
+    rewrite: bool | None = None
     multi_query: int = 0
     hyde: bool = False
     self_query: bool = False
 
     @property
     def any(self) -> bool:
-        return self.rewrite or self.multi_query > 0 or self.hyde or self.self_query
+        return bool(self.rewrite) or self.multi_query > 0 or self.hyde or self.self_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Question:
     """One question; `max_tokens` None means the setting.
 
     Attributes:
+        grounding: what becomes of a sentence that no source supports; None: as the collection has it.
         route: by which it came: the one whose limits hold, and that its ledger lines name.
         mode, rerank: how to search; None: as the collection is searched.
         rerank_top_n: passages that are kept of those that were reranked; None: all.
@@ -69,7 +70,7 @@ class Question:
     filter: dict[str, Any] | None = None
     temperature: float = 0.0
     max_tokens: int | None = None
-    grounding: Grounding = Grounding.STRICT
+    grounding: Grounding | None = None
     turns: tuple[Turn, ...] = ()
     work: WantedWork = field(default_factory=WantedWork)
     route: str = "/v1/query"

@@ -13,6 +13,7 @@ from typing import Any
 from api.admission.admission import Admission
 from api.identities import Identities, Identity
 from api.ledger.ledger import Ledger
+from api.ledger.line import Outcome
 from api.metering import Metered, Metering, Size
 from core.clock import Clock
 from core.usage import Usage
@@ -50,8 +51,8 @@ class _MeteredLine(Metered):
     def opened(self, deployment: Deployment) -> None:
         super().opened(self._priced(deployment))
 
-    def switched(self, usage: Usage, deployment: Deployment) -> None:
-        super().switched(usage, self._priced(deployment))
+    def switched(self, usage: Usage, deployment: Deployment, outcome: Outcome = "rescued") -> None:
+        super().switched(usage, self._priced(deployment), outcome)
 
     @staticmethod
     def _name_line(request_id: str) -> str:

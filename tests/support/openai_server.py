@@ -56,6 +56,10 @@ class OpenAiServer:
         pause_s: between two events of a stream.
         bodies: of every request that arrived, parsed.
         headers: of the same requests.
+        counts: it has vLLM's route that counts a chat's tokens.
+        counted: the requests to that, which stand in no other list.
+        refused_counts: how many of them came while it had no such route.
+        window: tokens that a prompt and its answer share.
         cancelled: requests whose client left before the end.
     """
 
@@ -67,6 +71,10 @@ class OpenAiServer:
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     cancelled: int = 0
+    counts: bool = True
+    counted: list[dict[str, Any]] = field(default_factory=list)
+    refused_counts: int = 0
+    window: int = CONTEXT_TOKENS
 
     @property
     def requests(self) -> int:
@@ -83,6 +91,23 @@ class OpenAiServer:
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
         return await self._counted(request, self._embeddings)
+
+    async def tokenize(self, request: web.Request) -> web.StreamResponse:
+        if not self.counts:
+            self.refused_counts += 1
+            return web.json_response({"detail": "Not Found"}, status=404)
+        if self.fault is Fault.HANG:
+            await asyncio.Event().wait()
+        if self.fault is not None:
+            return _error(500, "EngineCore died with secret-token", "InternalServerError")
+        body = orjson.loads(await request.read())
+        self.counted.append(body)
+        if body.get("model") != self.model:
+            return _error(404, f"The model `{body.get('model')}` does not exist.", "NotFoundError", param="model")
+        count = _length(body["messages"])
+        return web.json_response(
+            {"count": count, "max_model_len": self.window, "tokens": [1] * count, "token_strs": None}
+        )
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         entry = {"id": self.model, "object": "model", "created": 1, "owned_by": "test", "max_model_len": CONTEXT_TOKENS}
@@ -133,7 +158,7 @@ class OpenAiServer:
         refusal = self._refuse(body)
         if refusal is not None:
             return refusal
-        prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+        prompt = _length(body["messages"])
         said = (request.get(_SAID) or str(body["messages"][-1]["content"])).split()
         words = said[: body.get("max_tokens") or len(said)]
         reason = "length" if len(words) < len(said) else "stop"
@@ -156,10 +181,10 @@ class OpenAiServer:
             return _error(404, f"The model `{body.get('model')}` does not exist.", "NotFoundError", param="model")
         if not isinstance(body.get("messages"), list):
             return _error(400, "1 validation error: messages: Field required", "Bad Request", param="body.messages")
-        length = sum(len(str(message["content"]).split()) for message in body["messages"])
-        if length > CONTEXT_TOKENS:
+        length = _length(body["messages"])
+        if length > self.window:
             message = (
-                f"This model's maximum context length is {CONTEXT_TOKENS} tokens. However, your prompt contains at "
+                f"This model's maximum context length is {self.window} tokens. However, your prompt contains at "
                 f"least {length} input tokens. Please reduce the length of the input prompt."
             )
             return _error(400, message, "BadRequestError", param="input_tokens")
@@ -271,6 +296,7 @@ async def openai_server(model: str = "words") -> AsyncIterator[OpenAiServer]:
     app.router.add_post("/v1/messages", server.messages)
     app.router.add_post("/v1/embeddings", server.embeddings)
     app.router.add_get("/v1/models", server.models)
+    app.router.add_post("/tokenize", server.tokenize)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
     await runner.setup()
     try:
@@ -308,6 +334,10 @@ def openai_server_in_thread(model: str = "words") -> Iterator[OpenAiServer]:
 async def _named(response: web.StreamResponse, name: str, **fields: Any) -> None:
     """One event of Anthropic's form."""
     await response.write(f"event: {name}\ndata: ".encode() + orjson.dumps({"type": name, **fields}) + b"\n\n")
+
+
+def _length(messages: list[dict[str, Any]]) -> int:
+    return sum(len(str(message["content"]).split()) for message in messages)
 
 
 def _delta(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:

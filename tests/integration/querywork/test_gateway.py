@@ -175,7 +175,7 @@ def test_where_nothing_is_asked_for_nothing_is_done_and_nothing_is_shown(house: 
         answer = house.client.post("/v1/query", json=body, headers={"x-request-id": name})
         assert answer.status_code == 200, answer.text
         assert "query_work" not in answer.json()
-        assert set(answer.json()["timings_ms"]) == {"retrieve", "generate", "total"}
+        assert set(answer.json()["timings_ms"]) == {"retrieve", "pack", "generate", "verify", "total"}
     assert set(house.chats(name)) == {""}
     retrieval, *_, usage, done = streamed(house.ask(stream=True))
     assert (retrieval[0], usage[0], done[0]) == ("retrieval", "usage", "done")
@@ -188,7 +188,8 @@ def test_everything_at_once_is_shown_searched_timed_and_paid(house: House) -> No
     assert answer.status_code == 200, answer.text
     said = answer.json()
     assert said["query_work"] == WORK
-    assert {"rewrite", "multi_query", "hyde", "self_query", "retrieve", "generate", "total"} == set(said["timings_ms"])
+    steps = {"rewrite", "multi_query", "hyde", "self_query"}
+    assert steps | {"retrieve", "pack", "generate", "verify", "total"} == set(said["timings_ms"])
     assert "nine" in said["answer"]
     chats = house.chats(answer.headers["x-request-id"])
     assert set(chats) == {"", "rewrite", "multi_query", "hyde", "self_query"}
@@ -385,3 +386,67 @@ def test_steps_have_their_histograms_and_all_tokens_are_counted_once(house: Hous
     text = house.client.get("/metrics").text
     for step in GOOD:
         assert f'stoker_retrieval_stage_seconds_count{{stage="answer_{step}"}}' in text
+
+
+def test_a_collection_says_how_it_is_answered_from(house: House) -> None:
+    client, template = house.client, "Read this: {sources} Then tell: {question}"
+    made = client.post("/v1/collections", json={"name": "said", "answers": {"generate": "quote", "prompt": template}})
+    assert made.status_code == 201, made.text
+    shown = {"generate": "quote", "prompt": template}
+    assert (made.json()["answers"], made.json()["prompt_version"]) == (shown, 1)
+    changed = client.patch("/v1/collections/fares", json={"answers": {"prompt": template, "passages": 2}})
+    assert changed.status_code == 200, changed.text
+    name = f"told-{secrets.token_hex(4)}"
+    body = {"query": "What is the winter fare?", "collection": "fares"}
+    answer = client.post("/v1/query", json=body, headers={"x-request-id": name}).json()
+    assert answer["prompt_version"] == 1
+    content = house.chats(name)[""]["messages"][-1]["content"]
+    assert content.startswith("Read this: <text>")
+    assert content.count("<text>") == 2
+    assert house.server.counted, "the engine was asked how long that is"
+    client.patch("/v1/collections/fares", json={"answers": {"prompt": "{question} {sources}"}}).raise_for_status()
+    listed = client.get("/v1/collections/fares/prompts").json()
+    assert [(one["version"], one["in_use"]) for one in listed["data"]] == [(2, True), (1, False)]
+    assert client.get("/v1/collections/fares/prompts", params={"after": "2"}).json()["data"] == listed["data"][1:]
+    client.patch("/v1/collections/fares", json={"answers": {"prompt_version": 1}}).raise_for_status()
+    assert client.get("/v1/collections/fares").json()["answers"] == {"passages": 2, "prompt": template}
+    for wrong, param in (
+        ({"prompt": "{sources}"}, "answers.prompt"),
+        ({"prompt_version": 7}, "answers.prompt_version"),
+        ({"wings": 1}, "answers"),
+        ({"passages": 99}, "answers.passages"),
+    ):
+        for refused in (
+            client.patch("/v1/collections/fares", json={"answers": wrong}),
+            client.post("/v1/collections", json={"name": "wrong", "answers": wrong}),
+        ):
+            assert refused.status_code == 400, refused.text
+            assert refused.json()["error"]["param"] == param
+    assert client.get("/v1/collections/wrong").status_code == 404
+    assert client.get("/v1/collections/fares/prompts", params={"after": "x"}).status_code == 400
+    reader = {"authorization": f"Bearer {new_key(client, role='reader')['key']}"}
+    assert client.get("/v1/collections/fares/prompts", headers=reader).status_code == 403
+    client.patch("/v1/collections/fares", json={"answers": {}}).raise_for_status()
+    assert house.asked(query="What is the winter fare?")["prompt_version"] == 0
+    client.delete("/v1/collections/said").raise_for_status()
+
+
+def test_a_model_that_fails_at_first_is_asked_again_and_billed_once(house: House) -> None:
+    made, name = new_key(house.client), f"twice-{secrets.token_hex(4)}"
+    house.says[name] = Fault.ERROR_500
+    headers = {"x-request-id": name, "authorization": f"Bearer {made['key']}"}
+    body = {"query": "What is the winter fare?", "collection": "fares"}
+    answer = house.client.post("/v1/query", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["degraded"] is False, answer.text
+    assert set(house.chats(name)) == {"", "again"}
+    (line,) = await_lines(house.gate, 1, key_id=made["id"])
+    assert (line["outcome"], line["tokens_out"]) == ("ok", answer.json()["usage"]["completion_tokens"])
+
+
+def test_a_question_of_nothing_or_of_too_much_is_refused_by_name(house: House) -> None:
+    for query, says in ((" \u200b\n", "The question is empty."), ("x" * 8001, "has at most 8,000 characters")):
+        refused = house.ask(query=query)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["param"] == "query"
+        assert says in refused.json()["error"]["message"]

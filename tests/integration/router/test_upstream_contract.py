@@ -78,6 +78,17 @@ async def test_a_stream_has_no_usage_chunk_unless_asked(upstream: Upstream) -> N
     assert all(chunk["choices"] for chunk in _chunks(body))
 
 
+async def test_the_tokens_of_a_chat_are_counted_as_in_its_usage(upstream: Upstream) -> None:
+    _, _, body = await _chat(upstream, max_tokens=3)
+    root = upstream[0].removesuffix("/v1"), upstream[1]
+    asked = {"model": upstream[1], "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    status, kind, counted = await _post(root, orjson.dumps(asked), "tokenize")
+    told = orjson.loads(counted)
+    assert (status, kind) == (200, "application/json")
+    assert told["count"] == orjson.loads(body)["usage"]["prompt_tokens"]
+    assert told["max_model_len"] == 4096
+
+
 async def test_an_unknown_model_is_404(upstream: Upstream) -> None:
     status, _, body = await _chat((upstream[0], "nope"))
     assert status == 404

@@ -125,6 +125,9 @@ class ExactServer:
         except orjson.JSONDecodeError:
             await refuse(connection, 400, "1 validation error: JSON decode error", "Bad Request")
             return
+        if path == "/tokenize":
+            await self._count(connection, body)
+            return
         name = request.headers.get("x-request-id") or str(body.get("user", ""))
         served = Served(name, path, body, time.monotonic())
         self.log.append(served)
@@ -153,6 +156,18 @@ class ExactServer:
             await send(connection, self._metrics(), "text/plain; version=0.0.4")
         else:
             await refuse(connection, 404, "Not Found", "NotFoundError")
+
+    async def _count(self, connection: Connection, body: dict[str, Any]) -> None:
+        """It stands in no log: nothing is made."""
+        if self.failure is not None:
+            await refuse(connection, 503, "the engine fails", "ServiceUnavailable")
+            return
+        try:
+            ids = exact.read_chat({**body, "max_tokens": 1}).prompt
+        except exact.Invalid as error:
+            await refuse(connection, 400, str(error), "BadRequestError", error.param)
+            return
+        await send_json(connection, {"count": len(ids), "max_model_len": exact.CONTEXT_TOKENS, "tokens": list(ids)})
 
     def _metrics(self) -> bytes:
         label = f'{{model_name="{self.model}",engine="0"}}'

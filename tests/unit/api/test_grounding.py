@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from api.answers.events import Cited, Done, Event, Token
 from api.answers.links import Links
-from api.answers.pipeline import NOTHING_FOUND, Answerer
+from api.answers.pipeline import Answerer
 from api.answers.question import Grounding, Question
 from api.answers.spoken import Spoken
+from api.answers.telling import NOTHING_FOUND
 from api.settings import ApiSettings
 from core.clock import ManualClock
 from core.principal import Principal, Role
@@ -38,6 +39,9 @@ class Model:
         return [SimpleNamespace(id="m", kind="chat")]
 
     def bound(self, _group: str) -> Any:
+        return None
+
+    async def count_tokens(self, *_: Any, **__: Any) -> None:
         return None
 
     async def open(self, _call: Any) -> Any:

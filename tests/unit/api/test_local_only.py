@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api.answers.pipeline import Answerer
 from api.answers.question import Question, Step, Turn, WantedWork
 from api.chat import conversing
+from api.answers.recipe import Recipe
 from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
@@ -100,7 +101,8 @@ async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(
 def test_its_questions_allow_none_either(local_only: bool) -> None:
     unused: Any = None
     answerer = Answerer(unused, unused, unused, SETTINGS, ManualClock())
-    call = answerer._call(principal(local_only), Question("When?", "port", "req_1"), "m", [])
+    question = Question("When?", "port", "req_1")
+    call = answerer._call(principal(local_only), question, Recipe.of(SETTINGS), "m", [])
     assert call.allow_hosted is not local_only
 
 

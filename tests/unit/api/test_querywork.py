@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import pytest
 
 from api.admission.errors import Dimension, LimitReached
-from api.answers.pipeline import _query as searched_by
 from api.answers.queryprompts import Prompt
 from api.answers.querywork import QueryWorker
 from api.answers.question import QueryWork, Question, Step, StepFailed, Turn, WantedWork
+from api.answers.recipe import Recipe
+from api.answers.retrieving import query_of
 from api.errors import FilterUnreadable
+from api.settings import ApiSettings
 from core.clock import Clock
 from core.limits import Limits, Subject, SubjectKind
 from retrieval.metadata_fields import FieldSummary
@@ -125,7 +127,7 @@ def test_nothing_is_asked_that_nobody_wants() -> None:
         script = Script()
         done = do(script, wanted)
         assert script.steps == steps
-        assert (done.question == REWRITTEN) is wanted.rewrite
+        assert (done.question == REWRITTEN) is bool(wanted.rewrite)
         assert len(done.queries) == wanted.multi_query
         assert (done.hypothetical is not None) is wanted.hyde
         assert (done.filter is not None) is wanted.self_query
@@ -212,11 +214,12 @@ def test_a_filter_that_does_not_go_with_the_callers_own_ends_the_question() -> N
 
 def test_what_was_made_of_a_question_is_what_is_searched() -> None:
     question = Question("What does it cost?", "c", "req_1", top_k=7, filter=YEAR)
-    plain = Query("c", "What does it cost?", 7, filter=YEAR)
-    assert searched_by(question, None) == searched_by(question, QueryWork("What does it cost?")) == plain
+    recipe = Recipe.of(ApiSettings())
+    plain = Query("c", "What does it cost?", 7, filter=YEAR, rerank_deadline_s=5.0)
+    assert query_of(question, recipe, None) == query_of(question, recipe, QueryWork("What does it cost?")) == plain
     work = QueryWork("What does it cost?", ("its price",), "It costs nine crowns.", YEAR)
     more = {"wordings": ("its price",), "hypothetical": "It costs nine crowns."}
-    assert searched_by(question, work) == replace(plain, **more)
+    assert query_of(question, recipe, work) == replace(plain, **more)
 
 
 @pytest.mark.parametrize("step", list(GOOD))
