@@ -39,7 +39,7 @@ async def test_what_was_made_is_billed_before_the_reservation_ends() -> None:
         return SearchResult([Passage("doc", 1, "rev", "port.md", TEXT, 0, len(TEXT), None, 1.0, {})], 1)
 
     meter = Meter()
-    retrieval: Any = SimpleNamespace(searcher=SimpleNamespace(search=search))
+    retrieval: Any = SimpleNamespace(searcher=SimpleNamespace(search=search), documents=None)
     model: Any = Model(f"{TRUE} {TRUE} {TRUE}")
     metering: Any = meter
     answerer = Answerer(retrieval, model, metering, ApiSettings(), ManualClock())

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from api.answers.pipeline import Answerer
 from api.answers.question import Question, Step, Turn, WantedWork
-from api.chat import conversing
 from api.answers.recipe import Recipe
+from api.chat import conversing
 from api.errors import FilterUnreadable
 from api.hot.door import HotDoor
 from api.hot.routes import ROUTES
