@@ -53,7 +53,9 @@ def test_a_stream_to_an_engine_that_is_away_fails_before_it_starts(plain_stack: 
         ({"n": "two"}, "n"),
         ({"chat_template": "{{ x }}"}, "chat_template"),
         ({"api_base": "http://other.example"}, "api_base"),
-        ({"retrieval": {"collection": "demo"}}, "retrieval"),
+        ({"retrieval": "demo"}, "retrieval"),
+        ({"retrieval": {"collection": "demo"}, "n": 2}, "n"),
+        ({"cache": "exact"}, "cache"),
     ],
 )
 def test_a_wrong_chat_field_is_400_and_named(plain_stack: Stack, change: dict[str, object], param: str) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.hot.conftest import new_key
-from tests.integration.querywork.test_gateway import House, open_house
+from tests.integration.querywork.test_gateway import House, bare_house, open_house
 from tests.integration.retrieval.conftest import Servers, servers
 
 __all__ = ["servers"]
@@ -24,15 +24,23 @@ OF_2025 = {"type": "eq", "key": "year", "value": 2025}  # the closed one
 OF_ANY = {"type": "gte", "key": "year", "value": 2000}
 
 
+SETTINGS = {
+    "STOKER_SOCKET_AUTH_S": "2",
+    "STOKER_SOCKET_IDLE_S": "3",
+    "STOKER_MAX_JSON_BYTES": "60000",
+    "STOKER_CORS_ORIGINS": OWN_ORIGIN,
+}
+
+
 @pytest.fixture(scope="package")
 def opened(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    settings = {
-        "STOKER_SOCKET_AUTH_S": "2",
-        "STOKER_SOCKET_IDLE_S": "3",
-        "STOKER_MAX_JSON_BYTES": "60000",
-        "STOKER_CORS_ORIGINS": OWN_ORIGIN,
-    }
-    with open_house(servers, tmp_path_factory.mktemp("doors"), **settings) as house:
+    with open_house(servers, tmp_path_factory.mktemp("doors"), **SETTINGS) as house:
+        yield house
+
+
+@pytest.fixture(scope="package")
+def opened_bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with bare_house(tmp_path_factory.mktemp("bare"), **SETTINGS) as house:
         yield house
 
 
@@ -45,11 +53,22 @@ def house(opened: House) -> Iterator[House]:
     opened.server.fault, opened.server.pause_s = None, 0.0
 
 
+@pytest.fixture
+def bare(opened_bare: House) -> Iterator[House]:
+    """One without documents, which starts in seconds."""
+    yield opened_bare
+    opened_bare.server.fault, opened_bare.server.pause_s = None, 0.0
+
+
+def stranger_of(house: House) -> str:
+    """A key of another tenant."""
+    made = house.client.post("/v1/admin/tenants", json={"name": secrets.token_hex(6)}).raise_for_status().json()
+    return str(new_key(house.client, tenant=made["id"], role="manager")["key"])
+
+
 @pytest.fixture(scope="package")
 def stranger(opened: House) -> str:
-    """A key of another tenant."""
-    made = opened.client.post("/v1/admin/tenants", json={"name": secrets.token_hex(6)}).raise_for_status().json()
-    return str(new_key(opened.client, tenant=made["id"], role="manager")["key"])
+    return stranger_of(opened)
 
 
 def name() -> str:

@@ -103,6 +103,24 @@ def open_house(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
     Args:
         more: settings of the gateway.
     """
+    settings = {
+        "STOKER_MILVUS_URI": servers.milvus_uri,
+        "STOKER_EMBEDDING_URL": servers.embedding_url,
+        "STOKER_EMBEDDING_DEADLINE_S": "15",
+        "STOKER_SEARCH_DEADLINE_S": "12",
+        "STOKER_QUERY_WORK_DEADLINE_S": str(DEADLINE_S),
+        **more,
+    }
+    with bare_house(folder, **settings) as house:
+        worker = {**settings, "STOKER_DATA_DIR": str(house.gate.folder), "STOKER_REDIS_URL": house.gate.redis_url}
+        with running([sys.executable, "-m", "retrieval.worker"], folder / "worker.log", lambda: True, worker):
+            fill(house)
+            yield house
+
+
+@contextmanager
+def bare_house(folder: Path, **settings: str) -> Iterator[House]:
+    """The same without documents, and without what indexes them."""
     says: dict[str, str | Fault] = {}
 
     def script(name: str, _: dict[str, Any]) -> str | Fault | None:
@@ -110,37 +128,23 @@ def open_house(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
 
     with openai_server_in_thread() as server:
         server.script = script
-        settings = {
-            "STOKER_MILVUS_URI": servers.milvus_uri,
-            "STOKER_EMBEDDING_URL": servers.embedding_url,
-            "STOKER_EMBEDDING_DEADLINE_S": "15",
-            "STOKER_SEARCH_DEADLINE_S": "12",
-            "STOKER_QUERY_WORK_DEADLINE_S": str(DEADLINE_S),
-            **more,
-        }
         configuration = (
             "model_list:\n  - model_name: words\n    litellm_params: {model: hosted_vllm/words, "
             f"api_base: '{server.base_url}', input_cost_per_token: 0.000001, output_cost_per_token: 0.000002}}\n"
             "stoker:\n  breaker: {failures_to_open: 1000}\n"
         )
         with gateway(folder, 1, settings=settings, configuration=configuration) as gate:
-            worker = {**settings, "STOKER_DATA_DIR": str(gate.folder), "STOKER_REDIS_URL": gate.redis_url}
-            log = folder / "worker.log"
             headers = {"authorization": f"Bearer {gate.key}"}
-            with (
-                running([sys.executable, "-m", "retrieval.worker"], log, lambda: True, worker),
-                httpx.Client(base_url=gate.url, headers=headers, timeout=60) as client,
-            ):
+            with httpx.Client(base_url=gate.url, headers=headers, timeout=60) as client:
                 house = House(gate, server, client, says)
-                fill(house)
+                for name, groups in (("ann", ["sales"]), ("bob", [])):
+                    user = client.post("/v1/admin/users", json={"name": name, "groups": groups}).raise_for_status()
+                    house.members[name] = new_key(client, user=user.json()["id"])["key"]
                 yield house
 
 
 def fill(house: House) -> None:
     client = house.client
-    for name, groups in (("ann", ["sales"]), ("bob", [])):
-        user = client.post("/v1/admin/users", json={"name": name, "groups": groups}).raise_for_status().json()
-        house.members[name] = new_key(client, user=user["id"])["key"]
     client.post("/v1/collections", json={"name": "fares"}).raise_for_status()
     sent = client.post("/v1/ingest", json={"collection": "fares", "documents": [*DOCUMENTS, CLOSED]})
     job = sent.raise_for_status().json()["job_id"]

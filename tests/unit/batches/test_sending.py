@@ -1,9 +1,11 @@
 """A line is sent in the name of whoever its batch belongs to, and as what waits longest."""
 
 import asyncio
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
 from api.batches.sending import ENDPOINTS, Sender
@@ -16,14 +18,16 @@ from api.state import AppState
 from core.clock import ManualClock
 from core.principal import Principal, Role
 from core.priority import Priority
+from retrieval.search import Passage, SearchResult
+from tests.unit.api.test_grounding import QUESTION, TEXT, TRUE, Model
 from tests.unit.api.test_local_only import Metering, Router
 
 BODY = '{"model":"m","messages":[{}],"prompt":"p","input":"i","max_tokens":1,"query":"q","documents":["d"]}'
 BODIES = {"/v1/responses": '{"model":"m","input":"i"}'}
 
 
-def sender(router: Any, **settings: Any) -> Sender:
-    """One whose state has nothing else in it."""
+def sender(router: Any, more: Mapping[str, Any] | None = None, **settings: Any) -> Sender:
+    """One whose state has nothing else in it but `more`."""
     nothing: Any = SimpleNamespace()
     metering: Any = Metering()
     known = ApiSettings(**settings)
@@ -31,7 +35,7 @@ def sender(router: Any, **settings: Any) -> Sender:
     names = set(AppState.__dataclass_fields__)
     parts = dict.fromkeys(names, nothing) | {"settings": known, "router": router, "line_metering": metering}
     parts["responder"] = Responder(router, nothing, keeper, nothing, nothing, known, ManualClock())
-    return Sender(AppState(**parts))
+    return Sender(AppState(**parts | dict(more or {})))
 
 
 def identity(**fields: Any) -> Identity:
@@ -113,3 +117,36 @@ async def test_a_deadline_is_an_answer_and_cancels_nobody_else() -> None:
 
 def test_every_endpoint_is_one_of_the_hot_path() -> None:
     assert set(ENDPOINTS) == {path for path, route in ROUTES.items() if not route.anthropic}
+
+
+async def test_an_answer_from_documents_is_billed_as_its_batchs_lines_are() -> None:
+    heard: list[tuple[str, str, str]] = []
+
+    class LineMetering:
+        async def admit(self, _identity: Identity, route: str, group: str, request_id: str, *_: Any) -> Any:
+            heard.append((route, group, request_id))
+            return SimpleNamespace(**dict.fromkeys(("opened", "count", "switched", "finish", "close"), _nothing))
+
+    class Chats(Model):
+        def require(self, _group: str) -> None:
+            """There is every group."""
+
+    async def search(*_: Any) -> SearchResult:
+        return SearchResult([Passage("doc", 1, "rev", "port.md", TEXT, 0, len(TEXT), None, 1.0, {})], 1)
+
+    async def content(*_: Any) -> str:
+        return TEXT
+
+    router: Any = Chats(TRUE)
+    documents = SimpleNamespace(searcher=SimpleNamespace(search=search), documents=SimpleNamespace(content=content))
+    parts: dict[str, Any] = {"retrieval": documents, "line_metering": LineMetering(), "clock": ManualClock()}
+    body = {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "retrieval": {"collection": "port"}}
+    line = orjson.dumps(body).decode()
+    reply = await sender(router, parts).send(identity(), "/v1/chat/completions", line, "batch_1-1-1")
+    assert reply.status == 200, reply.body
+    assert [one["quote"] for one in reply.body["choices"][0]["message"]["citations"]] == [TRUE]
+    assert heard == [("/v1/chat/completions", "m", "batch_1-1-1")]
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Takes whatever a reservation is told."""
