@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import KeyStale
@@ -12,7 +12,7 @@ from api.admission.headers import rate_headers
 from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE
 from api.identities import Identities, Identity
 from api.ledger.ledger import Entry, Ledger
-from api.ledger.line import Line, Outcome
+from api.ledger.line import CacheOutcome, Line, Outcome
 from core.clock import Clock
 from core.ids import unique_hex
 from core.money import Price
@@ -118,7 +118,13 @@ class Metered:
         self._segment = 0
         self._billed = Usage()  # in the segments before
         self._billed_nano_usd = 0
+        self._cache: CacheOutcome = "off"
         self._ended = False
+
+    @property
+    def nano_usd(self) -> int:
+        """What the lines that were written have cost so far."""
+        return self._billed_nano_usd
 
     def rate_headers(self) -> dict[str, str]:
         """What is left for this caller."""
@@ -167,6 +173,23 @@ class Metered:
         self._write(self._entry, self._deployment, usage, outcome, status)
         self._admission.settle(self._reservation, self._billed.total_tokens, self._billed_nano_usd)
 
+    def served(self, nano_usd_saved: int) -> None:
+        """The answer came from a cache: a request was made, and nothing used.
+
+        Args:
+            nano_usd_saved: what the answer cost when it was made.
+
+        Raises: LedgerFull: it could not be accounted for.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        self._cache = "hit"
+        self._request_id = self._name_line(self._request_id)
+        entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), Price())
+        entry.finish(replace(self._line(Usage(), 0, "ok", 200), nano_usd_saved=nano_usd_saved))
+        self._admission.settle(self._reservation, 0, 0)
+
     def close(self, usage: Usage, *, left: bool) -> None:
         """End what did not end by itself: a client that left, an upstream that broke; with nothing used, no line."""
         if self._ended:
@@ -213,6 +236,7 @@ class Metered:
             tokens_cached=usage.cached_tokens,
             tokens_out=usage.completion_tokens,
             nano_usd=nano_usd,
+            cache=self._cache,
             outcome=outcome,
             status=status,
             latency_ms=(self._clock.monotonic() - self._started_s) * 1000 if ended else 0.0,

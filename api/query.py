@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.answers.events import Citation, Cited, Done, Event, Retrieved, Token
 from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
 from api.conversations.talk import Talk, open_talk
-from api.errors import NotSupportedYet, RequestInvalid, describe
+from api.errors import RequestInvalid, describe
 from api.identities import Identity
 from api.identity import Identified
 from api.record import record_of
@@ -59,22 +59,16 @@ class QueryRequest(BaseModel):
     stream: bool = False
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=4096)
-    use_cache: bool | None = None
+    use_cache: bool = True
     grounding: Grounding = Grounding.STRICT
     conversation_id: str | None = None
     messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)
     query_work: QueryWorkRequest = Field(default_factory=QueryWorkRequest)
 
-    def refuse_what_is_not_done(self) -> None:
-        """Raises: NotSupportedYet."""
-        if self.use_cache:
-            raise NotSupportedYet("use_cache is not supported yet: no answer is cached; leave it out", "use_cache")
-
 
 @routes.post("", response_model=None)
 async def query(asked: QueryRequest, request: Request, state: State, identity: Identified) -> Response:
     """Answer from a collection's documents; every citation's quote stands in its document as it says."""
-    asked.refuse_what_is_not_done()
     record = record_of(request)
     talk = await _talk(asked, state, identity)
     question = Question(
@@ -89,6 +83,7 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         grounding=asked.grounding,
         turns=talk.turns if talk else tuple(Turn(turn.role, turn.content) for turn in asked.messages),
         work=WantedWork(**asked.query_work.model_dump()),
+        use_cache=asked.use_cache,
     )
     events = _kept(state.answerer.answer(talk.identity if talk else identity, question), asked.query, talk)
     first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
@@ -100,7 +95,7 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         )
     done = await _last(events)
     _note(record, done)
-    return JSONResponse(shown(done, asked.conversation_id))
+    return JSONResponse(shown(done, asked.conversation_id), headers={"x-cache": done.cache})
 
 
 async def _talk(asked: QueryRequest, state: AppState, identity: Identity) -> Talk | None:
@@ -187,7 +182,7 @@ def shown(done: Done, conversation_id: str | None = None) -> dict[str, Any]:
         "citations": [_shown_citation(citation) for citation in done.citations],
         "degraded": done.degraded_reason is not None,
         "model": done.model,
-        "cache": "bypass",
+        "cache": done.cache,
         "usage": done.whole_usage.as_openai(),
         "timings_ms": done.timings_ms,
         **_shown_work(done.work),

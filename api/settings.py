@@ -79,6 +79,9 @@ class ApiSettings(RetrievalSettings):
         description="Hosts to which links in answers may lead, beside this machine; `.example.org` stands for all "
         "below it, `*` for every host.",
     )
+    answer_cache_s: float = Field(
+        3600.0, ge=0, le=604_800, description="Seconds for which an answer of /v1/query is kept; 0: none is."
+    )
     query_work_deadline_s: float = Field(
         10.0,
         gt=0,

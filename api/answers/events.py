@@ -1,10 +1,13 @@
 """What happens while a question is answered, in order; the JSON answer is the last of them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from api.answers.question import QueryWork
 from core.usage import Usage
 from retrieval.search import SearchResult
+
+CacheUse = Literal["exact", "miss", "bypass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Done:
         usage: of the answer alone; `work_usage`: of the calls that worked on its question.
         unsupported: the stretches of the answer that no source supports, as (start, end).
         timings_ms: milliseconds of each stage.
+        nano_usd: what the model's answer cost; 0: nothing, or nobody asked a model.
+        cache: whether an entry was told (`exact`), or looked for in vain (`miss`).
     """
 
     answer: str
@@ -71,6 +76,8 @@ class Done:
     timings_ms: dict[str, float] = field(default_factory=dict)
     work: QueryWork | None = None
     work_usage: Usage = field(default_factory=Usage)
+    nano_usd: int = 0
+    cache: CacheUse = "bypass"
 
     @property
     def whole_usage(self) -> Usage:

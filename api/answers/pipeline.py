@@ -93,12 +93,14 @@ class Answerer:
             not ask a model now; always before the first event.
         """
         principal = identity.principal
-        model = self._model(question.model)
+        model = self.model_of(question.model)
         reservations = Reservations(self._metering, identity, ROUTE)
         asked = await self._work(principal, question, model, reservations)
         metered = None if model is None else await self._admit(reservations, asked.question, model)
         try:
             async for event in self._answer(principal, asked, model, metered):
+                if isinstance(event, Done) and metered is not None:
+                    event = replace(event, nano_usd=metered.nano_usd)
                 yield event
         finally:
             if metered is not None:
@@ -226,8 +228,11 @@ class Answerer:
         for cited in spoken.cite(citation):
             yield cited
 
-    def _model(self, asked: str | None) -> str | None:
-        """The group to ask: the named one, else the setting's, else the first that chats."""
+    def model_of(self, asked: str | None) -> str | None:
+        """The group to ask: the named one, else the setting's, else the first that chats; None: there is none.
+
+        Raises: RouterError: there is none of this name.
+        """
         chat = [model.id for model in self._router.models() if model.kind == "chat"]
         wanted = asked or self._settings.answer_model
         if wanted is None:

@@ -53,6 +53,7 @@ class Question:
 
     Attributes:
         turns: what was said before it, the oldest first.
+        use_cache: an answer that was given before will do, and this one may be kept.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Question:
     grounding: Grounding = Grounding.STRICT
     turns: tuple[Turn, ...] = ()
     work: WantedWork = field(default_factory=WantedWork)
+    use_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
