@@ -39,6 +39,7 @@ def main() -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=30,
+        timeout_keep_alive=75,  # longer than clients keep idle connections, so that none is closed while it is used
         timeout_worker_healthcheck=30,  # a worker on a busy machine is not a dead one
     )
     return 0

@@ -26,6 +26,8 @@ from monitoring.logs import configure_logs, logger
 
 _log = logger(__name__)
 
+_KEEP_ALIVE_S = 75  # longer than clients keep idle connections, so that none is closed while it is used
+
 _CLIENT_LEFT = 499  # nobody reads it; it keeps the access log honest
 Result = TypeVar("Result")
 
@@ -171,6 +173,7 @@ def main() -> int:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=settings.drain_s,
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
     )
     server.run()

@@ -17,6 +17,7 @@ from core.clock import Clock, SystemClock
 from core.dependency import Dependency, DependencyUnavailable
 from retrieval.errors import DocumentRejected, InputInvalid, SpaceHosted, SpaceMismatch, SpaceRefused
 from retrieval.hosted import PREFIX, Hosted, Space
+from retrieval.posting import posted
 
 __all__ = ["Embedder", "Space"]
 
@@ -186,7 +187,7 @@ class Embedder:
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any] | float:
         """One call. Returns: the answer, or the seconds after which a busy server wants to be asked again."""
-        async with self._session.post(f"{self._url}/v1/embeddings", json=body) as response:
+        async with posted(self._session, f"{self._url}/v1/embeddings", body) as response:
             if response.status in _BUSY:
                 return _retry_after_s(response.headers.get("Retry-After"))
             if response.status == _UNKNOWN:  # it was restarted with other models

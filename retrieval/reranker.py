@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 
 from core.dependency import Dependency, DependencyUnavailable
+from retrieval.posting import posted
 
 
 class Reranker:
@@ -36,7 +37,7 @@ class Reranker:
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         sent = {name: value for name, value in body.items() if value is not None}
-        async with self._session.post(f"{self._url}/v1/rerank", json=sent) as response:
+        async with posted(self._session, f"{self._url}/v1/rerank", sent) as response:
             response.raise_for_status()
             answer: dict[str, Any] = await response.json()
             return answer
