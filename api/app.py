@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from api import (
     admin_audit,
+    admin_cache,
     admin_keys,
     admin_limits,
     admin_teams,
@@ -130,6 +131,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_users,
         admin_limits,
         admin_audit,
+        admin_cache,
         usage,
         files,
         vector_stores,

@@ -48,7 +48,7 @@ DANGEROUS_FIELDS = frozenset(
     """chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs cache_salt api_base api_key
     user_config kv_transfer_params ec_transfer_params vllm_xargs mm_payload prompt_embeds""".split()
 )
-_PLANNED_FIELDS = {"retrieval": "use POST /v1/query for answers from documents", "cache": "leave it out"}
+_PLANNED_FIELDS = {"retrieval": "use POST /v1/query for answers from documents"}
 # Bounds of completion tokens, under each of the names that the routes know.
 _BOUNDS = ("max_completion_tokens", "max_tokens")
 MAX_N = 8

@@ -15,9 +15,10 @@ from api.ledger.ledger import Entry, Ledger
 from api.ledger.line import CacheOutcome, Line, Outcome
 from core.clock import Clock
 from core.ids import unique_hex
-from core.money import Price
+from core.money import NANO_PER_USD, Price
 from core.principal import Principal
 from core.usage import Usage
+from monitoring import metrics
 from router.deployment import Deployment
 from router.router import Bound
 
@@ -188,6 +189,7 @@ class Metered:
         self._request_id = self._name_line(self._request_id)
         entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), Price())
         entry.finish(replace(self._line(Usage(), 0, "ok", 200), nano_usd_saved=nano_usd_saved))
+        metrics.CACHE_SAVED_USD.labels(self._group).inc(nano_usd_saved / NANO_PER_USD)
         self._admission.settle(self._reservation, 0, 0)
 
     def close(self, usage: Usage, *, left: bool) -> None:

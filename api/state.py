@@ -8,9 +8,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.admission.admission import Admission
+from api.answers.cached import CachedAnswerer
 from api.answers.pipeline import Answerer
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
+from api.caching.cache import Bounds, Cache
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.files.store import Files
@@ -34,6 +36,7 @@ from router.config import load
 from router.router import Router, open_router
 from storage.open import open_store
 from storage.redis import RedisClient
+from storage.scripts import ScriptLine
 from storage.sql import Database
 
 
@@ -54,7 +57,8 @@ class AppState:
     metering: Metering
     line_metering: LineMetering
     batches: Batches
-    answerer: Answerer
+    answerer: CachedAnswerer
+    cache: Cache
     conversations: Conversations
     responses: Responses
     responder: Responder
@@ -106,6 +110,11 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         )
         files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
+        line = ScriptLine(redis)
+        stack.push_async_callback(line.close)
+        bounds = Bounds(entry_bytes=settings.cache_entry_bytes, tenant_bytes=settings.cache_tenant_bytes)
+        cache = Cache(line, bounds)
+        stack.push_async_callback(cache.close)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
@@ -124,7 +133,16 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
-            answerer=Answerer(retrieval, router, metering, settings, clock),
+            answerer=CachedAnswerer(
+                Answerer(retrieval, router, metering, settings, clock),
+                cache,
+                retrieval.collections,
+                metering,
+                router,
+                settings,
+                clock,
+            ),
+            cache=cache,
             conversations=conversations,
             responses=responses,
             responder=Responder(

@@ -1,4 +1,4 @@
-"""What of a collection an answer depends on that is kept: as long as the edition is the same, so would be the answer."""
+"""What of a collection a kept answer depends on: while its edition is the same, the answer would be, too."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -42,7 +42,7 @@ class CachedAnswerer:
         self._clock = clock
         self._ttl_s = settings.answer_cache_s
         set_up = settings.model_dump(mode="json")
-        self._set_up = {name: value for name, value in set_up.items() if name.startswith("answer_")}
+        self._set_up = {name: value for name, value in set_up.items() if name.startswith(("answer_", "rerank_"))}
 
     async def answer(self, identity: Identity, question: Question) -> AsyncIterator[Event]:
         """As `Answerer.answer`; from the cache in pieces as it was, with `Done.cache` saying so."""

@@ -8,13 +8,13 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from api.caching.name import Kind, Name, prefix
+from api.caching.name import Name, prefix
 from api.caching.scripts import Scripts
 from core.dependency import DependencyError
 from core.ids import unique_hex
 from monitoring import metrics
 from monitoring.logs import logger
-from storage.scripts import ScriptLine
+from storage.scripts import Argument, ScriptLine
 
 _log = logger(__name__)
 
@@ -158,7 +158,7 @@ class Cache:
         """Returns: None: another worker makes it."""
         token = unique_hex()
         generations, flight = _generations(name.tenant_id), _flight(name)
-        args = [generations, flight, token, int(self.bounds.lease_s * 1000), *name.carried]
+        args: list[Argument] = [generations, flight, token, int(self.bounds.lease_s * 1000), *name.carried]
         found = await self._line.run(self._scripts.look, name.key, args, self.bounds.deadline_s)
         match found:
             case ["hit", body, age_ms]:
@@ -174,7 +174,7 @@ class Cache:
         """For a flight: write its entry, then let those who wait here have it."""
         landed: Landed = Hit(body, 0.0)
         index = f"{prefix(name.tenant_id)}index"
-        args = [_generations(name.tenant_id), _flight(name), token, index]
+        args: list[Argument] = [_generations(name.tenant_id), _flight(name), token, index]
         args += [self.bounds.tenant_bytes, ttl_ms, marks, body]
         try:
             gone = await self._line.run(self._scripts.keep, name.key, args, self.bounds.deadline_s)
@@ -203,8 +203,8 @@ class Cache:
         while True:
             await asyncio.sleep(lease_s / 3)
             try:
-                args = [token, int(lease_s * 1000)]
-                await self._line.run(self._scripts.renew, _flight(name), args, self.bounds.deadline_s)
+                lease: list[Argument] = [token, int(lease_s * 1000)]
+                await self._line.run(self._scripts.renew, _flight(name), lease, self.bounds.deadline_s)
             except DependencyError as error:
                 _log.debug("a flight was not renewed", reason=str(error))  # at worst another one begins too
 

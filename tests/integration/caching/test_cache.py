@@ -21,6 +21,7 @@ from tests.support.valkey import valkey_server
 
 CALLER = Principal("ten_a", "key_a", Role.MEMBER)
 PIER = Documents("col_a", 1)
+PATIENT = Bounds(deadline_s=5)
 
 
 def named(text: str, caller: Principal = CALLER, documents: Documents = PIER) -> Name:
@@ -41,7 +42,7 @@ def redis(url: str) -> Redis:
 
 
 @asynccontextmanager
-async def opened(url: str, bounds: Bounds = Bounds(deadline_s=5)) -> AsyncIterator[Cache]:
+async def opened(url: str, bounds: Bounds = PATIENT) -> AsyncIterator[Cache]:
     """A cache as one worker has it."""
     client = RedisClient(url, bounds.deadline_s)
     line = ScriptLine(client)
