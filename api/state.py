@@ -59,6 +59,7 @@ class AppState:
     batches: Batches
     answerer: CachedAnswerer
     cache: Cache
+    idempotency: Cache
     conversations: Conversations
     responses: Responses
     responder: Responder
@@ -115,6 +116,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         bounds = Bounds(entry_bytes=settings.cache_entry_bytes, tenant_bytes=settings.cache_tenant_bytes)
         cache = Cache(line, bounds)
         stack.push_async_callback(cache.close)
+        once = Bounds(entry_bytes=1024 * 1024, tenant_bytes=settings.cache_tenant_bytes)
+        idempotency = Cache(line, once, shelf="idempotency:")
+        stack.push_async_callback(idempotency.close)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
@@ -143,6 +147,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
                 clock,
             ),
             cache=cache,
+            idempotency=idempotency,
             conversations=conversations,
             responses=responses,
             responder=Responder(

@@ -98,11 +98,16 @@ class Flight:
 
 
 class Cache:
-    """The entries of all tenants, in one Redis; one for each worker."""
+    """The entries of all tenants, in one Redis; one for each worker.
 
-    def __init__(self, line: ScriptLine, bounds: Bounds, scripts: Scripts | None = None) -> None:
+    Args:
+        shelf: each has bounds of its own, and what is on one never has to go for what is on another.
+    """
+
+    def __init__(self, line: ScriptLine, bounds: Bounds, shelf: str = "", scripts: Scripts | None = None) -> None:
         self.bounds = bounds
         self._line = line
+        self._shelf = shelf
         self._scripts = scripts or Scripts.load()
         self._here: dict[str, asyncio.Future[Landed]] = {}  # of flights that somebody here makes or waits for
         self._tasks: set[asyncio.Task[None]] = set()
@@ -173,7 +178,7 @@ class Cache:
     async def keep(self, name: Name, token: str, marks: str, body: str, ttl_ms: int) -> None:
         """For a flight: write its entry, then let those who wait here have it."""
         landed: Landed = Hit(body, 0.0)
-        index = f"{prefix(name.tenant_id)}index"
+        index = f"{prefix(name.tenant_id)}{self._shelf}index"
         args: list[Argument] = [_generations(name.tenant_id), _flight(name), token, index]
         args += [self.bounds.tenant_bytes, ttl_ms, marks, body]
         try:

@@ -112,9 +112,11 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         configuration = f"model_list:\n  - model_name: words\n    litellm_params: {entry}\n    {priced}\n"
         with gateway(folder, 1, settings=settings, configuration=configuration) as gate:
             worker = {**settings, "STOKER_DATA_DIR": str(gate.folder), "STOKER_REDIS_URL": gate.redis_url}
-            with running([sys.executable, "-m", "retrieval.worker"], folder / "worker.log", lambda: True, worker):
-                with httpx.Client(base_url=gate.url, headers={"x-api-key": gate.key}, timeout=60) as admin:
-                    yield House(gate, admin, server)
+            with (
+                running([sys.executable, "-m", "retrieval.worker"], folder / "worker.log", lambda: True, worker),
+                httpx.Client(base_url=gate.url, headers={"x-api-key": gate.key}, timeout=60) as admin,
+            ):
+                yield House(gate, admin, server)
 
 
 def test_the_same_question_is_answered_again_without_a_model(house: House) -> None:
@@ -247,7 +249,9 @@ def test_with_redis_away_everything_answers(house: House) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.parametrize("steps", [pytest.param(300, id="300"), pytest.param(20_000, id="20000", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "steps", [pytest.param(300, id="300"), pytest.param(20_000, id="20000", marks=pytest.mark.long)]
+)
 def test_no_hit_crosses_a_tenant_an_access_list_or_a_version(
     house: House, steps: int, figure: Callable[[str], None]
 ) -> None:
