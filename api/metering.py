@@ -137,8 +137,7 @@ class Metered:
         Raises: LedgerFull: they could not be accounted for.
         """
         self._deployment = deployment
-        self._request_id = self._name_line(self._request_id)
-        self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
+        self._entry = self._begin(deployment.price)
 
     def switched(self, usage: Usage, deployment: Deployment) -> None:
         """Another deployment goes on with the stream: what was used so far is a line of its own.
@@ -186,8 +185,7 @@ class Metered:
             return
         self._ended = True
         self._cache = "hit"
-        self._request_id = self._name_line(self._request_id)
-        entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), Price())
+        entry = self._begin(Price())
         entry.finish(replace(self._line(Usage(), 0, "ok", 200), nano_usd_saved=nano_usd_saved))
         metrics.CACHE_SAVED_USD.labels(self._group).inc(nano_usd_saved / NANO_PER_USD)
         self._admission.settle(self._reservation, 0, 0)
@@ -204,6 +202,11 @@ class Metered:
             self._admission.settle(self._reservation, self._billed.total_tokens, self._billed_nano_usd)
         else:
             self._admission.release(self._reservation)
+
+    def _begin(self, price: Price) -> Entry:
+        """The first line, with a name of its own. Raises: LedgerFull."""
+        self._request_id = self._name_line(self._request_id)
+        return self._ledger.begin(self._line(Usage(), 0, "lost", 0), price)
 
     @staticmethod
     def _name_line(request_id: str) -> str:

@@ -38,6 +38,7 @@ class House:
     admin: httpx.Client
     server: OpenAiServer
     numbers: "Iterator[int]" = field(default_factory=lambda: iter(range(10**6)))
+    clients: list[httpx.Client] = field(default_factory=list)
 
     def tenant(self) -> "Tenant":
         made = self.admin.post("/v1/admin/tenants", json={"name": f"tenant-{next(self.numbers)}"})
@@ -60,6 +61,7 @@ class Tenant:
             key = new_key(admin, tenant=self.id, user=user.raise_for_status().json()["id"], limits=UNLIMITED, role=role)
             headers = {"x-api-key": key["key"]}
             self.clients[role, *groups] = httpx.Client(base_url=self.house.gate.url, headers=headers, timeout=60)
+            self.house.clients.append(self.clients[role, *groups])
         return self.clients[role, *groups]
 
     @property
@@ -116,7 +118,10 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 running([sys.executable, "-m", "retrieval.worker"], folder / "worker.log", lambda: True, worker),
                 httpx.Client(base_url=gate.url, headers={"x-api-key": gate.key}, timeout=60) as admin,
             ):
-                yield House(gate, admin, server)
+                made = House(gate, admin, server)
+                yield made
+                for client in made.clients:
+                    client.close()
 
 
 def test_the_same_question_is_answered_again_without_a_model(house: House) -> None:
@@ -143,7 +148,7 @@ def test_the_same_question_is_answered_again_without_a_model(house: House) -> No
 def test_a_stream_is_told_again_as_a_stream(house: House) -> None:
     tenant = house.tenant()
     tenant.keep("a", "The pier opens at 06:15. It has two berths.")
-    body = {"query": QUESTION, "collection": "piers", "stream": True}
+    body = {"query": QUESTION, "collection": "piers", "stream": True, "max_tokens": 60}
     texts = [tenant.caller().post("/v1/query", json=body).text for _ in range(2)]
     kinds = [[line for line in text.splitlines() if line.startswith("event: ")] for text in texts]
     assert kinds[0] == kinds[1]
@@ -225,7 +230,8 @@ def test_only_whole_and_supported_answers_are_kept(house: House) -> None:
 
 @contextmanager
 def frozen(redis_url: str) -> Iterator[None]:
-    pid = int(Redis.from_url(redis_url).info("server")["process_id"])
+    with Redis.from_url(redis_url) as redis:
+        pid = int(redis.info("server")["process_id"])
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -110,7 +110,7 @@ async def test_of_two_hundred_at_once_one_reaches_the_upstream(
 
 def test_what_is_purged_is_asked_again(client: httpx.Client) -> None:
     made = new_key(client)
-    headers = {"x-api-key": made["key"]}
+    headers = {"authorization": f"Bearer {made['key']}"}
     asked = said("Purged?")
     assert [client.post(CHAT, json=asked, headers=headers).headers["x-cache"] for _ in range(2)] == ["miss", "exact"]
     assert client.delete("/v1/admin/cache", params={"key": "key_other"}).status_code == 200
@@ -128,7 +128,7 @@ def test_what_is_purged_is_asked_again(client: httpx.Client) -> None:
 def test_a_hit_counts_as_a_request_and_its_line_names_it(gate: Gateway, client: httpx.Client) -> None:
     limits = {"rpm": 3, "tpm": None, "parallel": None}
     key = new_key(client, limits=limits)
-    headers = {"x-api-key": key["key"]}
+    headers = {"authorization": f"Bearer {key['key']}"}
     statuses = [client.post(CHAT, json=said("Often?"), headers=headers).status_code for _ in range(8)]
     assert statuses[:3] == [200, 200, 200]
     assert 429 in statuses
