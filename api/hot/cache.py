@@ -23,7 +23,7 @@ def wants_cache(body: dict[str, Any]) -> bool:
         raise NotSupportedYet("the semantic cache is not supported yet: ask for exact", "cache")
     if asked not in (None, "exact", "off"):
         raise RequestInvalid("cache is exact or off", "cache")
-    return asked == "exact"
+    return bool(asked == "exact")
 
 
 class Copies:
