@@ -37,7 +37,7 @@ def test_what_was_made_is_not_made_again(client: httpx.Client) -> None:
 def test_another_body_is_refused_and_changes_nothing(client: httpx.Client) -> None:
     first = post(client, KEYS, {"name": "mine"}, "body-1")
     other = post(client, KEYS, {"name": "another"}, "body-1")
-    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert (other.status_code, other.json().get("error", {}).get("code")) == (422, "idempotency_key_reused")
     assert post(client, KEYS, {"name": "mine"}, "body-1").json() == first.json()
     assert post(client, KEYS, {"name": "x"}, "k" * 256).status_code == 400
 
