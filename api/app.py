@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from api import (
     admin_audit,
+    admin_cache,
     admin_keys,
     admin_limits,
     admin_teams,
@@ -39,6 +40,7 @@ from api.errors import TABLE, answer_error, answer_http_error, answer_validation
 from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
+from api.idempotency import IdempotencyDoor
 from api.login import routes as login
 from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware, UnexpectedMiddleware
 from api.openapi import model_paths
@@ -56,11 +58,12 @@ from router import errors as router_errors
 VERSION = "0.1.0"
 
 
-def create_gateway() -> HotDoor:
+def create_gateway() -> IdempotencyDoor:
     """Build what uvicorn serves, in each worker: the hot path, and the application behind it."""
     settings = ApiSettings()
     configure_logs("gateway", settings.log_level)
-    door = HotDoor(create_app(settings), settings)
+    app = create_app(settings)
+    door = IdempotencyDoor(HotDoor(app, settings), app.state, settings)
     _spare_the_collector()
     return door
 
@@ -132,6 +135,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_users,
         admin_limits,
         admin_audit,
+        admin_cache,
         usage,
         files,
         vector_stores,

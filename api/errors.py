@@ -12,6 +12,8 @@ ApiError
 │   ├── ConversationFull    no item fits into the conversation any more
 │   └── ContextTooLong      what was said before is more than any model reads
 ├── NotSupportedYet     a field of the contract that this version cannot honour, so it refuses it
+├── IdempotencyKeyReused    a key that came with another body before
+├── IdempotencyUnavailable  whether a request was done before cannot be told now
 ├── BodyTooLarge
 ├── BodyTooSlow         the client did not send its body in time
 ├── RequestTooLong      the whole request passed its deadline
@@ -98,6 +100,12 @@ class ContextTooLong(RequestInvalid): ...
 
 
 class NotSupportedYet(ApiError): ...
+
+
+class IdempotencyKeyReused(ApiError): ...
+
+
+class IdempotencyUnavailable(ApiError): ...
 
 
 class BodyTooLarge(ApiError): ...
@@ -208,6 +216,8 @@ TABLE: Mapping[type[Exception], Meaning] = {
     ConversationFull: Meaning(400, _INVALID, "conversation_full"),
     ContextTooLong: Meaning(400, _INVALID, "context_length_exceeded"),
     NotSupportedYet: Meaning(400, _INVALID, "not_supported_yet"),
+    IdempotencyKeyReused: Meaning(422, _INVALID, "idempotency_key_reused"),
+    IdempotencyUnavailable: Meaning(503, _UNAVAILABLE, "idempotency_unavailable", logging.WARNING),
     BodyTooLarge: Meaning(413, _INVALID, "body_too_large"),
     admission.LimitReached: Meaning(429, "rate_limit_error", "rate_limit_exceeded"),
     admission.BudgetReached: Meaning(429, "insufficient_quota", "insufficient_quota", retryable=False),

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
-from api.errors import NotSupportedYet, RequestInvalid
+from api.errors import RequestInvalid
 
 _OPENAI_CHAT = """messages model audio frequency_penalty function_call functions logit_bias logprobs
 max_completion_tokens max_tokens metadata modalities n parallel_tool_calls prediction
@@ -48,7 +48,6 @@ DANGEROUS_FIELDS = frozenset(
     """chat_template chat_template_kwargs mm_processor_kwargs media_io_kwargs cache_salt api_base api_key
     user_config kv_transfer_params ec_transfer_params vllm_xargs mm_payload prompt_embeds""".split()
 )
-_PLANNED_FIELDS = {"cache": "leave it out"}
 # Of a chat whose answer is more than a model's; no upstream knows them.
 OWN_FIELDS = frozenset({"retrieval", "conversation_id"})
 # Bounds of completion tokens, under each of the names that the routes know.
@@ -72,15 +71,11 @@ def read_json_object(body: bytes) -> dict[str, Any]:
 def sort_fields(body: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
     """Divide a body into what goes upstream and the names of what is dropped.
 
-    Raises:
-        RequestInvalid: a dangerous field, or `n` out of range.
-        NotSupportedYet: a field of Stoker's contract that this version would have to ignore.
+    Raises: RequestInvalid: a dangerous field, or `n` out of range.
     """
     for name in body:
         if name in DANGEROUS_FIELDS:
             raise RequestInvalid(f"the field {name} is not allowed: it would change the server, not the answer", name)
-        if name in _PLANNED_FIELDS:
-            raise NotSupportedYet(f"the field {name} is not supported yet; {_PLANNED_FIELDS[name]}", name)
     n = body.get("n", 1)
     if n is not None and not (isinstance(n, int) and 1 <= n <= MAX_N):
         raise RequestInvalid(f"n must be a whole number from 1 to {MAX_N}", "n")

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import KeyStale
@@ -12,12 +12,13 @@ from api.admission.headers import rate_headers
 from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE
 from api.identities import Identities, Identity
 from api.ledger.ledger import Entry, Ledger
-from api.ledger.line import Line, Outcome
+from api.ledger.line import CacheOutcome, Line, Outcome
 from core.clock import Clock
 from core.ids import unique_hex
-from core.money import Price
+from core.money import NANO_PER_USD, Price
 from core.principal import Principal
 from core.usage import Usage
+from monitoring import metrics
 from router.deployment import Deployment
 from router.router import Bound
 
@@ -118,7 +119,13 @@ class Metered:
         self._segment = 0
         self._billed = Usage()  # in the segments before
         self._billed_nano_usd = 0
+        self._cache: CacheOutcome = "off"
         self._ended = False
+
+    @property
+    def nano_usd(self) -> int:
+        """What the lines that were written have cost so far."""
+        return self._billed_nano_usd
 
     def rate_headers(self) -> dict[str, str]:
         """What is left for this caller."""
@@ -130,8 +137,7 @@ class Metered:
         Raises: LedgerFull: they could not be accounted for.
         """
         self._deployment = deployment
-        self._request_id = self._name_line(self._request_id)
-        self._entry = self._ledger.begin(self._line(Usage(), 0, "lost", 0), deployment.price)
+        self._entry = self._begin(deployment.price)
 
     def switched(self, usage: Usage, deployment: Deployment, outcome: Outcome = "rescued") -> None:
         """Another deployment goes on with the stream, or begins it anew: what was used so far is a line of its own.
@@ -168,6 +174,23 @@ class Metered:
         self._write(self._entry, self._deployment, usage, outcome, status)
         self._admission.settle(self._reservation, self._billed.total_tokens, self._billed_nano_usd)
 
+    def served(self, nano_usd_saved: int) -> None:
+        """The answer came from a cache: a request was made, and nothing used.
+
+        Args:
+            nano_usd_saved: what the answer cost when it was made.
+
+        Raises: LedgerFull: it could not be accounted for.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        self._cache = "hit"
+        entry = self._begin(Price())
+        entry.finish(replace(self._line(Usage(), 0, "ok", 200), nano_usd_saved=nano_usd_saved))
+        metrics.CACHE_SAVED_USD.labels(self._group).inc(nano_usd_saved / NANO_PER_USD)
+        self._admission.settle(self._reservation, 0, 0)
+
     def close(self, usage: Usage, *, left: bool) -> None:
         """End what did not end by itself: a client that left, an upstream that broke; with nothing used, no line."""
         if self._ended:
@@ -180,6 +203,11 @@ class Metered:
             self._admission.settle(self._reservation, self._billed.total_tokens, self._billed_nano_usd)
         else:
             self._admission.release(self._reservation)
+
+    def _begin(self, price: Price) -> Entry:
+        """The first line, with a name of its own. Raises: LedgerFull."""
+        self._request_id = self._name_line(self._request_id)
+        return self._ledger.begin(self._line(Usage(), 0, "lost", 0), price)
 
     @staticmethod
     def _name_line(request_id: str) -> str:
@@ -214,6 +242,7 @@ class Metered:
             tokens_cached=usage.cached_tokens,
             tokens_out=usage.completion_tokens,
             nano_usd=nano_usd,
+            cache=self._cache,
             outcome=outcome,
             status=status,
             latency_ms=(self._clock.monotonic() - self._started_s) * 1000 if ended else 0.0,

@@ -14,7 +14,7 @@ from api.answers.events import Cited, Done, Event, Retrieved, Token
 from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
 from api.conversations.items import user_message
 from api.conversations.talk import Talk, open_talk
-from api.errors import NotSupportedYet, RequestInvalid, describe
+from api.errors import RequestInvalid, describe
 from api.identities import Identity
 from api.identity import Identified
 from api.record import record_of
@@ -63,7 +63,7 @@ class QueryRequest(BaseModel):
     stream: bool = False
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=4096)
-    use_cache: bool | None = None
+    use_cache: bool = True
     grounding: Grounding | None = None
     conversation_id: str | None = None
     messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)
@@ -71,11 +71,6 @@ class QueryRequest(BaseModel):
     mode: Mode | None = None
     rerank: bool | None = None
     rerank_top_n: int | None = Field(None, ge=1, le=100)
-
-    def refuse_what_is_not_done(self) -> None:
-        """Raises: NotSupportedYet."""
-        if self.use_cache:
-            raise NotSupportedYet("use_cache is not supported yet: no answer is cached; leave it out", "use_cache")
 
 
 @routes.post("", response_model=None)
@@ -92,7 +87,7 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
         )
     done = await last(events)
     note(record, done)
-    return JSONResponse(shown(done, asked.conversation_id))
+    return JSONResponse(shown(done, asked.conversation_id), headers={"x-cache": done.cache})
 
 
 async def answered(
@@ -100,10 +95,9 @@ async def answered(
 ) -> AsyncGenerator[Event, None]:
     """What happens while a question is answered, whichever way it came.
 
-    Raises: NotSupportedYet, RequestInvalid, ScopeNotAllowed, ConversationNotFound, ConversationFull; the events raise
+    Raises: RequestInvalid, ScopeNotAllowed, ConversationNotFound, ConversationFull; the events raise
         what `Answerer.answer` does.
     """
-    asked.refuse_what_is_not_done()
     talk = await _talk(asked, state, identity)
     question = Question(
         text=asked.query,
@@ -120,6 +114,7 @@ async def answered(
         mode=asked.mode,
         rerank=asked.rerank,
         rerank_top_n=asked.rerank_top_n,
+        use_cache=asked.use_cache,
     )
     events = state.answerer.answer(talk.identity if talk else identity, question)
     return kept(events, [user_message(asked.query)], talk)
@@ -185,7 +180,7 @@ def shown(done: Done, conversation_id: str | None = None) -> dict[str, Any]:
         "citations": [shown_citation(citation) for citation in done.citations],
         "degraded": done.degraded_reason is not None,
         "model": done.model,
-        "cache": "bypass",
+        "cache": done.cache,
         "usage": done.whole_usage.as_openai(),
         "timings_ms": done.timings_ms,
         "prompt_version": done.prompt_version,

@@ -157,6 +157,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("PUT", _LIMITS): Rule(_MANAGE, "admin"),
     ("DELETE", _LIMITS): Rule(_MANAGE, "admin"),
     ("GET", "/v1/admin/audit"): Rule(_MANAGE, "admin"),
+    ("DELETE", "/v1/admin/cache"): Rule(_MANAGE, "admin"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }

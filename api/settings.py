@@ -120,6 +120,21 @@ class ApiSettings(RetrievalSettings):
         description="Hosts to which links in answers may lead, beside this machine; `.example.org` stands for all "
         "below it, `*` for every host.",
     )
+    cache_entry_bytes: int = Field(
+        262_144, ge=1024, le=16_777_216, description="The longest answer that a cache keeps."
+    )
+    cache_tenant_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        le=17_179_869_184,
+        description="What a tenant's caches may hold in Redis; beyond it those entries that end first go.",
+    )
+    chat_cache_s: float = Field(
+        3600.0, ge=0, le=604_800, description="Seconds for which a model's answer is kept where a request asks for it."
+    )
+    answer_cache_s: float = Field(
+        3600.0, ge=0, le=604_800, description="Seconds for which an answer of /v1/query is kept; 0: none is."
+    )
     query_work_deadline_s: float = Field(
         10.0,
         gt=0,

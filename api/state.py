@@ -8,10 +8,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.admission.admission import Admission
-from api.answers.pipeline import Answerer
+from api.answers.cached import CachedAnswerer, answering
 from api.answers.recipes import Recipes
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
+from api.caching.cache import Bounds, Cache
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.files.store import Files
@@ -35,6 +36,7 @@ from router.config import load
 from router.router import Router, open_router
 from storage.open import open_store
 from storage.redis import RedisClient
+from storage.scripts import ScriptLine
 from storage.sql import Database
 
 
@@ -56,7 +58,9 @@ class AppState:
     line_metering: LineMetering
     batches: Batches
     recipes: Recipes
-    answerer: Answerer
+    answerer: CachedAnswerer
+    cache: Cache
+    idempotency: Cache
     conversations: Conversations
     responses: Responses
     responder: Responder
@@ -108,6 +112,14 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         )
         files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
+        line = ScriptLine(redis)
+        stack.push_async_callback(line.close)
+        bounds = Bounds(entry_bytes=settings.cache_entry_bytes, tenant_bytes=settings.cache_tenant_bytes)
+        cache = Cache(line, bounds)
+        stack.push_async_callback(cache.close)
+        once = Bounds(entry_bytes=1024 * 1024, tenant_bytes=settings.cache_tenant_bytes)
+        idempotency = Cache(line, once, shelf="idempotency:")
+        stack.push_async_callback(idempotency.close)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
@@ -127,7 +139,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
             recipes=recipes,
-            answerer=Answerer(retrieval, router, metering, settings, clock, recipes),
+            answerer=answering(retrieval, router, metering, settings, clock, recipes, cache),
+            cache=cache,
+            idempotency=idempotency,
             conversations=conversations,
             responses=responses,
             responder=Responder(

@@ -103,12 +103,13 @@ def _shown(row: UsageRow) -> dict[str, Any]:
         "tokens_out": row.tokens_out,
         "nano_usd": row.nano_usd,
         "usd": dollars(row.nano_usd),
+        "usd_saved": dollars(row.nano_usd_saved),
     }
 
 
 def _as_csv(groups: Sequence[Group], rows: Sequence[UsageRow]) -> Response:
     text = io.StringIO()
-    names = [*groups, "requests", "tokens_in", "tokens_cached", "tokens_out", "nano_usd", "usd"]
+    names = [*groups, "requests", "tokens_in", "tokens_cached", "tokens_out", "nano_usd", "usd", "usd_saved"]
     writer = csv.DictWriter(text, names)
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in _shown(row).items()} for row in rows)

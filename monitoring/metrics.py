@@ -45,6 +45,15 @@ TPOT_SECONDS = Histogram(
     buckets=_STEP_S,
 )
 TOKENS = Counter("stoker_tokens_total", "Tokens, by direction: in, cached, out.", ("model_group", "direction"))
+CACHE_LOOKUPS = Counter(
+    "stoker_cache_lookups_total",
+    "Requests that looked into a cache, by outcome: hit, miss, bypass.",
+    ("kind", "outcome"),
+)
+CACHE_SAVED_USD = Counter(
+    "stoker_cache_saved_usd_total", "What answers out of a cache had cost when they were made.", ("model_group",)
+)
+CACHE_EVICTIONS = Counter("stoker_cache_evictions_total", "Entries that had to go because a tenant's cache was full.")
 UPSTREAM_CALLS = Counter(
     "stoker_upstream_calls_total", "Calls to deployments, by outcome.", ("model_group", "deployment", "outcome")
 )

@@ -16,6 +16,7 @@ from retrieval import lifecycle
 from retrieval.access import may_read, reads_as
 from retrieval.analyzer import LANGUAGES
 from retrieval.called import CollectionId, of_tenant
+from retrieval.editions import Edition, edition_of
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import CollectionExists, CollectionNotFound, CollectionShared, InputInvalid
 from retrieval.life import FOREVER, Life
@@ -191,6 +192,10 @@ class Collections:
             return _as_collection(row, await progress(connection, row.id, reads_as(principal)))
 
         return await self._database.read(find)
+
+    async def edition(self, principal: Principal, name: str) -> Edition | None:
+        """What of a collection a kept answer depends on; None: it has expired. Raises: CollectionNotFound."""
+        return await edition_of(self._database, principal, name, self._clock)
 
     async def list(self, principal: Principal, after: str | None = None, limit: int = 20) -> list[Collection]:
         """List collections in order of creation, those after the id `after`; at most `limit`."""

@@ -162,6 +162,7 @@ ledger = Table(
     Column("latency_ms", Float, nullable=False),
     Column("ttft_ms", Float),
     Column("at", Float, nullable=False),  # when it was admitted
+    Column("nano_usd_saved", BigInteger, nullable=False, server_default="0"),  # by an answer out of the cache
     Index("ix_ledger_tenant_id_at", "tenant_id", "at"),
     Index("ix_ledger_key_id_at", "key_id", "at"),
     Index("ix_ledger_at", "at", "model_group", "route", "nano_usd"),  # sums over all tenants

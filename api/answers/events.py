@@ -1,10 +1,13 @@
 """What happens while a question is answered, in order; the JSON answer is the last of them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from api.answers.question import QueryWork
 from core.usage import Usage
 from retrieval.search import SearchResult
+
+CacheUse = Literal["exact", "miss", "bypass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Done:
         timings_ms: milliseconds of each stage.
         prompt_version: of the collection's template that the model was told; 0: the built-in words; None: a template
             that is no version of the collection's.
+        nano_usd: what the model's answer cost; 0: nothing, or nobody asked a model.
+        cache: whether an entry was told (`exact`), or looked for in vain (`miss`).
     """
 
     answer: str
@@ -74,6 +79,8 @@ class Done:
     work: QueryWork | None = None
     work_usage: Usage = field(default_factory=Usage)
     prompt_version: int | None = 0
+    nano_usd: int = 0
+    cache: CacheUse = "bypass"
 
     @property
     def whole_usage(self) -> Usage:

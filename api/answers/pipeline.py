@@ -95,13 +95,15 @@ class Answerer:
         question = replace(question, text=tidied(question.text, self._settings.answer_question_characters))
         said = await self._recipes.of(principal, question.collection)
         recipe = said.over(Recipe.of(self._settings)).asked(question)
-        way = _Way(principal, recipe, self._model(question.model), times)
+        way = _Way(principal, recipe, self.model_of(question.model), times)
         reservations = Reservations(self._metering, identity, question.route)
         asked = await self._rewriting.work(principal, question, recipe, way.model, reservations, times)
         metered = await self._admit(reservations, asked.question, way)
         try:
             async with aclosing(self._stages(way, asked, metered)) as events:
                 async for event in events:
+                    if isinstance(event, Done) and metered is not None:
+                        event = replace(event, nano_usd=metered.nano_usd)
                     yield event
         finally:
             times.observe()
@@ -189,8 +191,11 @@ class Answerer:
         first_token_s = self._settings.answer_first_token_share * limit_s
         return Generator(self._router, metered, limit_s, first_token_s, lambda: bool(spoken))
 
-    def _model(self, asked: str | None) -> str | None:
-        """The group to ask: the named one, else the setting's, else the first that chats."""
+    def model_of(self, asked: str | None) -> str | None:
+        """The group to ask: the named one, else the setting's, else the first that chats; None: there is none.
+
+        Raises: RouterError: there is none of this name.
+        """
         chat = [model.id for model in self._router.models() if model.kind == "chat"]
         wanted = asked or self._settings.answer_model
         if wanted is None:

@@ -60,6 +60,7 @@ class Question:
         rerank_top_n: passages that are kept of those that were reranked; None: all.
         turns: what was said before it, the oldest first.
         system: what the asker wants the model told before all else.
+        use_cache: an answer that was given before will do, and this one may be kept.
     """
 
     text: str
@@ -78,6 +79,7 @@ class Question:
     rerank: bool | None = None
     rerank_top_n: int | None = None
     system: str | None = None
+    use_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.applications import Starlette
 
-from api.answers.pipeline import Answerer
+from api.answers.cached import answering
 from api.errors import RequestInvalid, describe
 from api.hot.door import HotDoor
 from api.identities import Identity
@@ -46,7 +46,9 @@ class Sender:
         """Takes the worker's own state, with the billing of batches in place of the usual one."""
         room = Starlette()
         billing = state.line_metering
-        answerer = Answerer(state.retrieval, state.router, billing, state.settings, state.clock)
+        answerer = answering(
+            state.retrieval, state.router, billing, state.settings, state.clock, state.recipes, state.cache
+        )
         responder = state.responder.billed_by(billing)
         room.state.stoker = replace(state, metering=billing, answerer=answerer, responder=responder)
         self._door = HotDoor(room, state.settings)

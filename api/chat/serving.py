@@ -24,12 +24,14 @@ class Chat:
         body: its fields that a model may be sent.
         own: those of ours, none of them null.
         ignored: names of those that were dropped.
+        cached: an answer that was given before will do.
     """
 
     route: HotRoute
     body: dict[str, Any]
     own: dict[str, Any]
     ignored: list[str]
+    cached: bool
 
 
 async def converse(
@@ -53,8 +55,9 @@ async def converse(
     exchange.watch()
     if "retrieval" in chat.own:
         require(principal, "POST", "/v1/query")
-        asked = sourcing.read(chat.route, chat.body, chat.own)
+        asked = sourcing.read(chat.route, chat.body, chat.own, cached=chat.cached)
         await sourcing.answer(state, identity, exchange, record, asked, chat.ignored)
     elif conversation_id is not None:
         turn = await conversing.open_turn(state.conversations, identity, conversation_id, chat.body)
-        await conversing.answer(state, turn, exchange, record, chat.route, chat.ignored)
+        ignored = [*chat.ignored, "cache"] if chat.cached else chat.ignored  # no turn is as one that was before it
+        await conversing.answer(state, turn, exchange, record, chat.route, ignored)

@@ -41,6 +41,7 @@ class Asked:
     Attributes:
         items: what is said in it, as a conversation keeps it; empty: it belongs to none.
         unheeded: names of the fields that change nothing here.
+        use_cache: an answer that was given before will do.
     """
 
     route: HotRoute
@@ -54,6 +55,7 @@ class Asked:
     conversation_id: str | None
     items: list[Item]
     unheeded: list[str]
+    use_cache: bool
 
     def question(self, request_id: str) -> Question:
         """As the answerer takes it."""
@@ -74,11 +76,18 @@ class Asked:
             rerank=wanted.rerank,
             rerank_top_n=wanted.rerank_top_n,
             system=self.said.system,
+            use_cache=self.use_cache,
         )
 
 
-def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any]) -> Asked:
-    """Read the request. Raises: RequestInvalid: what is wrong with it, or what does not go together."""
+def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cached: bool = False) -> Asked:
+    """Read the request.
+
+    Args:
+        cached: an answer that was given before will do.
+
+    Raises: RequestInvalid: what is wrong with it, or what does not go together.
+    """
     refuse_what_does_not_go(body)
     retrieval = read_retrieval(own["retrieval"])
     bound = completion_bound(body)
@@ -101,6 +110,7 @@ def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any]) -> Asked:
         conversation_id=conversation_id,
         items=[] if conversation_id is None else items_of(body["messages"]),
         unheeded=sorted(set(body) - _HEEDED),
+        use_cache=cached,
     )
 
 
@@ -131,6 +141,8 @@ async def answer(
         voice.tell(first)
         done = await last(_heard(voice, events))
         note(record, done)
+        if asked.use_cache:
+            headers.append((b"x-cache", done.cache.encode()))
         if done.deployment is not None:
             headers.append((b"x-stoker-deployment", done.deployment.encode()))
         await exchange.whole(200, orjson.dumps(voice.whole(done)), headers)

@@ -21,8 +21,9 @@ from api.fields import (
     read_json_object,
     sort_fields,
 )
+from api.hot.cache import Copies, wants_cache
 from api.hot.exchange import ClientLeft, Exchange, Headers
-from api.hot.headers import answer_headers, priority_of, rescue_of
+from api.hot.headers import answer_headers, priority_of, rate_headers, rescue_of
 from api.hot.routes import ROUTES, HotRoute
 from api.identity import identify
 from api.metering import Metered, Size
@@ -43,6 +44,7 @@ EXPOSED_HEADERS = (
     "x-should-retry",
     "x-stoker-ignored",
     "x-stoker-deployment",
+    "x-cache",
     *RATE_HEADERS,
 )
 _EXPOSED = ", ".join(EXPOSED_HEADERS).encode()
@@ -107,11 +109,12 @@ class HotDoor:
             await respond(state, identity, exchange, record, read_json_object(raw))
             return
         sent = read_json_object(raw)
+        cached = "cache" in sent and wants_cache(sent)
         body, ignored = sort_fields(sent, route.fields)
         route.check(body)
         if ignored and not OWN_FIELDS.isdisjoint(ignored) and (own := own_fields(sent, route.own, route.path)):
             dropped = [name for name in ignored if name not in own]
-            await converse(state, identity, exchange, record, Chat(route, body, own, dropped))
+            await converse(state, identity, exchange, record, Chat(route, body, own, dropped, cached))
             return
         call = Call(
             route.kind,
@@ -128,13 +131,19 @@ class HotDoor:
         exchange.watch()
         metered = await state.metering.admit(identity, route.path, call.group, call.request_id, size, bound)
         answer: Answer | None = None
+        copies = None
         try:
+            record.model_group = call.group
+            if cached:
+                copies = Copies(state.cache, identity.principal, route.path, call, self._settings.chat_cache_s)
+                if await copies.tell(exchange, metered, rate_headers(metered, ignored)):
+                    return
             answer = await state.router.open(call)
-            record.model_group, record.deployment = call.group, answer.deployment.name
+            record.deployment = answer.deployment.name
             record.fallback = answer.fallback
             metered.opened(answer.deployment)
             answer.on_switch = metered.switched
-            await _send(exchange, answer, metered, answer_headers(answer, ignored, metered))
+            await _send(exchange, answer, metered, answer_headers(answer, ignored, metered), copies)
         finally:
             record.usage = Usage()
             if answer is not None:
@@ -143,12 +152,21 @@ class HotDoor:
                 record.usage = answer.usage or Usage(0, answer.tokens)
                 record.deployment = answer.deployment.name
             metered.close(record.usage, left=exchange.left)
+            if copies is not None:
+                copies.close()
 
 
-async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: Headers) -> None:
+async def _send(
+    exchange: Exchange, answer: Answer, metered: Metered, headers: Headers, copies: Copies | None = None
+) -> None:
     """Pass the answer on; its line is written before its last bytes leave."""
+    if copies is not None:
+        headers.append(copies.header)
     if answer.frames is None:
         metered.finish(answer.usage or Usage(), "ok")
+        if copies is not None:
+            copies.add(answer.body)
+            copies.end(answer, metered)
         await exchange.whole(answer.status, answer.body, headers)
         return
     headers.append((b"cache-control", b"no-cache"))
@@ -157,8 +175,12 @@ async def _send(exchange: Exchange, answer: Answer, metered: Metered, headers: H
     async for piece in answer.frames:
         metered.count(answer.tokens)
         over = answer.over
+        if copies is not None:
+            copies.add(piece)
         if over:
             metered.finish(answer.usage or Usage(0, answer.tokens), "failed" if answer.broken else "ok")
+            if copies is not None:
+                copies.end(answer, metered)
         await exchange.piece(piece, more=not over)
     if not over:  # whatever a stream does, its answer has an end
         await exchange.piece(b"", more=False)

@@ -29,8 +29,12 @@ def rescue_of(allowed: bool, asked: str) -> bool:
 
 def answer_headers(answer: Answer, ignored: Sequence[str], metered: Metered) -> Headers:
     """What is left for the caller, who answered, and what of the request was dropped."""
+    return [*rate_headers(metered, ignored), (b"x-stoker-deployment", answer.deployment.name.encode())]
+
+
+def rate_headers(metered: Metered, ignored: Sequence[str]) -> Headers:
+    """What is left for the caller, and what of the request was dropped."""
     headers: Headers = [(name.encode(), value.encode()) for name, value in metered.rate_headers().items()]
-    headers.append((b"x-stoker-deployment", answer.deployment.name.encode()))
     if ignored:
         headers.append((b"x-stoker-ignored", shown_fields(ignored).encode()))
     return headers

@@ -35,6 +35,7 @@ class Line:
         at: when it was admitted, in seconds since the epoch.
         tokens_in: cached ones included.
         nano_usd: reckoned when the line is made, so that a later price changes nothing.
+        nano_usd_saved: what an answer out of the cache cost when it was made.
         outcome: `lost` until the request ends; `rescued` where another deployment went on, with the next segment.
         latency_ms, ttft_ms: 0 and None in a lost line.
     """
@@ -58,6 +59,7 @@ class Line:
     status: int = 0
     latency_ms: float = 0.0
     ttft_ms: float | None = None
+    nano_usd_saved: int = 0
 
     @property
     def name(self) -> tuple[str, int]:

@@ -52,6 +52,7 @@ class UsageRow:
     tokens_cached: int
     tokens_out: int
     nano_usd: int
+    nano_usd_saved: int
 
 
 async def spent(database: Database, tenant_id: str, subject: Subject, period: str) -> int:
@@ -90,7 +91,13 @@ async def usage(
     Raises: TooManyRows: there are more than `most_rows`; DependencyError: SQL is away.
     """
     groups = [_day(database) if group == "day" else _GROUPS[group] for group in group_by]
-    counts = (ledger.c.tokens_in, ledger.c.tokens_cached, ledger.c.tokens_out, ledger.c.nano_usd)
+    counts = (
+        ledger.c.tokens_in,
+        ledger.c.tokens_cached,
+        ledger.c.tokens_out,
+        ledger.c.nano_usd,
+        ledger.c.nano_usd_saved,
+    )
     query = (
         sa.select(*groups, sa.func.count(sa.distinct(ledger.c.request_id)), *(sa.func.sum(column) for column in counts))
         .where(ledger.c.at >= _start(first), ledger.c.at < _start(last + timedelta(days=1)))

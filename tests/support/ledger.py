@@ -45,6 +45,7 @@ LINES = st.builds(
     status=st.integers(0, 599),
     latency_ms=st.floats(0, 1e6),
     ttft_ms=st.none() | st.floats(0, 1e6),
+    nano_usd_saved=_COUNTS,
 )
 
 

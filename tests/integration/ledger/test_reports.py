@@ -207,6 +207,7 @@ async def books(database: Database) -> Database:
         [
             a_line("r1", tenant_id="t1", key_id="k1", tokens_in=10, tokens_cached=4, tokens_out=2, nano_usd=1_500),
             a_line("r2", tenant_id="t1", key_id="k2", tokens_in=1, nano_usd=1, at=NOON - _DAY_S, model_group="=1+1"),
+            a_line("r4", tenant_id="t1", key_id="k1", cache="hit", nano_usd_saved=250),
             a_line("r3", tenant_id="t2", key_id="k3", tokens_in=100, nano_usd=10**9),
         ],
     )
@@ -221,12 +222,13 @@ async def test_a_member_reads_the_own_key_and_a_manager_the_tenant_and_nobody_an
         "data": [
             {
                 "day": "2026-11-21",
-                "requests": 1,
+                "requests": 2,
                 "tokens_in": 10,
                 "tokens_cached": 4,
                 "tokens_out": 2,
                 "nano_usd": 1500,
                 "usd": "0.000001500",
+                "usd_saved": "0.000000250",
             }
         ],
     }
@@ -252,9 +254,9 @@ async def test_a_table_is_safe_to_open(books: Database) -> None:
         answer = await admin.get("/v1/admin/usage", params={"group_by": "model", "format": "csv"})
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.text.splitlines() == [
-        "model,requests,tokens_in,tokens_cached,tokens_out,nano_usd,usd",
-        "'=1+1,1,1,0,0,1,0.000000001",
-        "words,2,110,4,2,1000001500,1.000001500",
+        "model,requests,tokens_in,tokens_cached,tokens_out,nano_usd,usd,usd_saved",
+        "'=1+1,1,1,0,0,1,0.000000001,0.000000000",
+        "words,3,110,4,2,1000001500,1.000001500,0.000000250",
     ]
 
 

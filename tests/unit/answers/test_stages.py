@@ -68,7 +68,9 @@ class House:
         def nothing(*_: Any, **__: Any) -> None:
             return None
 
-        return SimpleNamespace(opened=nothing, count=nothing, finish=nothing, close=nothing, switched=nothing)
+        return SimpleNamespace(
+            opened=nothing, count=nothing, finish=nothing, close=nothing, switched=nothing, nano_usd=0
+        )
 
     async def get(self, *_: object) -> Any:
         return SimpleNamespace(local_only=False)

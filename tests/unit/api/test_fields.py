@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.errors import NotSupportedYet, RequestInvalid
+from api.errors import RequestInvalid
 from api.fields import (
     CHAT_FIELDS,
     DANGEROUS_FIELDS,
@@ -36,11 +36,6 @@ def test_no_dangerous_field_is_listed() -> None:
 def test_n_out_of_range_is_refused(n: object) -> None:
     with pytest.raises(RequestInvalid, match="whole number from 1 to 8"):
         sort_fields({"n": n}, CHAT_FIELDS)
-
-
-def test_what_is_not_done_yet_is_refused_with_the_way_round() -> None:
-    with pytest.raises(NotSupportedYet, match="leave it out"):
-        sort_fields({"cache": "exact"}, CHAT_FIELDS)
 
 
 def test_a_field_of_our_own_is_refused_by_name_where_it_would_change_nothing() -> None:

@@ -69,7 +69,9 @@ class Meter:
         def nothing(*_: Any, **__: Any) -> None:
             return None
 
-        return SimpleNamespace(opened=nothing, count=nothing, finish=nothing, close=nothing, switched=nothing)
+        return SimpleNamespace(
+            opened=nothing, count=nothing, finish=nothing, close=nothing, switched=nothing, nano_usd=0
+        )
 
 
 async def ask(

@@ -1,0 +1,96 @@
+"""Model requests that ask for the cache: what an upstream said to the very same request, told again byte for byte."""
+
+from typing import Any
+
+import orjson
+
+from api.caching.cache import Cache, Flight, Hit
+from api.caching.name import Name, name_of
+from api.errors import NotSupportedYet, RequestInvalid
+from api.hot.exchange import Exchange, Headers
+from api.metering import Metered
+from core.principal import Principal
+from router.router import Answer, Call
+
+_TOOLS = ("tools", "functions", "tool_choice", "function_call")  # what is said then may be acted upon
+_STREAM = b"text/event-stream; charset=utf-8"
+
+
+def wants_cache(body: dict[str, Any]) -> bool:
+    """Take the field `cache` out of a request's body. Raises: RequestInvalid, NotSupportedYet."""
+    asked = body.pop("cache", None)
+    if asked == "semantic":
+        raise NotSupportedYet("the semantic cache is not supported yet: ask for exact", "cache")
+    if asked not in (None, "exact", "off"):
+        raise RequestInvalid("cache is exact or off", "cache")
+    return bool(asked == "exact")
+
+
+class Copies:
+    """The cache as one model request uses it.
+
+    Args:
+        ttl_s: for which its answer is kept.
+    """
+
+    def __init__(self, cache: Cache, principal: Principal, route: str, call: Call, ttl_s: float) -> None:
+        self._cache = cache
+        self._name = _name(principal, route, call)
+        self._call = call
+        self._ttl_s = ttl_s
+        self._flight: Flight | None = None
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+
+    async def tell(self, exchange: Exchange, metered: Metered, headers: Headers) -> bool:
+        """Answer with an entry. Returns: whether there was one; else the request is to go its way."""
+        found = None if any(self._call.body.get(name) for name in _TOOLS) else await self._cache.look(self._name)
+        if not isinstance(found, Hit):
+            self._flight = found
+            return False
+        entry = orjson.loads(found.body)
+        metered.served(entry["nano_usd"])
+        headers = [*headers, (b"x-cache", b"exact")]
+        body = entry["said"].encode()
+        if self._call.stream:
+            exchange.start(200, _STREAM, [*headers, (b"cache-control", b"no-cache")])
+            for frame in body.split(b"\n\n")[:-1]:
+                await exchange.piece(frame + b"\n\n")
+            await exchange.piece(b"", more=False)
+        else:
+            await exchange.whole(200, body, headers)
+        return True
+
+    @property
+    def header(self) -> tuple[bytes, bytes]:
+        """What the answer's header says, where no entry was told."""
+        return b"x-cache", b"bypass" if self._flight is None else b"miss"
+
+    def add(self, piece: bytes) -> None:
+        """A piece of the answer is being sent."""
+        self._bytes += len(piece)
+        if self._bytes <= self._cache.bounds.entry_bytes:
+            self._pieces.append(piece)
+
+    def end(self, answer: Answer, metered: Metered) -> None:
+        """The answer has ended: keep what was sent, if it is whole."""
+        if self._flight is None:
+            return
+        if answer.broken or self._bytes > self._cache.bounds.entry_bytes:
+            self._flight.leave(barren=True)
+            return
+        try:
+            said = b"".join(self._pieces).decode()
+        except UnicodeDecodeError:
+            self._flight.leave(barren=True)
+            return
+        self._flight.keep(orjson.dumps({"nano_usd": metered.nano_usd, "said": said}).decode(), self._ttl_s)
+
+    def close(self) -> None:
+        """Whatever happened: nobody waits for this request any more."""
+        if self._flight is not None:
+            self._flight.leave()
+
+
+def _name(principal: Principal, route: str, call: Call) -> Name:
+    return name_of(principal, "chat", {"route": route, "group": call.group, "body": call.body})
