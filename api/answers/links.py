@@ -136,7 +136,7 @@ class LinkBuffer:
         bare = _ESCAPED.sub("", part)
         if _PARAGRAPH_ENDS.search(part):
             return False
-        if bare.count("[") > bare.count("]") or _OPEN_TAG.search(bare):
+        if bare.count("[") > bare.count("]") or bare.count("【") > bare.count("】") or _OPEN_TAG.search(bare):
             return True
         _, leads, target = bare.rpartition("](")
         if leads and target.count(")") <= target.count("("):
@@ -170,7 +170,7 @@ LEFT_OUT = "(link left out)"
 _MOST_PASSES = 50
 _LONGEST_HELD = 300  # characters, but for an address, which is held as long as it goes on
 _PLACE = re.compile(r"\s|[^\x00-\x7f]")
-_RISKY = re.compile(r"[\[\]<>/\\:]|www\.", re.IGNORECASE)
+_RISKY = re.compile(r"[\[\]<>/\\:【]|www\.", re.IGNORECASE)
 _ADDRESS_BEGUN = re.compile(r"[/\\]{2}|:|www\.", re.IGNORECASE)
 _OPEN_TAG = re.compile(_TAG_BEGUN + r"\Z", re.IGNORECASE)
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
