@@ -58,6 +58,7 @@ ALLOWED = [
     "Ports 8000/8001, and/or 1:2; a // b is a comment; std::vector, C:\\Temp, a[0](x), 3 < 4 > 2, <name>.",
     "Call f(x)[0] or see [1].",
     "\n[1]: The fare is nine crowns [2].\n\n[3]: nine",
+    "It says [1]:a/b, and [2]: 3.5.",
     "The metadata: a value of 【4†source】 in [0, 1) or [ ] and 東京は大きい[1]。",
 ]
 
