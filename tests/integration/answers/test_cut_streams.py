@@ -65,9 +65,22 @@ class Seen:
 
 @dataclass
 class House:
+    """A gateway before that server.
+
+    Attributes:
+        whole: what is read where nothing is cut, by way and number of the answer; asked for once.
+    """
+
     desk: Desk
     server: CutServer
     store: str
+    whole: dict[tuple[str, int], Seen] = field(default_factory=dict)
+
+    def uncut(self, way: str, number: int) -> Seen:
+        """What is read of an answer where nothing is cut."""
+        if (way, number) not in self.whole:
+            self.whole[way, number] = self.ask(way, f"uncut-{way}-{number}", uncut(ANSWERS[number]))
+        return self.whole[way, number]
 
     def ask(self, way: str, name: str, stream: list[bytes]) -> Seen:
         """Ask, having the model's stream come like this."""
@@ -121,6 +134,8 @@ def _of_response(events: list[tuple[str, dict[str, Any]]]) -> Seen:
     part = events[-1][1]["response"]["output"][-1]["content"][0]
     assert part["text"] == seen.text
     assert part["annotations"] == [annotation for _, annotation in seen.places]
+    behind = [seen.text[index : index + 1] for index, _ in seen.places]
+    assert all(not char or char.isspace() for char in behind), "a citation stands in the middle of a sentence"
     seen.end = {"text": part["text"]}
     return seen
 
@@ -136,17 +151,8 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield House(opened, server, store)
 
 
-@pytest.fixture(scope="module")
-def uncuts(house: House) -> dict[tuple[str, int], Seen]:
-    """What is read where nothing is cut."""
-    return {
-        (way, number): house.ask(way, f"uncut-{way}-{number}", uncut(text))
-        for way in WAYS
-        for number, text in enumerate(ANSWERS)
-    }
-
-
-def test_uncut_answers_are_what_they_should_be(uncuts: dict[tuple[str, int], Seen]) -> None:
+def test_uncut_answers_are_what_they_should_be(house: House) -> None:
+    uncuts = {(way, number): house.uncut(way, number) for way in WAYS for number in range(len(ANSWERS))}
     assert uncuts["strict", 0].text == uncuts["mark", 0].text == uncuts["off", 0].text == FARE
     assert [cited["quote"] for _, cited in uncuts["strict", 0].places] == [FARE]
     assert [index for index, _ in uncuts["responses", 0].places] == [len(FARE)]
@@ -156,20 +162,21 @@ def test_uncut_answers_are_what_they_should_be(uncuts: dict[tuple[str, int], See
     for seen in uncuts.values():
         assert "evil.test" not in seen.text
     assert "[1]" in uncuts["off", 2].text
+    assert "See the fares now." in uncuts["off", 5].text
     assert "【4†source】" in uncuts["off", 4].text
     assert "The winter fare of the ferry is nine crowns." in uncuts["off", 3].text
 
 
 @pytest.mark.parametrize("count", [pytest.param(150, id="150"), pytest.param(1000, id="1000", marks=pytest.mark.long)])
 def test_however_a_stream_is_cut_the_answer_and_its_citations_are_the_same(
-    house: House, uncuts: dict[tuple[str, int], Seen], count: int, figure: Callable[[str], None]
+    house: House, count: int, figure: Callable[[str], None]
 ) -> None:
     counted: Counter[str] = Counter()
     for number in range(count):
         dice = random.Random(number)
         way, which = WAYS[number % len(WAYS)], dice.randrange(len(ANSWERS))
         stream = cut(ANSWERS[which], dice)
-        seen, whole = house.ask(way, f"cut-{number}-{count}", stream), uncuts[way, which]
+        seen, whole = house.ask(way, f"cut-{number}-{count}", stream), house.uncut(way, which)
         about = f"split {number}: {ANSWERS[which]!r}, {way}"
         assert seen.text == whole.text, about
         assert seen.places == whole.places, about
