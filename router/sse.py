@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from core.usage import Usage
-from router.events import DONE, data_of, frame, frame_end
+from router.events import DONE, data_of, frame, frame_end, loads
 from router.transcript import Said
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -114,8 +114,8 @@ class SseScanner:
 
     def _decoded(self, data: bytes) -> dict[str, Any]:
         try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
+            chunk = loads(data)
+        except ValueError as error:
             raise StreamMalformed("a frame is no JSON") from error
         if not isinstance(chunk, dict):
             raise StreamMalformed("a frame is no JSON object")

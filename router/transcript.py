@@ -54,7 +54,10 @@ class Said:
         for frame in frames:
             data = data_of(frame)
             if data and data != DONE:
-                said.add(orjson.loads(data))
+                try:
+                    said.add(orjson.loads(data))
+                except orjson.JSONDecodeError:  # such as half of a sign: nobody can go on behind it
+                    said.strange = True
         return said
 
     @property

@@ -4,7 +4,6 @@ from typing import Protocol
 
 from api.answers.events import Citation
 from api.answers.support import Support
-from core.dependency import DependencyError
 from core.principal import Principal
 from monitoring.logs import logger
 from retrieval.errors import RetrievalError
@@ -23,7 +22,10 @@ class Kept(Protocol):
 
 
 async def cite(kept: Kept, principal: Principal, collection: str, support: Support, request_id: str) -> Citation | None:
-    """Make a citation and hold it against the kept text; one that doesn't verify is never shown."""
+    """Make a citation and hold it against the kept text; one that doesn't verify is never shown.
+
+    Raises: DependencyError: the kept text can't be had just now, which says nothing of what it holds.
+    """
     passage = support.excerpt.passage
     citation = Citation(
         document_id=passage.document_id,
@@ -36,7 +38,7 @@ async def cite(kept: Kept, principal: Principal, collection: str, support: Suppo
     )
     try:
         content = await kept.content(principal, collection, passage.document_id, passage.document_version)
-    except (RetrievalError, DependencyError) as error:
+    except RetrievalError as error:
         _log.warning("a citation could not be checked", request_id=request_id, reason=str(error))
         return None
     if content[citation.start : citation.end] != citation.quote:

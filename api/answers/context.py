@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.answers.sentences import spans
+from api.answers.tables import head_over
 from retrieval.analyzer import analyze
 from retrieval.search import Passage
 
@@ -91,7 +92,11 @@ class _Cut:
         self._rank = rank
         self._passage = passage
         self._spans = list(spans(passage.text)) or [(0, len(passage.text))]
-        self.terms = [wanted & terms_beside(question, passage.text[start:end]) for start, end in self._spans]
+        text = passage.text
+        self.terms = [
+            wanted & terms_beside(question, f"{text[start:end]}\n{head_over(text, start)}")
+            for start, end in self._spans
+        ]
 
     def best(self, shares: dict[str, float]) -> tuple[float, int]:
         """Weight and index of the best sentence; its neighbours' terms count half."""

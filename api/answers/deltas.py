@@ -3,9 +3,8 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import orjson
-
-from router.events import DONE, data_of, frame_end
+from api.answers.pairs import Pairs
+from router.events import DONE, data_of, frame_end, has_halves, loads
 
 
 class StreamBroken(Exception):
@@ -29,7 +28,7 @@ async def chunks(frames: AsyncIterator[bytes]) -> AsyncIterator[Mapping[str, Any
 
     Raises: StreamBroken: an error event, an event that is no chunk, or an end without `[DONE]`.
     """
-    buffer = b""
+    buffer, pairs = b"", Pairs()
     async for piece in frames:
         buffer += piece
         while (end := frame_end(buffer, 0, 0)) >= 0:
@@ -38,7 +37,7 @@ async def chunks(frames: AsyncIterator[bytes]) -> AsyncIterator[Mapping[str, Any
             if data == DONE:
                 return
             if data:
-                yield _chunk(data)
+                yield _chunk(data, pairs)
     raise StreamBroken("the stream ended before the answer did")
 
 
@@ -47,13 +46,15 @@ def no_chunk() -> StreamBroken:
     return StreamBroken("the upstream sent an event that is no chunk of a chat")
 
 
-def _chunk(data: bytes) -> Mapping[str, Any]:
+def _chunk(data: bytes, pairs: Pairs) -> Mapping[str, Any]:
     """Raises: StreamBroken: it is an error, or no chunk of a chat."""
     try:
-        chunk = orjson.loads(data)
+        chunk = loads(data)
         if "error" in chunk:
             raise StreamBroken(str(chunk["error"].get("message", "the upstream failed")))
-    except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        if pairs or has_halves(data):
+            pairs.join(chunk)
+    except (ValueError, AttributeError, TypeError) as error:
         raise no_chunk() from error
     if not isinstance(chunk, dict):
         raise no_chunk()

@@ -14,19 +14,18 @@ from urllib.parse import urlsplit
 _TEXT = r"\[((?:[^\[\]\\]|\\.)*)\]"
 _TARGET = r"\(\s*(<[^<>\n]*>|[^\s()]*(?:\([^\s()]*\)[^\s()]*)*)[^()]*\)"
 _MARKDOWN = re.compile(rf"(!?){_TEXT}{_TARGET}", re.DOTALL)
-_DEFINITION = re.compile(rf"^[ \t]*{_TEXT}:[ \t]*\S+[^\n]*$", re.MULTILINE)
-_TAG = re.compile(
+_DEFINITION = re.compile(rf"^[ \t]*{_TEXT}:[ \t]*(\S+)[^\n]*$", re.MULTILINE)
+_TAG_BEGUN = (
     r"</?(?:a|img|image|picture|source|script|style|iframe|frame|object|embed|applet|link|meta|base|svg|math|video|audio"
-    r"|track|form|input|button|textarea|body|html|table|td|div|span|p|details|marquee|isindex)\b[^<>]*>?",
-    re.IGNORECASE,
+    r"|track|form|input|button|textarea|body|html|table|td|div|span|p|details|marquee|isindex)\b[^<>]*"
 )
+_TAG = re.compile(_TAG_BEGUN + ">?", re.IGNORECASE)
 _ADDRESS = re.compile(
-    r"<?(?:\b[a-z][a-z0-9+.-]{0,20}:/*[/\\]{2}|(?<![\w/:\\])[/\\]{2}(?=[\w-]+\.)|www\.(?=\w))[^\s<>\"'`|]+>?"
-    r"|\b(?:javascript|vbscript|data|mailto|tel|sms|blob|intent):[^\s<>\"'`|]+",
+    r"<?(?:[a-z][a-z0-9+.-]{0,20}:/*[/\\]{2}|(?<![\w/:\\])[/\\]{2}(?=[\w-]+\.)|www\.(?=\w))[^\s<>\"'`|]+>?"
+    r"|(?<![a-z0-9_])(?:javascript|vbscript|data|mailto|tel|sms|blob|intent):[^\s<>\"'`|]+",
     re.IGNORECASE,
 )
 _TAIL = re.compile(r"[.,;:!?)\]}*_]+\Z")
-_HELD = re.compile(r"(?:\S*(?:[/\\]{2}|:|www\.)\S*|[\x21-\x7e]+|[!\[<][^\s]*)\Z")
 
 
 def addresses_of(documents: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -68,8 +67,9 @@ class Links:
         return str(text)
 
     def _definition(self, found: re.Match[str]) -> str:
-        target = found.group().partition("]:")[2].split()[0].strip("<>")
-        return found.group() if self._allows(target, image=True) else ""
+        target = found.group(2).strip("<>")
+        leads = _LEADS.search(_TAIL.sub("", target))  # else it is text behind a mark, such as "[1]: the fare"
+        return found.group() if not leads or self._allows(target, image=True) else ""
 
     def _bare(self, found: re.Match[str]) -> str:
         whole = found.group()
@@ -94,24 +94,65 @@ class Links:
 
 
 class LinkBuffer:
-    """Holds back the end of a streamed text that may become a link."""
+    """Holds back the end of a streamed text that may become a link.
+
+    The text is taken apart where the text before that place allows it, and each part is cleaned alone: so what is shown
+    does not depend on how the stream is cut.
+    """
 
     def __init__(self, links: Links) -> None:
         self._links = links
         self._held = ""
+        self._line_begins = True  # what is held stands at the beginning of its line
 
     def add(self, text: str) -> str:
         """Take a piece. Returns: what may be shown of it, and of what was held back."""
+        seen, start, shown = len(self._held), 0, list[str]()
         text = self._held + text
-        held = _HELD.search(text)
-        at = len(text) if held is None else held.start()
-        shown, self._held = text[:at], text[at:]
-        return self._links.cleaned(shown)
+        for found in _PLACE.finditer(text, seen):
+            part = text[start : found.end()]
+            if self._may_end(part):
+                shown.append(self._cleaned(part))
+                start = found.end()
+        self._held = text[start:]
+        return "".join(shown)
 
     def rest(self) -> str:
         """What is left when the stream has ended."""
         held, self._held = self._held, ""
-        return self._links.cleaned(held)
+        shown = self._cleaned(held)
+        self._line_begins = True
+        return shown
+
+    def _may_end(self, part: str) -> bool:
+        """Whether no link has begun in a part that goes on behind its last character."""
+        if not _RISKY.search(part):
+            return True
+        if not part[-1].isspace() and _ADDRESS_BEGUN.search(part):
+            return False
+        return len(part) > _LONGEST_HELD or not self._is_open(part)
+
+    def _is_open(self, part: str) -> bool:
+        bare = _ESCAPED.sub("", part)
+        if _PARAGRAPH_ENDS.search(part):
+            return False
+        if bare.count("[") > bare.count("]") or bare.count("【") > bare.count("】") or _OPEN_TAG.search(bare):
+            return True
+        _, leads, target = bare.rpartition("](")
+        if leads and target.count(")") <= target.count("("):
+            return True
+        return self._line_begins and not part.endswith("\n") and _DEFINES.match(part) is not None
+
+    def _cleaned(self, part: str) -> str:
+        shown = part
+        if _RISKY.search(part):
+            # In the middle of a line nothing is defined.
+            shown = self._links.cleaned(part) if self._line_begins else self._links.cleaned(f"x {part}")[2:]
+            if part[-1].isspace() and not shown.endswith(part[-1]):
+                shown += part[-1]  # or what stands before and behind a tag would be one address
+        _, newline, line = part.rpartition("\n")
+        self._line_begins = (self._line_begins or newline != "") and not line.strip(" \t")
+        return shown
 
 
 def _is_of(host: str, allowed: str) -> bool:
@@ -127,6 +168,14 @@ def _is_here(host: str) -> bool:
 
 LEFT_OUT = "(link left out)"
 _MOST_PASSES = 50
+_LONGEST_HELD = 300  # characters, but for an address, which is held as long as it goes on
+_PLACE = re.compile(r"\s|[^\x00-\x7f]")
+_RISKY = re.compile(r"[\[\]<>/\\:【]|www\.", re.IGNORECASE)
+_ADDRESS_BEGUN = re.compile(r"[/\\]{2}|:|www\.", re.IGNORECASE)
+_OPEN_TAG = re.compile(_TAG_BEGUN + r"\Z", re.IGNORECASE)
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_PARAGRAPH_ENDS = re.compile(r"\n[ \t]*\n\Z")
+_DEFINES = re.compile(rf"[ \t]*{_TEXT}:", re.DOTALL)
 _LEADS = re.compile(r"[/\\:.?#&%@]")  # without one of these it is code, such as f[0](x), or a place on the same page
 _ODD = re.compile(r"[\\\s\x00-\x1f]|%(?:0[0-9a-d]|5c)", re.IGNORECASE)
 _ANY = re.compile(r"\S*(?:[/\\]{2}|www\.|\]\()\S*")

@@ -8,8 +8,10 @@ from itertools import pairwise
 from api.answers.context import RANK_WEIGHT, Excerpt, beside, rarity, terms_beside
 from api.answers.saying import Said, names_in, says
 from api.answers.sentences import spans
+from api.answers.tables import head_over
 from retrieval.analyzer import ENGLISH, analyze, analyzer
 
+_OWN_MARK = re.compile(r"\[\^?\d{1,3}\](?!\():?|【[^【】\n]{1,40}】")  # by which models cite; they are no figures
 _BARE = re.compile(r"(?:\s*(?:#+ .*|```.*|\|[-| :]*\|)\s*(?:\n|\Z))+")  # headings and fences say nothing alone
 
 
@@ -25,6 +27,13 @@ class Support:
     def quote(self) -> str:
         return self.excerpt.text[self.start - self.excerpt.start : self.end - self.excerpt.start]
 
+    @property
+    def head(self) -> str:
+        """The names of the columns, where it is a row of a table."""
+        passage = self.excerpt.passage
+        inside = passage.start <= self.start < passage.end
+        return head_over(passage.text, self.start - passage.start) if inside else ""
+
 
 class Sources:
     """The excerpts that one question is answered from, cut into sentences, and into pairs of neighbours for quotes."""
@@ -32,7 +41,7 @@ class Sources:
     def __init__(self, question: str, excerpts: Sequence[Excerpt]) -> None:
         self._asked = set(analyze(question))
         sentences = [support for excerpt in excerpts for support in _sentences(excerpt)]
-        parted = [(support, terms_beside(question, support.quote)) for support in sentences]
+        parted = [(support, terms_beside(question, f"{support.quote}\n{support.head}")) for support in sentences]
         self._stretches = parted + [
             (joined, terms_beside(question, joined.quote))
             for (first, _), (second, _) in pairwise(parted)
@@ -47,7 +56,7 @@ class Sources:
         best = self.best_quote()
         self._about = [support for support in sentences if best is not None and _overlap(support, best)]
         self._saying = [
-            Said(beside(question, support.quote), self._language, self._names, support.excerpt.passage.filename)
+            Said(beside(question, support.quote), self._language, self._names, _over(support))
             for support in self._about
         ]
 
@@ -60,7 +69,7 @@ class Sources:
         Args:
             min_coverage: as `saying.says` takes it.
         """
-        said = Said(sentence, self._language, self._names)
+        said = Said(_OWN_MARK.sub("", sentence), self._language, self._names)
         if not said.terms - self._question.terms or sentence.rstrip().endswith(":"):
             return None
         which = says(self._saying, said, self._question, min_coverage)
@@ -89,6 +98,11 @@ class Sources:
 def _sentences(excerpt: Excerpt) -> Iterator[Support]:
     for start, end in spans(excerpt.text):
         yield Support(excerpt, excerpt.start + start, excerpt.start + end)
+
+
+def _over(support: Support) -> str:
+    """What a sentence is said under."""
+    return f"{support.excerpt.passage.filename}\n{support.head}"
 
 
 def _overlap(one: Support, other: Support) -> bool:

@@ -8,9 +8,13 @@ from api.answers.context import Excerpt
 from api.answers.sentences import SentenceBuffer
 from api.answers.support import Sources
 from api.responses.searching import Found, file_of
+from core.dependency import DependencyError
 from core.principal import Principal
+from monitoring.logs import logger
 
 Annotation = dict[str, Any]
+
+_log = logger(__name__)
 
 
 class Annotator:
@@ -60,7 +64,11 @@ class Annotator:
             return []
         passage = support.excerpt.passage
         collection = self._found.collections[passage.document_id]
-        citation = await cite(self._kept, self._principal, collection, support, self._request_id)
+        try:
+            citation = await cite(self._kept, self._principal, collection, support, self._request_id)
+        except DependencyError as error:  # the sentence stands without its source, as others do here
+            _log.warning("a citation could not be checked", request_id=self._request_id, reason=str(error))
+            return []
         if citation is None:
             return []
         return [

@@ -108,6 +108,7 @@ def gateway(
             "STOKER_MILVUS_URI": f"http://127.0.0.1:{free_port()}",
             "STOKER_EMBEDDING_URL": f"http://127.0.0.1:{free_port()}",
             "STOKER_PORT": str(port),
+            "STOKER_ANSWER_CACHE_S": "0",  # who asks the same again means to ask the model again
             "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
             **(settings or {}),
         }

@@ -1,6 +1,7 @@
 """A real PostgreSQL server from its wheel."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -39,9 +40,7 @@ class Postgres:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop every process of the server, as a host that hangs does."""
-        postmaster = int((Path(self.server.pgdata) / "postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        stopped = [postmaster, *map(int, children)]
+        stopped = self._processes()
         for process in stopped:
             os.kill(process, signal.SIGSTOP)
         try:
@@ -49,6 +48,22 @@ class Postgres:
         finally:
             for process in stopped:
                 os.kill(process, signal.SIGCONT)
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """`kill -9` every process of the server; it is started again when the block ends."""
+        for process in self._processes():
+            with contextlib.suppress(ProcessLookupError):  # the others went when they saw the first one go
+                os.kill(process, signal.SIGKILL)
+        try:
+            yield
+        finally:
+            self.server.ensure_postgres_running()
+
+    def _processes(self) -> list[int]:
+        postmaster = int((Path(self.server.pgdata) / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]
 
 
 @contextmanager

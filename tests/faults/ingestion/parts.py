@@ -1,12 +1,14 @@
 """The processes that ingestion leans on, each on a port of its own, killed and started again by their tests."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.engines import INFERENCE_PYTHON, prepare_model
@@ -53,9 +55,30 @@ class Part:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """`kill -9` while the block runs; then it is started again."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped while the block runs, as on a machine that hangs: it holds its connections and answers nothing."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
+
     def end(self) -> None:
         """End it politely; one that never began is no error."""
         if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGCONT)  # one that is frozen hears nothing
             stop(self._process)
 
 

@@ -108,6 +108,7 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "STOKER_EMBEDDING_DEADLINE_S": "15",
             "STOKER_SEARCH_DEADLINE_S": "12",
             "STOKER_WORKERS": "2",
+            "STOKER_ANSWER_CACHE_S": "3600",
         }
         entry = f"{{model: hosted_vllm/words, api_base: '{server.base_url}'}}"
         priced = "model_info: {input_cost_per_token: 0.000001, output_cost_per_token: 0.000002}"
@@ -170,8 +171,10 @@ def test_what_changes_the_documents_or_who_may_read_them_ends_the_entry(house: H
         return found["cache"], found["answer"]
 
     def warm() -> None:
-        ask(reader)
-        assert ask(reader)["cache"] == "exact"
+        """A change of an access list raises the version once more when the worker has brought it to the index."""
+        limit_s = time.monotonic() + 30
+        while ask(reader)["cache"] != "exact":
+            assert time.monotonic() < limit_s
 
     warm()
     tenant.keep("a", "The pier opens at 07:45. It has two berths.")

@@ -51,3 +51,18 @@ async def test_an_event_of_another_kind_breaks_the_stream_and_nothing_else(data:
 async def test_an_event_without_text_has_none() -> None:
     events = b'data: {"choices":null}\n\ndata: {"choices":[{"delta":{"content":[1]}}]}\n\ndata: [DONE]\n\n'
     assert [text async for text in texts(pieces(events, []))] == []
+
+
+async def test_a_sign_whose_halves_come_in_two_chunks_is_whole_again() -> None:
+    halves = [r"a\ud83d", r"\ude00b\uD83d", "", r"\uDE00", r"\ud83d", "c", r"\ude00"]
+    events = "".join(f'data: {{"choices":[{{"index":0,"delta":{{"content":"{half}"}}}}]}}\n\n' for half in halves)
+    stream = f"{events}data: [DONE]\n\n".encode()
+    assert [text async for text in texts(pieces(stream, []))] == ["a", "😀b", "😀", "\ufffdc", "\ufffd"]
+
+
+@pytest.mark.parametrize(
+    "data", [rb'{"choices":[{"delta":{"content":"\ud83d"', rb'["\ud83d"]', rb'{"choices":["\ud83d"]}']
+)
+async def test_half_a_sign_makes_no_chunk_of_what_is_none(data: bytes) -> None:
+    with pytest.raises(StreamBroken, match="no chunk of a chat"):
+        [text async for text in texts(pieces(b"data: " + data + b"\n\ndata: [DONE]\n\n", []))]

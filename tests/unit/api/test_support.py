@@ -51,6 +51,14 @@ def test_a_sentence_that_its_source_holds_is_supported_by_it() -> None:
     assert supported("The gateway listens on port 8080.") == "The gateway listens on port 8080 of the local host."
 
 
+def test_the_marks_by_which_a_model_cites_are_no_figures() -> None:
+    told = "The gateway listens on port 8080 of the local host."
+    for said in ("It is port 8080 [1].", "[1]: Port 8080.", "It is port 8080[^2][3].", "Port 8080【4†source】."):
+        assert supported(said) == told
+    assert supported("It is port 8080 [9090].") is None
+    assert supported("It is port 8080 [1] of 17.") is None
+
+
 def test_a_wrong_number_is_not_supported() -> None:
     assert supported("The gateway listens on port 9090.") is None
 
