@@ -14,7 +14,7 @@ from core.principal import Principal, Role
 from retrieval.collections import Collection, Collections
 from retrieval.errors import CollectionNotFound
 from retrieval.settings import RetrievalSettings
-from tests.support.catalog import NAME, Catalog
+from tests.support.catalog import NAME, Catalog, new_catalog
 
 FIRST, SECOND = "Read {sources} and say: {question}", "{sources}\n{question}"
 
@@ -101,6 +101,14 @@ async def test_changes_at_once_make_versions_of_their_own(desk: Desk) -> None:
     versions = await desk.versions()
     assert [version for version, _, _ in versions] == list(range(8, 0, -1))
     assert len({template for _, template, _ in versions}) == 8
+
+
+async def test_another_collections_versions_are_its_own(desk: Desk, catalog: Catalog) -> None:
+    other = Desk(await new_catalog(catalog.database))
+    await desk.change({"prompt": FIRST})
+    await other.change({"prompt": SECOND})
+    assert (await desk.versions(), await other.versions()) == ([(1, FIRST, True)], [(1, SECOND, True)])
+    assert ((await desk.said()).prompt, (await other.said()).prompt) == (FIRST, SECOND)
 
 
 async def test_another_tenant_sees_and_changes_nothing(desk: Desk) -> None:

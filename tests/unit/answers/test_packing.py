@@ -146,6 +146,21 @@ def test_a_tokenizer_that_takes_more_is_asked_again_and_shown_less() -> None:
     assert 350 < engine.tokens(packed.shown[0].text) <= 500
 
 
+class Stubborn(Engine):
+    """Counts hardly less of a text that is hardly shorter, until a byte is a token."""
+
+    def tokens(self, text: str) -> int:
+        return min(len(text.encode()), len(words([])[0]["content"].encode()) + 501)
+
+
+def test_a_tokenizer_that_always_takes_a_little_more_is_asked_no_more_than_three_times() -> None:
+    engine = Stubborn()
+    found = passages("english", [(0, 3000)])
+    packed = pack(engine, found, RECIPE.over({"pack": "passages", "max_context_tokens": 500}))
+    assert engine.asked == 4, "and once with nothing"
+    assert engine.length(words(packed.shown)) - engine.length(words([])) <= 500
+
+
 def test_where_nobody_counts_a_token_is_taken_for_a_byte() -> None:
     engine = Engine()
     engine.away = True
