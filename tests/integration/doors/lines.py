@@ -15,6 +15,9 @@ from tests.integration.querywork.test_gateway import House
 Said = dict[str, Any]
 
 
+_LIMIT_S = 12
+
+
 class Line:
     """A client's end of a socket."""
 
@@ -31,8 +34,17 @@ class Line:
         return str(body["id"])
 
     def hear(self) -> Said:
-        said: Said = json.loads(self.connection.recv(timeout=20))
+        try:
+            said: Said = json.loads(self.connection.recv(timeout=_LIMIT_S))
+        except TimeoutError:
+            raise AssertionError(f"nothing was said for {_LIMIT_S} s") from None
         return said
+
+    def refusal(self) -> tuple[int, str] | str:
+        """Status and code of the error that is heard next; of anything else its event."""
+        said = self.hear()
+        error = said["data"].get("error")
+        return said["event"] if error is None else (said["data"]["status"], error["code"])
 
     def until(self, *events: str) -> list[Said]:
         """All that is heard up to one of these events."""
@@ -45,9 +57,11 @@ class Line:
         """The code with which the gateway closes it, whatever it says before."""
         try:
             while True:
-                self.connection.recv(timeout=20)
+                self.connection.recv(timeout=_LIMIT_S)
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else 0
+        except TimeoutError:
+            raise AssertionError(f"it is open after {_LIMIT_S} s") from None
 
 
 @contextmanager

@@ -75,8 +75,8 @@ def test_one_question_is_answered_at_a_time(house: House) -> None:
         one.until("token")
         second = one.ask()
         heard = one.until("done")
-        (refused,) = [said for said in heard if said["event"] == "error"]
-        assert (refused["id"], refused["data"]["error"]["code"]) == (second, "question_running")
+        refused = [(said["id"], said["data"]["error"]["code"]) for said in heard if said["event"] == "error"]
+        assert refused == [(second, "question_running")]
         assert heard[-1]["id"] == first
 
 
@@ -108,8 +108,9 @@ def test_limits_hold_for_each_question(house: House) -> None:
         one.ask()
         assert one.until("done", "error")[-1]["event"] == "done"
         one.ask()
-        (refused,) = [said for said in one.until("done", "error") if said["event"] == "error"]
-        assert (refused["data"]["status"], refused["data"]["error"]["code"]) == (429, "rate_limit_exceeded")
+        refused = one.until("done", "error")[-1]
+        assert (refused["event"], refused["data"].get("status")) == ("error", 429)
+        assert refused["data"]["error"]["code"] == "rate_limit_exceeded"
         assert refused["data"]["retry_after_s"] >= 1
     (billed,) = await_lines(house.gate, 1, key_id=made["id"])
     assert (billed["route"], billed["outcome"]) == ("/v1/query", "ok")
