@@ -40,13 +40,13 @@ def test_money_is_shown_whole() -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", 'a,"b"\n=c', "plain"])
 def test_a_table_runs_nothing_in_a_spreadsheet(name: str) -> None:
-    row = UsageRow({"model": name, "user": None}, 1, 2, 0, 3, 4_000)
+    row = UsageRow({"model": name, "user": None}, 1, 2, 0, 3, 4_000, 500)
     text = bytes(_as_csv(["model", "user"], [row]).body).decode()
     header, values = csv.reader(io.StringIO(text, newline=""))
-    assert header == ["model", "user", "requests", "tokens_in", "tokens_cached", "tokens_out", "nano_usd", "usd"]
+    assert ",".join(header) == "model,user,requests,tokens_in,tokens_cached,tokens_out,nano_usd,usd,usd_saved"
     assert values[0].removeprefix("'") == name
     assert values[0][0] not in "=+-@\t\r\n＝＋－＠"
-    assert values[1:] == ["", "1", "2", "0", "3", "4000", "0.000004000"]
+    assert values[1:] == ["", "1", "2", "0", "3", "4000", "0.000004000", "0.000000500"]
 
 
 def test_groups_come_in_the_order_asked_for() -> None:
