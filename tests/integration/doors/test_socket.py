@@ -87,7 +87,6 @@ def test_one_question_is_answered_at_a_time(house: House) -> None:
         ({"top_k": 0}, 400, "invalid_request"),
         ({"model": "nobody"}, 404, "model_not_found"),
         ({"filter": {"type": "like"}}, 400, "filter_invalid"),
-        ({"use_cache": True}, 400, "not_supported_yet"),
     ],
 )
 def test_a_question_that_goes_wrong_is_no_matter_of_the_next_one(

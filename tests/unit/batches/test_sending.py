@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from api.answers.recipes import Said
 from api.batches.sending import ENDPOINTS, Sender
 from api.hot.routes import ROUTES
 from api.identities import Identity
@@ -28,7 +29,7 @@ BODIES = {"/v1/responses": '{"model":"m","input":"i"}'}
 
 def sender(router: Any, more: Mapping[str, Any] | None = None, **settings: Any) -> Sender:
     """One whose state has nothing else in it but `more`."""
-    nothing: Any = SimpleNamespace()
+    nothing: Any = SimpleNamespace(collections=None)
     metering: Any = Metering()
     known = ApiSettings(**settings)
     keeper = Keeper(nothing, nothing, nothing, nothing)
@@ -125,7 +126,8 @@ async def test_an_answer_from_documents_is_billed_as_its_batchs_lines_are() -> N
     class LineMetering:
         async def admit(self, _identity: Identity, route: str, group: str, request_id: str, *_: Any) -> Any:
             heard.append((route, group, request_id))
-            return SimpleNamespace(**dict.fromkeys(("opened", "count", "switched", "finish", "close"), _nothing))
+            deeds = dict.fromkeys(("opened", "count", "switched", "finish", "close"), _nothing)
+            return SimpleNamespace(**deeds, nano_usd=0)
 
     class Chats(Model):
         def require(self, _group: str) -> None:
@@ -138,8 +140,20 @@ async def test_an_answer_from_documents_is_billed_as_its_batchs_lines_are() -> N
         return TEXT
 
     router: Any = Chats(TRUE)
-    documents = SimpleNamespace(searcher=SimpleNamespace(search=search), documents=SimpleNamespace(content=content))
-    parts: dict[str, Any] = {"retrieval": documents, "line_metering": LineMetering(), "clock": ManualClock()}
+    retrieval = SimpleNamespace(
+        searcher=SimpleNamespace(search=search), documents=SimpleNamespace(content=content), collections=None
+    )
+
+    async def unsaid(*_: Any) -> Said:
+        return Said()
+
+    recipes = SimpleNamespace(of=unsaid)
+    parts: dict[str, Any] = {
+        "retrieval": retrieval,
+        "recipes": recipes,
+        "line_metering": LineMetering(),
+        "clock": ManualClock(),
+    }
     body = {"model": "m", "messages": [{"role": "user", "content": QUESTION}], "retrieval": {"collection": "port"}}
     line = orjson.dumps(body).decode()
     reply = await sender(router, parts).send(identity(), "/v1/chat/completions", line, "batch_1-1-1")
