@@ -21,7 +21,7 @@ class RetrievalRequest(BaseModel):
     rerank: bool | None = None
     filter: dict[str, Any] | None = None
     mode: Mode | None = None
-    grounding: Grounding = Field(Grounding.STRICT, strict=False)
+    grounding: Grounding | None = Field(None, strict=False)
 
 
 def read_retrieval(raw: object) -> RetrievalRequest:

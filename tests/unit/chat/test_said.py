@@ -182,7 +182,7 @@ def test_a_chat_that_says_no_more_asks_as_a_query_does() -> None:
     body = {"model": "words", "messages": [says("user", "When?")], "temperature": None}
     question = sourcing.read(CHAT, body, {"retrieval": {"collection": "demo"}}).question("req_1")
     assert (question.temperature, question.max_tokens, question.top_k) == (0.0, None, 10)
-    assert (question.mode, question.rerank, question.grounding) == (None, None, Grounding.STRICT)
+    assert (question.mode, question.rerank, question.grounding) == (None, None, None)
 
 
 @pytest.mark.parametrize("temperature", [-0.1, 2.1, "1", True])
