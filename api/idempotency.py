@@ -7,6 +7,7 @@ of it is told again for a day, to the same body only. What may go better the nex
 Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -22,6 +23,7 @@ from api.caching.name import Name
 from api.errors import (
     ApiError,
     BodyTooLarge,
+    BodyTooSlow,
     IdempotencyKeyReused,
     IdempotencyUnavailable,
     RequestInvalid,
@@ -77,17 +79,24 @@ class IdempotencyDoor:
                 raise IdempotencyUnavailable("whether this was done before cannot be told now; try again in a second")
             if isinstance(found, Hit):
                 kept = orjson.loads(found.body)
-                await self._compare(kept, receive)
+                async with asyncio.timeout(self._settings.body_deadline_s):
+                    await self._compare(kept, receive)
+        except TimeoutError:
+            await self._refuse(BodyTooSlow("the body was not there in time; send it faster"), record, send)
+            return
         except (ApiError, DependencyError) as error:
-            status, body, extra = describe_error(error, record)
-            answer = {"status": status, "headers": [["content-type", "application/json"], *extra.items()]}
-            await _tell(answer, orjson.dumps(body), record, send)
+            await self._refuse(error, record, send)
             return
         if isinstance(found, Hit):
             kept["headers"].append(["idempotency-replayed", "true"])
             await _tell(kept, base64.b85decode(kept["body"]), record, send)
             return
         await _Watched(found, state.idempotency.bounds.entry_bytes, receive, send).run(self._app, scope)
+
+    async def _refuse(self, error: Exception, record: RequestRecord, send: Send) -> None:
+        status, body, extra = describe_error(error, record)
+        answer = {"status": status, "headers": [["content-type", "application/json"], *extra.items()]}
+        await _tell(answer, orjson.dumps(body), record, send)
 
     async def _compare(self, kept: dict[str, Any], receive: Receive) -> None:
         """Read the body, and let only the same one through. Raises: IdempotencyKeyReused, BodyTooLarge."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -108,3 +109,13 @@ async def test_a_client_that_leaves_in_the_middle_may_send_it_again(
     again = post(client, CHAT, {**asked, "seed": 0, "max_tokens": 2}, "left", headers={"x-api-key": gate.key})
     assert again.status_code == 200
     assert "idempotency-replayed" not in again.headers
+
+
+def test_a_body_that_does_not_come_holds_nobody(gate: Gateway, client: httpx.Client) -> None:
+    post(client, CHAT, body(), "slow")
+    began_s = time.monotonic()
+    with socket.create_connection(("127.0.0.1", gate.port), timeout=20) as raw:
+        head = [f"POST {CHAT} HTTP/1.1", "host: gate", f"x-api-key: {gate.key}", "idempotency-key: slow"]
+        raw.sendall("\r\n".join([*head, "content-length: 50", "", "{"]).encode())
+        assert raw.recv(4096).startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began_s < 15
