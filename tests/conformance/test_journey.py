@@ -40,7 +40,7 @@ def server() -> Iterator[OpenAiServer]:
 @pytest.fixture(scope="module")
 def opened(servers: Servers, server: OpenAiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("journey")
-    with desk(folder, servers.milvus_uri, servers.embedding_url, server.base_url) as one:
+    with desk(folder, servers.milvus_uri, servers.embedding_url, words=server.base_url) as one:
         yield one
 
 
@@ -49,7 +49,7 @@ def annotations(response: dict[str, Any]) -> list[dict[str, Any]]:
     return list(part["annotations"])
 
 
-@pytest.mark.parametrize("name", ["journey-python", pytest.param("journey-node", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("name", ["journey-python", pytest.param("journey-node", marks=pytest.mark.long)])
 def test_a_client_goes_the_whole_way(crew: Crew, opened: Desk, server: OpenAiServer, name: str) -> None:
     asked = {"question": QUESTION, "further": FURTHER, "files": FILES, "model": "words"}
     store = f"harbour-{secrets.token_hex(3)}"
