@@ -64,7 +64,9 @@ def test_a_client_goes_the_whole_way(crew: Crew, opened: Desk, server: OpenAiSer
     assert seen["output_text"] == SAID[QUESTION]
     assert search["queries"] == [QUESTION]
     assert {result["file_id"] for result in search["results"]} == set(seen["files"].values())
-    (source,) = annotations(seen["response"])  # of the elephants no file speaks
+    sources = annotations(seen["response"])
+    assert len(sources) == 1  # of the elephants no file speaks
+    source = sources[0]
     assert (source["type"], source["file_id"], source["filename"]) == ("file_citation", ferry, "ferry.md")
     assert seen["texts"][ferry][source["start"] : source["end"]] == source["quote"]
     assert "07:45" in source["quote"]
