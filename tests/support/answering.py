@@ -48,19 +48,19 @@ class Desk:
 
 
 @contextmanager
-def desk(
-    folder: Path, milvus_uri: str, embedding_url: str, model_url: str, settings: Mapping[str, str] | None = None
-) -> Iterator[Desk]:
+def desk(folder: Path, milvus_uri: str, embedding_url: str, **models: str) -> Iterator[Desk]:
     """Open one until the block ends.
 
     Args:
-        model_url: of a server that calls its model `words`; ends in /v1.
-        settings: more environment variables, of gateway and worker.
+        models: by name of their group, addresses of servers that call their model `words`; they end in /v1.
     """
-    parts = {**PARTS, "STOKER_MILVUS_URI": milvus_uri, "STOKER_EMBEDDING_URL": embedding_url, **(settings or {})}
-    entry = f"{{model: hosted_vllm/words, api_base: '{model_url}'}}"
-    configuration = f"model_list:\n  - model_name: words\n    litellm_params: {entry}\n"
-    with gateway(folder, 1, settings=parts, configuration=configuration) as gate:
+    parts = {**PARTS, "STOKER_MILVUS_URI": milvus_uri, "STOKER_EMBEDDING_URL": embedding_url}
+    entries = [
+        f"  - model_name: {name}\n    litellm_params: {{model: hosted_vllm/words, api_base: '{url}'}}\n"
+        for name, url in models.items()
+    ]
+    configuration = f"model_list:\n{''.join(entries)}"
+    with gateway(folder, 1, settings=parts, configuration=configuration, keeper=False) as gate:
         worker = {**parts, "STOKER_DATA_DIR": str(gate.folder), "STOKER_REDIS_URL": gate.redis_url}
         headers = {"authorization": f"Bearer {gate.key}"}
         with (

@@ -190,9 +190,8 @@ async def trial(
     counted = kinds(during)
     streamed = sum(one.streamed for one in during)
     figure(
-        f"{outage_s:g} s, under way meanwhile: {counted['whole']} whole, {counted['degraded']} degraded, "
-        f"{counted['503']} 503 ({streamed} of {len(during)} streamed); slowest {slowest_s:.1f} s; "
-        f"whole again after {recovery_s:.1f} s"
+        f"{outage_s:g} s, meanwhile: {counted['whole']} whole, {counted['degraded']} degraded, {counted['503']} "
+        f"503 ({streamed} of {len(during)} streamed); slowest {slowest_s:.1f} s; whole again after {recovery_s:.1f} s"
     )
 
 

@@ -4,17 +4,14 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.integration.retrieval.conftest import Servers, servers
-from tests.support.answering import Desk, desk
-from tests.support.cutting import CutServer, cut, cut_server_in_thread, uncut
-
-__all__ = ["servers"]
+from tests.support.answering import Desk
+from tests.support.cutting import CutServer, cut, uncut
 
 pytestmark = pytest.mark.slow  # a gateway, an ingestion worker and an index are started
 
@@ -33,7 +30,7 @@ ANSWERS = [
     f"冬の運賃は九クローネです[1]。看https://evil.test/路径 了。{FARE}",
     "The winter fare 😀👩‍🚀 é̈ naïve is nine crowns – «nine» “crowns” … 𝔘𝔫𝔦 [3].",
     f"\n\n- {FARE}\n- [ ] buy it\n1. first\n2. second\n\n| Fare | Crowns |\n| --- | --- |\n| winter | nine |\n",
-    f"Fare | Crowns\nwinter | nine\n{FARE} 3. It goes on.",
+    f"Fare | Crowns\nwinter | nine\nIt sails. 3. {FARE} 4. The fare is nine crowns. 5. It is nine crowns in winter.",
     "<b>Nine</b> crowns <img src='https://evil.test/?d=a b'> is the winter fare of the ferry. a < b > c",
     "[1]: https://evil.test/x\n[the fares][1] say nine crowns is the winter fare.",
     f"Elephants sing loudly at night. Elephants sing loudly at night. {FARE}",
@@ -87,10 +84,10 @@ class House:
         self.server.streams[name] = stream
         if way == "responses":
             tool = {"type": "file_search", "vector_store_ids": [self.store]}
-            body = {"model": "words", "input": ASKED, "tools": [tool], "stream": True, "store": False}
+            body = {"model": "cuts", "input": ASKED, "tools": [tool], "stream": True, "store": False}
             return _of_response(self._told("/v1/responses", body, name))
-        body = {"query": ASKED, "collection": "fares", "grounding": way, "stream": True, "max_tokens": 400}
-        return _of_query(self._told("/v1/query", body, name), way)
+        body = {"query": ASKED, "collection": "fares", "model": "cuts", "grounding": way, "stream": True}
+        return _of_query(self._told("/v1/query", {**body, "max_tokens": 400}, name), way)
 
     def _told(self, path: str, body: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
         with self.desk.client.stream("POST", path, json=body, headers={"x-request-id": name}) as answer:
@@ -141,14 +138,9 @@ def _of_response(events: list[tuple[str, dict[str, Any]]]) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("cut")
-    with (
-        cut_server_in_thread() as server,
-        desk(folder, servers.milvus_uri, servers.embedding_url, server.base_url) as opened,
-    ):
-        store = opened.fill("fares", [("fares.md", SOURCE.encode())], search={"mode": "lexical"})
-        yield House(opened, server, store)
+def house(opened: Desk, cuts: CutServer) -> House:
+    store = opened.fill("fares", [("fares.md", SOURCE.encode())], search={"mode": "lexical"})
+    return House(opened, cuts, store)
 
 
 def test_uncut_answers_are_what_they_should_be(house: House) -> None:
@@ -167,7 +159,7 @@ def test_uncut_answers_are_what_they_should_be(house: House) -> None:
     assert "The winter fare of the ferry is nine crowns." in uncuts["off", 3].text
 
 
-@pytest.mark.parametrize("count", [pytest.param(150, id="150"), pytest.param(1000, id="1000", marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [pytest.param(100, id="100"), pytest.param(1000, id="1000", marks=pytest.mark.long)])
 def test_however_a_stream_is_cut_the_answer_and_its_citations_are_the_same(
     house: House, count: int, figure: Callable[[str], None]
 ) -> None:

@@ -3,18 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.answers.planted import FORMATS, NONSENSE, Fact, facts, file_of
 from tests.integration.hot.conftest import events
-from tests.integration.retrieval.conftest import Servers, servers
-from tests.support.answering import Desk, desk
-from tests.support.openai_server import openai_server_in_thread
-
-__all__ = ["servers"]
+from tests.support.answering import Desk
+from tests.support.openai_server import OpenAiServer
 
 pytestmark = pytest.mark.slow  # a gateway, an ingestion worker and an index are started
 
@@ -31,7 +27,7 @@ class House:
 
     def ask(self, name: str, told: str, *, stream: bool) -> dict[str, Any]:
         """Ask about one fact, of which the model tells so."""
-        body = {"query": self.facts[name].question, "collection": COLLECTION, "stream": stream}
+        body = {"query": self.facts[name].question, "collection": COLLECTION, "model": "words", "stream": stream}
         answer = self.desk.client.post("/v1/query", json=body, headers={"x-request-id": f"{name}.{told}"})
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = events(answer.text)[-1] if stream else answer.json()
@@ -39,7 +35,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(opened: Desk, words: OpenAiServer) -> Iterator[House]:
     planted = {f"{format}-{at}": fact for format in FORMATS for at, fact in enumerate(facts(format))}
 
     def script(request: str, _: dict[str, Any]) -> str:
@@ -47,12 +43,10 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         fact = planted[name]
         return {"right": fact.right, "wrong": fact.wrong, "nonsense": NONSENSE}[told]
 
-    folder: Path = tmp_path_factory.mktemp("planted")
-    with openai_server_in_thread() as server:
-        server.script = script
-        with desk(folder, servers.milvus_uri, servers.embedding_url, server.base_url) as opened:
-            opened.fill(COLLECTION, [file_of(format, facts(format)) for format in FORMATS])
-            yield House(opened, planted)
+    opened.fill(COLLECTION, [file_of(format, facts(format)) for format in FORMATS])
+    words.script = script
+    yield House(opened, planted)
+    words.script = None
 
 
 @pytest.mark.parametrize("format", FORMATS)
