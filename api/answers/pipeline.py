@@ -154,6 +154,7 @@ class Answerer:
                 yield told
         failure = _failure(recipe, packed, generator, teller.spoken)
         if not teller.spoken:
+            teller.require_looked()  # that nobody could look says nothing of what the documents hold
             for token in teller.nothing():
                 yield token
         times.add("verify", teller.checked_s)

@@ -9,6 +9,7 @@ from api.answers.events import Citation, Event, Token
 from api.answers.question import Grounding
 from api.answers.spoken import Spoken
 from api.answers.support import Sources, Support
+from core.dependency import DependencyTimeout
 from core.principal import Principal
 
 NOTHING_FOUND = "Nothing in this collection speaks of that."
@@ -89,6 +90,11 @@ class Teller:
             yield token
         for cited in spoken.cite(citation):
             yield cited
+
+    def require_looked(self) -> None:
+        """Raises: DependencyTimeout: a source could not be looked at in time."""
+        if self.failure is not None:
+            raise DependencyTimeout("documents", self.failure)
 
     def nothing(self) -> list[Token]:
         """Tell that there is nothing to tell."""

@@ -161,9 +161,16 @@ def test_a_second_answer_from_fewer_sources_says_so() -> None:
 
 def test_documents_that_cannot_be_looked_at_in_time_are_not_waited_for() -> None:
     house = House(content_s=60.0)
-    done = house.ask(deadlines(verify=0.8))
-    assert done.citations == ()
+    done = house.ask(Said({"verify": "mark", "deadlines_s": {"verify": 0.8}}))
+    assert (done.answer, done.citations, done.unsupported) == (SAID, (), ((0, len(SAID)),))
     assert "sources could not be looked at within 0.8 s" in str(done.degraded_reason)
+    assert house.took_s == pytest.approx(0.2 + 0.1 + 0.1 + 0.8)
+
+
+def test_where_nothing_is_left_to_tell_then_it_is_an_error_and_not_said_that_they_are_silent() -> None:
+    house = House(content_s=60.0)
+    with pytest.raises(DependencyTimeout, match="sources could not be looked at"):
+        house.ask(deadlines(verify=0.8))
     assert house.took_s == pytest.approx(0.2 + 0.1 + 0.1 + 0.8)
 
 
