@@ -55,7 +55,7 @@ def test_a_stream_to_an_engine_that_is_away_fails_before_it_starts(plain_stack: 
         ({"api_base": "http://other.example"}, "api_base"),
         ({"retrieval": "demo"}, "retrieval"),
         ({"retrieval": {"collection": "demo"}, "n": 2}, "n"),
-        ({"cache": "exact"}, "cache"),
+        ({"cache": "semantic"}, "cache"),
     ],
 )
 def test_a_wrong_chat_field_is_400_and_named(plain_stack: Stack, change: dict[str, object], param: str) -> None:
@@ -86,7 +86,7 @@ def test_a_collection_that_cannot_be_made_is_400_and_is_not_made(plain_stack: St
     assert plain_stack.client.get("/v1/collections/not-made").status_code == 404
 
 
-@pytest.mark.parametrize("field", [{"use_cache": True}, {"grounding": "some"}, {"unheard_of": 1}])
+@pytest.mark.parametrize("field", [{"use_cache": "often"}, {"grounding": "some"}, {"unheard_of": 1}])
 def test_a_field_that_a_query_cannot_honour_is_refused(plain_stack: Stack, field: dict[str, object]) -> None:
     plain_stack.client.post("/v1/collections", json={"name": "fields"})
     answer = plain_stack.client.post("/v1/query", json={"query": "x", "collection": "fields", **field})
