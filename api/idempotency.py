@@ -74,7 +74,7 @@ class IdempotencyDoor:
         try:
             if not key or len(key) > _LONGEST_KEY:
                 raise RequestInvalid(f"Idempotency-Key has 1 to {_LONGEST_KEY} characters")
-            found = await state.idempotency.look(_name(identity.principal, scope["path"], key, headers))
+            found = await state.idempotency.look(_name(identity.principal, _address(scope), key, headers))
             if found is None:
                 raise IdempotencyUnavailable("whether this was done before cannot be told now; try again in a second")
             if isinstance(found, Hit):
@@ -179,8 +179,14 @@ _TOO_LONG = {
 }
 
 
-def _name(principal: Principal, path: str, key: str, headers: Headers) -> Name:
-    caller = [principal.key_id, principal.user_id, path, headers.get("origin", ""), key]
+def _address(scope: Scope) -> str:
+    """Where a request goes: what its query names (such as a tenant) is part of what it asks for."""
+    query: bytes = scope["query_string"]
+    return f"{scope['path']}?{query.decode('latin-1')}"
+
+
+def _name(principal: Principal, address: str, key: str, headers: Headers) -> Name:
+    caller = [principal.key_id, principal.user_id, address, headers.get("origin", ""), key]
     digest = hashlib.sha256(orjson.dumps(caller)).hexdigest()
     return Name(principal.tenant_id, "idempotency", digest, ())
 

@@ -35,6 +35,15 @@ def test_what_was_made_is_not_made_again(client: httpx.Client) -> None:
     assert client.post(KEYS, json=asked).json()["id"] != first.json()["id"]
 
 
+def test_what_goes_to_another_tenant_is_done_there(client: httpx.Client) -> None:
+    made = client.post("/v1/admin/tenants", json={"name": "idempotent"}).json()["id"]
+    asked = {"name": "for whom"}
+    first = post(client, KEYS, asked, "tenant-1")
+    other = post(client, KEYS, asked, "tenant-1", params={"tenant": made})
+    assert "idempotency-replayed" not in other.headers
+    assert (first.status_code, other.status_code) == (201, 201)
+
+
 def test_another_body_is_refused_and_changes_nothing(client: httpx.Client) -> None:
     first = post(client, KEYS, {"name": "mine"}, "body-1")
     other = post(client, KEYS, {"name": "another"}, "body-1")
