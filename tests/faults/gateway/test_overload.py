@@ -141,7 +141,7 @@ async def test_overload_costs_no_good_answers_and_the_cheapest_are_refused_first
     calm, storm = found[True, 0.8], found[True, 3.0]
     assert {how for _, how in calm.ended | storm.ended} <= {"good", "late", "refused"}
     assert storm.good >= 0.7 * calm.good
-    assert storm.share(DEAR) > 90
+    assert storm.share(DEAR) > 60, "the dearest are not answered first"  # without a gate: some 9 %
     assert storm.share(DEAR) >= storm.share(NORMAL) >= storm.share(CHEAP)
     assert max(map(storm.share, (CHEAP, HUMBLE, BOLD))) < 60, "a request asked for more than its key may"
 
