@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.answers.doors import kept, last, note, shown_citation
+from api.answers.doors import kept, last, note, rate_headers, shown_citation
 from api.answers.events import Cited, Done, Event, Retrieved, Token
 from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
 from api.conversations.items import user_message
@@ -82,12 +82,12 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
     if asked.stream:
         return StreamingResponse(
             _streamed(first, events, record, asked.conversation_id),
-            headers={"cache-control": "no-cache"},
+            headers={**rate_headers(first), "cache-control": "no-cache"},
             media_type="text/event-stream",
         )
     done = await last(events)
     note(record, done)
-    return JSONResponse(shown(done, asked.conversation_id), headers={"x-cache": done.cache})
+    return JSONResponse(shown(done, asked.conversation_id), headers={**rate_headers(first), "x-cache": done.cache})
 
 
 async def answered(
@@ -181,11 +181,14 @@ def shown(done: Done, conversation_id: str | None = None) -> dict[str, Any]:
         "degraded": done.degraded_reason is not None,
         "model": done.model,
         "cache": done.cache,
+        "finish_reason": "length" if done.cut else "stop",
         "usage": done.whole_usage.as_openai(),
         "timings_ms": done.timings_ms,
         "prompt_version": done.prompt_version,
         **_shown_work(done.work),
     }
+    if done.stale_s is not None:
+        answer["stale_s"] = round(done.stale_s, 1)
     if done.unsupported:
         answer["unsupported"] = [{"start": start, "end": end} for start, end in done.unsupported]
     if conversation_id is not None:

@@ -135,6 +135,13 @@ class ApiSettings(RetrievalSettings):
     answer_cache_s: float = Field(
         3600.0, ge=0, le=604_800, description="Seconds for which an answer of /v1/query is kept; 0: none is."
     )
+    answer_stale_s: float = Field(
+        86_400.0,
+        ge=0,
+        le=604_800,
+        description="Seconds for which an answer of /v1/query is kept for when no model answers, whatever has become "
+        "of other documents than those that it was made from; 0: none is.",
+    )
     query_work_deadline_s: float = Field(
         10.0,
         gt=0,

@@ -117,6 +117,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         bounds = Bounds(entry_bytes=settings.cache_entry_bytes, tenant_bytes=settings.cache_tenant_bytes)
         cache = Cache(line, bounds)
         stack.push_async_callback(cache.close)
+        stale = Cache(line, bounds, shelf="stale:")
+        stack.push_async_callback(stale.close)
         once = Bounds(entry_bytes=1024 * 1024, tenant_bytes=settings.cache_tenant_bytes)
         idempotency = Cache(line, once, shelf="idempotency:")
         stack.push_async_callback(idempotency.close)
@@ -139,7 +141,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
             recipes=recipes,
-            answerer=answering(retrieval, router, metering, settings, clock, recipes, cache),
+            answerer=answering(retrieval, router, metering, settings, clock, recipes, cache, stale),
             cache=cache,
             idempotency=idempotency,
             conversations=conversations,

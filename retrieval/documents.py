@@ -1,7 +1,7 @@
 """Documents: what is in a collection, and its text."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,10 @@ class Document:
     fault: Fault | None
 
 
+Seen = tuple[int, Mapping[str, Any]]
+"""A document's version and its metadata, as somebody saw them."""
+
+
 class Unset(enum.Enum):
     """Marks what a change leaves as it is."""
 
@@ -100,6 +104,19 @@ class Documents:
         return await self._database.read(
             lambda connection: self._find(connection, principal, collection_name, document_id)
         )
+
+    async def are_current(self, principal: Principal, collection_id: str, seen: Mapping[str, Seen]) -> bool:
+        """Whether the caller may read all these documents today, and each is as it was seen.
+
+        Args:
+            seen: version and metadata by the documents' ids.
+        """
+        statement = self._select(principal, collection_id).where(documents.c.id.in_(seen))
+
+        async def find(connection: AsyncConnection) -> Sequence[Any]:
+            return (await connection.execute(statement)).all()
+
+        return {row.id: (row.version, row.metadata) for row in await self._database.read(find)} == dict(seen)
 
     async def content(
         self, principal: Principal, collection_name: str, document_id: str, version: int | None = None

@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-from core.breaker import Permit
+from core.breaker import BreakerState, Permit
 from core.clock import Clock, SystemClock
 from core.money import Price
 from router.answer import Answer
@@ -45,7 +46,7 @@ from storage.redis import RedisClient
 
 _LOOK_S = 0.1
 
-__all__ = ["Answer", "Bound", "Call", "Counted", "DeploymentStatus", "ModelInfo", "Router", "open_router"]
+__all__ = ["Answer", "Bound", "Call", "Counted", "DeploymentStatus", "ModelInfo", "Outlook", "Router", "open_router"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class DeploymentStatus:
     hosted: bool
     state: str
     ejected: str | None = None
+
+
+Outlook = Literal["good", "probe", "none"]
+"""Nothing is known against a deployment; or one has failed and is to be tried again; or all are known to fail now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,15 @@ class Router:
         """Raises: ModelNotFound: there is no such group."""
         if group not in self._groups:
             raise ModelNotFound(group, list(self._groups))
+
+    def chat_outlook(self, group: str, *, allow_hosted: bool) -> Outlook:
+        """What awaits a chat with the group or its fallbacks. Raises: ModelNotFound: there is no such group."""
+        self.require(group)
+        call = Call("chat.completions", group, {}, stream=False, allow_hosted=allow_hosted, request_id="")
+        members = [member for member in self._members_for(call) if member.health.ejected in (None, "asleep")]
+        if any(member.breaker.state is BreakerState.CLOSED for member in members):
+            return "good"
+        return "probe" if any(member.breaker.retry_after_s() == 0 for member in members) else "none"
 
     def bound(self, group: str) -> Bound:
         """The dearest that an answer of the group can be, and how long one may be that names no bound.

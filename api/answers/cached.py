@@ -1,8 +1,12 @@
-"""Answers that were given before: the same question, over the same documents, by somebody who may read the same."""
+"""Answers that were given before: the same question, over the same documents, by somebody who may read the same.
+
+While no model can be asked, also one that was given before the collection changed, as long as all that it was made from
+stands unchanged before the asker.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from api.answers import kept
@@ -18,20 +22,38 @@ from api.settings import ApiSettings
 from core.clock import Clock
 from core.principal import Principal
 from core.usage import Usage
-from retrieval.collections import Collections
+from retrieval.documents import Seen
 from retrieval.editions import Edition
 from retrieval.open import Retrieval
 from router.router import Router
 
+_STALE = (
+    "no model answers now, so this is what was answered {:.0f} s ago: the collection has changed since, "
+    "the documents that this was made from have not"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What one answer is called: for as long as its collection is the same, and beyond."""
+
+    fresh: Name
+    stale: Name
+
 
 class CachedAnswerer:
-    """Answers as an `Answerer` does, and keeps what is worth it."""
+    """Answers as an `Answerer` does, and keeps what is worth it.
+
+    Args:
+        stale: for answers that outlive a collection's version; None: while no model answers there are none.
+    """
 
     def __init__(
         self,
         answerer: Answerer,
         cache: Cache,
-        collections: Collections,
+        stale: Cache | None,
+        retrieval: Retrieval,
         metering: Metering,
         router: Router,
         settings: ApiSettings,
@@ -39,11 +61,14 @@ class CachedAnswerer:
     ) -> None:
         self._answerer = answerer
         self._cache = cache
-        self._collections = collections
+        self._stale = stale if settings.answer_stale_s else None
+        self._collections = retrieval.collections
+        self._documents = retrieval.documents
         self._metering = metering
         self._router = router
         self._clock = clock
         self._ttl_s = settings.answer_cache_s
+        self._stale_s = settings.answer_stale_s
         set_up = settings.model_dump(mode="json")
         self._set_up = {name: value for name, value in set_up.items() if name.startswith(("answer_", "rerank_"))}
 
@@ -56,40 +81,93 @@ class CachedAnswerer:
             return
         model = self._answerer.model_of(question.model)
         edition = await self._collections.edition(identity.principal, question.collection)
-        name = None if edition is None else self._name(identity.principal, question, model, edition)
-        found = None if name is None else await self._cache.look(name)
-        told = kept.read(found.body) if isinstance(found, Hit) else None
-        if told is not None and model is not None:
-            async with aclosing(self._again(identity, question, model, told)) as events:
-                async for event in events:
-                    yield event
-            return
+        names = None if edition is None else self._names(identity.principal, question, model, edition)
+        found = None if names is None else await self._cache.look(names.fresh)
         flight = found if isinstance(found, Flight) else None
         try:
-            async with aclosing(self._anew(identity, question, edition, flight)) as events:
+            told = kept.read(found.body) if isinstance(found, Hit) else None
+            if told is not None and model is not None:
+                answering = self._again(identity, question, model, told)
+            else:
+                answering = self._anew(identity, question, edition, flight, names)
+                if names is not None and edition is not None and model is not None and self._stale is not None:
+                    answering = self._or_stale(identity, question, model, edition, names.stale, answering)
+            async with aclosing(answering) as events:
                 async for event in events:
+                    if flight is not None and isinstance(event, Done) and event.stale_s is not None:
+                        flight.leave(barren=True)
                     yield event
         finally:
             if flight is not None:
                 flight.leave()
 
-    def _name(self, principal: Principal, question: Question, model: str | None, edition: Edition) -> Name:
+    def _names(self, principal: Principal, question: Question, model: str | None, edition: Edition) -> "_Names":
         asked: dict[str, Any] = asdict(question)
         for unlike in ("request_id", "use_cache", "collection", "route"):  # the edition names the collection
             del asked[unlike]
         asked |= {"model": model, "set_up": self._set_up, "answers": edition.answers}
-        return name_of(principal, "answer", asked, [Documents(edition.collection_id, edition.version)])
+        any_version = Documents(edition.collection_id, 0)
+        return _Names(
+            name_of(principal, "answer", asked, [Documents(edition.collection_id, edition.version)]),
+            name_of(principal, "stale", asked, [any_version]),
+        )
+
+    async def _or_stale(
+        self,
+        identity: Identity,
+        question: Question,
+        model: str,
+        edition: Edition,
+        name: Name,
+        anew: AsyncGenerator[Event, None],
+    ) -> AsyncGenerator[Event, None]:
+        """A new answer, or, where no model gives one, what was answered before the collection changed."""
+        outlook = self._router.chat_outlook(model, allow_hosted=not identity.principal.local_only)
+        before = None if outlook == "good" else await self._before(identity.principal, edition, name)
+        if before is None:
+            async with aclosing(anew) as events:
+                async for event in events:
+                    yield event
+            return
+        told, age_s = before
+        if outlook == "probe":  # nothing is told before it is clear which of the two it is
+            async with aclosing(anew) as events:
+                tried = [event async for event in events]
+            if isinstance(tried[-1], Done) and tried[-1].degraded_reason is None:
+                for event in tried:
+                    yield event
+                return
+        async with aclosing(self._again(identity, question, model, told, age_s)) as events:
+            async for event in events:
+                yield event
+
+    async def _before(self, principal: Principal, edition: Edition, name: Name) -> tuple[list[Event], float] | None:
+        """An answer all of whose documents the asker may still read, and none of which has changed; and its age."""
+        assert self._stale is not None
+        found = await self._stale.find(name)
+        told = None if found is None else kept.read(found.body)
+        if found is None or told is None:
+            return None
+        if not await self._documents.are_current(principal, edition.collection_id, _seen(told)):
+            return None
+        return told, found.age_s
 
     async def _again(
-        self, identity: Identity, question: Question, model: str, events: list[Event]
+        self, identity: Identity, question: Question, model: str, events: list[Event], stale_s: float | None = None
     ) -> AsyncGenerator[Event, None]:
-        """Tell what was told before: it counts as a request, and costs nothing."""
+        """Tell what was told before: it counts as a request, and costs nothing.
+
+        Args:
+            stale_s: how old it is, where the collection has changed since.
+        """
         bound = self._router.bound(model)
         metered = await self._metering.admit(identity, question.route, model, question.request_id, Size(0, 0), bound)
         started_s = self._clock.monotonic()
         try:
             for event in events:
-                if isinstance(event, Done):
+                if isinstance(event, Retrieved):
+                    event = replace(event, left=metered.rate_headers())
+                elif isinstance(event, Done):
                     metered.served(event.nano_usd)
                     spent_ms = round((self._clock.monotonic() - started_s) * 1000, 2)
                     event = replace(
@@ -101,13 +179,20 @@ class CachedAnswerer:
                         first_token_s=None,
                         timings_ms={"total": spent_ms},
                         cache="exact",
+                        degraded_reason=None if stale_s is None else _STALE.format(stale_s),
+                        stale_s=stale_s,
                     )
                 yield event
         finally:
             metered.close(Usage(), left=True)
 
     async def _anew(
-        self, identity: Identity, question: Question, edition: Edition | None, flight: Flight | None
+        self,
+        identity: Identity,
+        question: Question,
+        edition: Edition | None,
+        flight: Flight | None,
+        names: "_Names | None",
     ) -> AsyncGenerator[Event, None]:
         """Answer, and keep it if it is whole and of the edition that it would be kept for."""
         told: list[Event] = []
@@ -115,8 +200,11 @@ class CachedAnswerer:
             async for event in events:
                 told.append(event)
                 if flight is not None and isinstance(event, Done):
-                    if edition is not None and _is_whole(told, edition):
-                        flight.keep(kept.written(told), self._lasts_s(edition))
+                    if edition is not None and names is not None and _is_whole(told, edition):
+                        text = kept.written(told)
+                        if self._stale is not None and event.model is not None:
+                            self._stale.put(names.stale, flight.marks, text, self._stale_s)
+                        flight.keep(text, self._lasts_s(edition))
                     else:
                         flight.leave(barren=True)
                     event = replace(event, cache="miss")
@@ -135,10 +223,11 @@ def answering(
     clock: Clock,
     recipes: Recipes,
     cache: Cache,
+    stale: Cache | None = None,
 ) -> CachedAnswerer:
     """What answers questions, with whatever it stands on."""
     answerer = Answerer(retrieval, router, metering, settings, clock, recipes)
-    return CachedAnswerer(answerer, cache, retrieval.collections, metering, router, settings, clock)
+    return CachedAnswerer(answerer, cache, stale, retrieval, metering, router, settings, clock)
 
 
 def _is_whole(events: list[Event], edition: Edition) -> bool:
@@ -147,6 +236,16 @@ def _is_whole(events: list[Event], edition: Edition) -> bool:
     seen = [event.result.collection_version for event in events if isinstance(event, Retrieved)]
     whole = isinstance(done, Done) and done.degraded_reason is None and not done.unsupported and not _failed(done)
     return whole and seen == [edition.version]
+
+
+def _seen(events: list[Event]) -> dict[str, Seen]:
+    """Every document that was seen; a search shows no two versions of one."""
+    return {
+        passage.document_id: (passage.document_version, passage.metadata)
+        for event in events
+        if isinstance(event, Retrieved)
+        for passage in event.result.passages
+    }
 
 
 def _failed(done: Done) -> bool:

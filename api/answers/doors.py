@@ -1,6 +1,6 @@
 """What every door to an answer does around it: the conversation that it belongs to, the record, the citations."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -36,6 +36,11 @@ async def last(events: AsyncIterator[Event]) -> Done:
         if isinstance(event, Done):
             return event
     raise RuntimeError("an answer ends with Done")
+
+
+def rate_headers(first: Event) -> Mapping[str, str]:
+    """What the caller's limits leave, as the first event says it."""
+    return first.left if isinstance(first, Retrieved) else {}
 
 
 def note(record: RequestRecord, done: Done) -> None:

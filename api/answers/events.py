@@ -1,5 +1,6 @@
 """What happens while a question is answered, in order; the JSON answer is the last of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,10 +26,15 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The passages were found, by the question as `work` has made it; None: it was searched as it is."""
+    """The passages were found, by the question as `work` has made it; None: it was searched as it is.
+
+    Attributes:
+        left: what the caller's limits leave, as rate headers; empty: nothing was to be reserved.
+    """
 
     result: SearchResult
     work: QueryWork | None = None
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,14 @@ class Done:
         degraded_reason: why this is less than a generated answer with all parts at work; None if it is that.
         model: the group that answered; None where passages were quoted instead.
         usage: of the answer alone; `work_usage`: of the calls that worked on its question.
+        cut: the model's own answer ends where it was allowed no more tokens.
         unsupported: the stretches of the answer that no source supports, as (start, end).
         timings_ms: milliseconds of each stage.
         prompt_version: of the collection's template that the model was told; 0: the built-in words; None: a template
             that is no version of the collection's.
         nano_usd: what the model's answer cost; 0: nothing, or nobody asked a model.
         cache: whether an entry was told (`exact`), or looked for in vain (`miss`).
+        stale_s: how long ago the entry was made, where the collection has changed since; None: it has not.
     """
 
     answer: str
@@ -74,6 +82,7 @@ class Done:
     fallback: str | None = None
     usage: Usage = field(default_factory=Usage)
     first_token_s: float | None = None
+    cut: bool = False
     unsupported: tuple[tuple[int, int], ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     work: QueryWork | None = None
@@ -81,6 +90,7 @@ class Done:
     prompt_version: int | None = 0
     nano_usd: int = 0
     cache: CacheUse = "bypass"
+    stale_s: float | None = None
 
     @property
     def whole_usage(self) -> Usage:

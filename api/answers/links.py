@@ -84,10 +84,14 @@ class Links:
         try:
             parts = urlsplit(address)
             host, named = (parts.hostname or "").rstrip("."), parts.username is not None
+            _ = parts.port  # which raises where it is none
         except ValueError:
             return False
         if parts.scheme not in ("http", "https") or not host or named or _ODD.search(address):
             return False
+        within = _WITHIN.search(address, len(parts.scheme) + 3)
+        if within is not None and not self._allows(within.group(), image=image):
+            return False  # who reads it may take it for two
         if "*" in self.hosts or any(_is_of(host, allowed.casefold()) for allowed in self.hosts):
             return True
         return not image and _is_here(host)
@@ -178,4 +182,5 @@ _PARAGRAPH_ENDS = re.compile(r"\n[ \t]*\n\Z")
 _DEFINES = re.compile(rf"[ \t]*{_TEXT}:", re.DOTALL)
 _LEADS = re.compile(r"[/\\:.?#&%@]")  # without one of these it is code, such as f[0](x), or a place on the same page
 _ODD = re.compile(r"[\\\s\x00-\x1f]|%(?:0[0-9a-d]|5c)", re.IGNORECASE)
+_WITHIN = re.compile(r"[a-z]+:[/\\]{2}.*", re.IGNORECASE)
 _ANY = re.compile(r"\S*(?:[/\\]{2}|www\.|\]\()\S*")

@@ -102,8 +102,8 @@ class Answerer:
         try:
             async with aclosing(self._stages(way, asked, metered)) as events:
                 async for event in events:
-                    if isinstance(event, Done) and metered is not None:
-                        event = replace(event, nano_usd=metered.nano_usd)
+                    if metered is not None:
+                        event = _billed(event, metered)
                     yield event
         finally:
             times.observe()
@@ -274,4 +274,15 @@ def _done(way: _Way, asked: Asked, generator: Generator | None, spoken: Spoken, 
         fallback=answer.fallback,
         usage=generator.usage,
         first_token_s=answer.first_token_s,
+        cut=spoken.is_own and answer.finish_reason == "length",
     )
+
+
+def _billed(event: Event, metered: Metered) -> Event:
+    """The event with what limits leave, or what the answer cost."""
+    match event:
+        case Retrieved():
+            return replace(event, left=metered.rate_headers())
+        case Done():
+            return replace(event, nano_usd=metered.nano_usd)
+    return event

@@ -72,13 +72,17 @@ class Flight:
         self._over = False
         self._renewing = asyncio.create_task(cache.renew(name, token))
 
+    @property
+    def marks(self) -> str:
+        """The generations, when it began, of all that its entry carries."""
+        return self._marks
+
     def keep(self, body: str, ttl_s: float) -> None:
         """Make this the entry for `ttl_s` seconds, as far as the bounds allow."""
-        bounds = self._cache.bounds
-        if ttl_s < 1 or len(body) > bounds.entry_bytes or len(body.encode()) > bounds.entry_bytes:
+        ttl_ms = self._cache.lasts_ms(body, ttl_s)
+        if ttl_ms == 0:
             self.leave(barren=True)
         elif self._end():
-            ttl_ms = int(min(ttl_s, bounds.longest_s) * 1000)
             self._cache.start(self._cache.keep(self._name, self._token, self._marks, body, ttl_ms))
 
     def leave(self, *, barren: bool = False) -> None:
@@ -126,6 +130,35 @@ class Cache:
         outcome = "hit" if isinstance(found, Hit) else "miss" if isinstance(found, Flight) else "bypass"
         metrics.CACHE_LOOKUPS.labels(name.kind, outcome).inc()
         return None if isinstance(found, Alone) else found
+
+    async def find(self, name: Name) -> Hit | None:
+        """Find an entry that `put` has written; None also where Redis is away."""
+        found: Any = []
+        try:
+            found = await self._line.run(
+                self._scripts.find, name.key, [_generations(name.tenant_id)], self.bounds.deadline_s
+            )
+        except DependencyError as error:
+            _log.debug("the cache is away", reason=str(error))
+        metrics.CACHE_LOOKUPS.labels(name.kind, "hit" if found else "miss").inc()
+        return Hit(found[0], found[1] / 1000) if found else None
+
+    def put(self, name: Name, marks: str, body: str, ttl_s: float) -> None:
+        """Make this an entry, in place of one that may be there, as far as the bounds allow; it comes at once.
+
+        Args:
+            marks: of the flight that made it.
+        """
+        ttl_ms = self.lasts_ms(body, ttl_s)
+        if ttl_ms:
+            self.start(self.keep(name, "", marks, body, ttl_ms))
+
+    def lasts_ms(self, body: str, ttl_s: float) -> int:
+        """For how long an entry may be kept; 0: not at all."""
+        bounds = self.bounds
+        if ttl_s < 1 or len(body) > bounds.entry_bytes or len(body.encode()) > bounds.entry_bytes:
+            return 0
+        return int(min(ttl_s, bounds.longest_s) * 1000)
 
     async def purge(self, tenant_id: str, carried: str) -> None:
         """Make void whatever carries a name: `ALL`, `of_key(...)`, `of_collection(...)`.
@@ -176,7 +209,7 @@ class Cache:
                 return None
 
     async def keep(self, name: Name, token: str, marks: str, body: str, ttl_ms: int) -> None:
-        """For a flight: write its entry, then let those who wait here have it."""
+        """Write an entry, then let those who wait here for its flight have it."""
         landed: Landed = Hit(body, 0.0)
         index = f"{prefix(name.tenant_id)}{self._shelf}index"
         args: list[Argument] = [_generations(name.tenant_id), _flight(name), token, index]

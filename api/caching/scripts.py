@@ -10,6 +10,7 @@ class Scripts:
     """One text for each thing that is done. They share a clock, which tests replace."""
 
     look: Script
+    find: Script
     keep: Script
     leave: Script
     renew: Script
@@ -21,6 +22,7 @@ class Scripts:
         words = (clock, "cache/words")
         return cls(
             look=Script(*words, "cache/look"),
+            find=Script(*words, "cache/find"),
             keep=Script(*words, "cache/keep"),
             leave=Script(*words, "cache/leave"),
             renew=Script(*words, "cache/renew"),

@@ -56,7 +56,7 @@ class AnthropicVoice:
             **self._head(),
             "model": done.fallback or self._model,
             "content": content,
-            **_stop(),
+            **_stop(done),
             "usage": _usage(done.whole_usage),
             **_beside(done),
         }
@@ -74,7 +74,7 @@ class AnthropicVoice:
 
     def _end(self, at: int, done: Done) -> bytes:
         ended = _event("content_block_stop", index=at) if at >= 0 else b""
-        stop = _event("message_delta", delta=_stop(), usage=_usage(done.whole_usage), **_beside(done))
+        stop = _event("message_delta", delta=_stop(done), usage=_usage(done.whole_usage), **_beside(done))
         return ended + stop + _event("message_stop")
 
     def _citation(self, citation: Citation) -> dict[str, Any]:
@@ -98,8 +98,8 @@ def _event(name: str, **fields: Any) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps({"type": name, **fields}) + b"\n\n"
 
 
-def _stop() -> dict[str, Any]:
-    return {"stop_reason": "end_turn", "stop_sequence": None}
+def _stop(done: Done) -> dict[str, Any]:
+    return {"stop_reason": "max_tokens" if done.cut else "end_turn", "stop_sequence": None}
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -53,7 +53,7 @@ class OpenAIVoice:
 
     def whole(self, done: Done) -> dict[str, Any]:
         message = {"role": "assistant", "content": done.answer, "refusal": None, **self._sources(done)}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(done)}
         return {
             **self._head("chat.completion"),
             "model": done.fallback or self._model,
@@ -66,7 +66,7 @@ class OpenAIVoice:
         return frame(orjson.dumps({"error": error}))
 
     def _end(self, done: Done) -> bytes:
-        parts = [self._chunk(self._sources(done), "stop", **self._beside(done))]
+        parts = [self._chunk(self._sources(done), _finish_reason(done), **self._beside(done))]
         if self._shows_usage:
             usage = {**self._head("chat.completion.chunk"), "choices": [], "usage": done.whole_usage.as_openai()}
             parts.append(frame(orjson.dumps(usage)))
@@ -99,3 +99,7 @@ class OpenAIVoice:
         if done.degraded_reason is not None:
             beside["degraded_reason"] = done.degraded_reason
         return beside
+
+
+def _finish_reason(done: Done) -> str:
+    return "length" if done.cut else "stop"

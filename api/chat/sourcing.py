@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from api.answers.doors import kept, last, note
+from api.answers.doors import kept, last, note, rate_headers
 from api.answers.events import Done, Event
 from api.answers.question import Question
 from api.chat.anthropic_voice import AnthropicVoice
@@ -135,6 +135,7 @@ async def answer(
     headers: Headers = [(b"x-stoker-ignored", shown_fields(dropped).encode())] if dropped else []
     async with aclosing(kept(state.answerer.answer(identity, question), asked.items, talk)) as events:
         first = await anext(events)  # what is wrong with the question itself is known by now, and keeps its status
+        headers += [(name.encode(), value.encode()) for name, value in rate_headers(first).items()]
         if asked.stream:
             await _stream(exchange, voice, first, events, record, headers)
             return

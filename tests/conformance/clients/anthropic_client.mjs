@@ -11,7 +11,8 @@ const client = cached(({ url, key, retries, timeout_s, origin }) => {
 });
 
 function asked({ model, text = "", messages = [{ role: "user", content: text }], fields = {} }) {
-  return { model, messages, max_tokens: 64, ...fields };
+  const { extra_body, ...known } = fields; // what the package has no name for, as Python's calls it
+  return { model, messages, max_tokens: 64, ...known, ...extra_body };
 }
 
 function toldWhole(message) {
@@ -73,4 +74,21 @@ async function leave(order) {
   return toldWhole(await one.messages.create({ model: order.model, messages, max_tokens: 8 }));
 }
 
-await obey({ version, models, whole, stream, helper, leave });
+// An answer from documents: whole, event by event, and by the helper that gathers a stream.
+async function cited(order) {
+  const one = client(order);
+  const message = await one.messages.create(asked(order));
+  const kinds = [];
+  for await (const event of await one.messages.create({ ...asked(order), stream: true })) kinds.push(event.type);
+  const final = await one.messages.stream(asked(order)).finalMessage();
+  const blocksOf = ({ content }) => content.map((block) => [block.text, block.citations.map((one) => [one.type, one])]);
+  return {
+    ...toldWhole(message),
+    blocks: blocksOf(message),
+    final_blocks: blocksOf(final),
+    final_usage: [final.usage.input_tokens, final.usage.output_tokens],
+    kinds,
+  };
+}
+
+await obey({ version, models, whole, stream, helper, leave, cited });

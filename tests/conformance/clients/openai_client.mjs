@@ -11,7 +11,8 @@ const client = cached(({ url, key, retries, timeout_s, origin }) => {
 });
 
 function asked({ model, text = "", messages = [{ role: "user", content: text }], fields = {} }) {
-  return { model, messages, ...fields };
+  const { extra_body, ...known } = fields; // what the package has no name for, as Python's calls it
+  return { model, messages, ...known, ...extra_body };
 }
 
 function usageOf(usage) {
@@ -91,4 +92,28 @@ async function embed(order) {
   return { vectors: answer.data.map((item) => Array.from(item.embedding)) };
 }
 
-await obey({ version, models, model, whole, raw, stream, helper, leave, completion, embed });
+// An answer from documents: whole, streamed and by the helper that gathers a stream, with its sources.
+async function cited(order) {
+  const one = client(order);
+  const answer = await one.chat.completions.create(asked(order));
+  const streamed = { ...asked(order), stream: true, stream_options: { include_usage: true } };
+  const chunks = [];
+  for await (const chunk of await one.chat.completions.create(streamed)) chunks.push(chunk);
+  const final = await one.chat.completions.stream(asked(order)).finalChatCompletion();
+  const said = answer.choices[0].message;
+  const ended = chunks.find((chunk) => chunk.choices[0]?.finish_reason);
+  const addresses = (message) => (message.annotations ?? []).map((note) => [note.type, note.url_citation.url]);
+  return {
+    text: said.content,
+    streamed: chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join(""),
+    final: final.choices[0].message.content,
+    addresses: addresses(said),
+    final_addresses: addresses(final.choices[0].message),
+    citations: said.citations,
+    streamed_citations: ended.choices[0].delta.citations,
+    usage: usageOf(answer.usage),
+    streamed_usage: usageOf(chunks.at(-1).usage),
+  };
+}
+
+await obey({ version, models, model, whole, raw, stream, helper, leave, completion, embed, cited });

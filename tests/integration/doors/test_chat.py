@@ -104,6 +104,35 @@ def test_a_stream_says_what_the_whole_answer_says(house: House, path: str) -> No
 
 @BOTH
 @pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_was_cut_says_so(house: House, path: str, stream: bool) -> None:
+    def ending(bound: int) -> str:
+        answer = ask(house, path, says=f"{SOURCED} {SOURCED}", max_tokens=bound, stream=stream)
+        told = [one for one in events(answer.text) if one != "[DONE]"] if stream else [answer.json()]
+        if path == CHAT:
+            return next(end for one in told for choice in one["choices"] if (end := choice["finish_reason"]))
+        ends = [one["delta"] if stream else one for one in told if not stream or one["type"] == "message_delta"]
+        return str(ends[-1]["stop_reason"])
+
+    whole, cut = ("stop", "length") if path == CHAT else ("end_turn", "max_tokens")
+    assert [ending(64), ending(12), ending(2)] == [whole, cut, whole]  # of two words nothing is told, so it quotes
+    query = [of_query(house, max_tokens=bound)["finish_reason"] for bound in (64, 4)]
+    assert query == ["stop", "stop"]
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
+def test_headers_say_what_the_callers_limits_leave(house: House, path: str, stream: bool) -> None:
+    key = new_key(house.client, limits={"rpm": 30, "tpm": 1_000_000})["key"]
+    left = [int(ask(house, path, key=key, stream=stream).headers["x-ratelimit-remaining-requests"]) for _ in range(2)]
+    assert left[0] in (28, 29)
+    assert left[1] < left[0]
+    asked = {"query": ASKED, "collection": "fares", "stream": stream}
+    answer = house.client.post("/v1/query", json=asked, headers={"authorization": f"Bearer {key}"})
+    assert int(answer.headers["x-ratelimit-remaining-requests"]) < left[1]
+
+
+@BOTH
+@pytest.mark.parametrize("stream", [False, True])
 def test_nobody_reads_another_tenants_documents_through_a_chat(
     house: House, stranger: str, path: str, stream: bool
 ) -> None:

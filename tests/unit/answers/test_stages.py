@@ -69,7 +69,13 @@ class House:
             return None
 
         return SimpleNamespace(
-            opened=nothing, count=nothing, finish=nothing, close=nothing, switched=nothing, nano_usd=0
+            opened=nothing,
+            count=nothing,
+            finish=nothing,
+            close=nothing,
+            switched=nothing,
+            nano_usd=0,
+            rate_headers=dict,
         )
 
     async def get(self, *_: object) -> Any:

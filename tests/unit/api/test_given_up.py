@@ -31,7 +31,9 @@ class Meter:
         def close(usage: Usage, **_: Any) -> None:
             self.heard.append(("close", usage))
 
-        return SimpleNamespace(opened=nothing, count=nothing, switched=nothing, finish=finish, close=close)
+        return SimpleNamespace(
+            opened=nothing, count=nothing, switched=nothing, finish=finish, close=close, rate_headers=dict
+        )
 
 
 async def test_what_was_made_is_billed_before_the_reservation_ends() -> None:

@@ -70,7 +70,13 @@ class Meter:
             return None
 
         return SimpleNamespace(
-            opened=nothing, count=nothing, finish=nothing, close=nothing, switched=nothing, nano_usd=0
+            opened=nothing,
+            count=nothing,
+            finish=nothing,
+            close=nothing,
+            switched=nothing,
+            nano_usd=0,
+            rate_headers=dict,
         )
 
 

@@ -29,7 +29,7 @@ BODIES = {"/v1/responses": '{"model":"m","input":"i"}'}
 
 def sender(router: Any, more: Mapping[str, Any] | None = None, **settings: Any) -> Sender:
     """One whose state has nothing else in it but `more`."""
-    nothing: Any = SimpleNamespace(collections=None)
+    nothing: Any = SimpleNamespace(collections=None, documents=None)
     metering: Any = Metering()
     known = ApiSettings(**settings)
     keeper = Keeper(nothing, nothing, nothing, nothing)
@@ -127,7 +127,7 @@ async def test_an_answer_from_documents_is_billed_as_its_batchs_lines_are() -> N
         async def admit(self, _identity: Identity, route: str, group: str, request_id: str, *_: Any) -> Any:
             heard.append((route, group, request_id))
             deeds = dict.fromkeys(("opened", "count", "switched", "finish", "close"), _nothing)
-            return SimpleNamespace(**deeds, nano_usd=0)
+            return SimpleNamespace(**deeds, nano_usd=0, rate_headers=dict)
 
     class Chats(Model):
         def require(self, _group: str) -> None:
