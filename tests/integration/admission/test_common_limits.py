@@ -17,8 +17,11 @@ from tests.integration.admission.conftest import LedgerBook, Opener
 from tests.support.valkey import frozen
 
 pytestmark = pytest.mark.usefixtures("redis")  # emptied for each
-TODAY = time.strftime("%Y-%m-%d", time.gmtime())
 WHOLE = "stoker:{*model:m}:whole"
+
+
+def today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def of_all(limits: Limits) -> Subject:
@@ -128,14 +131,14 @@ async def test_unused_tokens_and_money_come_back(opened: Opener, ledger: LedgerB
         for _ in range(10):
             held = await admission.admit(ask("acme", shared, tokens=90, nano_usd=90))
             admission.settle(held, 1, 1)
-            ledger.spent["m", TODAY] = ledger.spent.get(("m", TODAY), 0) + 1
+            ledger.spent["m", today()] = ledger.spent.get(("m", today()), 0) + 1
         with pytest.raises(BudgetReached) as caught:
             await admission.admit(ask("acme", shared, tokens=1, nano_usd=91))
         assert caught.value.dimension is Dimension.USD_DAY
 
 
 async def test_money_is_loaded_from_the_ledger_of_all_tenants(opened: Opener, ledger: LedgerBook) -> None:
-    ledger.spent["m", TODAY] = 95
+    ledger.spent["m", today()] = 95
     shared = of_all(Limits(nano_usd_per_day=100))
     async with opened() as admission:
         with pytest.raises(BudgetReached):

@@ -20,7 +20,7 @@ from tests.support.engines import Engine
 __all__ = ["world"]
 
 SEED = int(os.environ.get("FILE_WALKS_SEED", "1"))
-FEW, SOME, MANY = 2, 6, 200  # walks of each kind
+FEW, SOME, MANY = 2, 3, 200  # walks of each kind
 HELD_BACK = 20  # twins lacking, as usual
 
 

@@ -390,8 +390,9 @@ async def test_a_twin_whose_worker_dies_is_made_by_another(house: House, parser:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("placement", ["dedicated", "pooled"])
+@pytest.mark.parametrize("turns", [1, pytest.param(3, marks=pytest.mark.long)])
 async def test_readers_meet_no_mixture_and_lose_nothing_while_workers_are_killed(
-    house: House, tmp_path: Path, placement: str, figure: Callable[[str], None]
+    house: House, tmp_path: Path, placement: str, turns: int, figure: Callable[[str], None]
 ) -> None:
     """Two workers, killed at random; a reader that searches all the time; uploads, changes and deletes go on."""
     retrieval, manager, chance = house.retrieval, house.principal, random.Random(11)
@@ -406,7 +407,7 @@ async def test_readers_meet_no_mixture_and_lose_nothing_while_workers_are_killed
     environment = {"STOKER_LEASE_S": "2", "STOKER_HEARTBEAT_S": "0.3", "STOKER_POLL_S": "0.2", "STOKER_SWEEP_S": "0.5"}
     workers = [house.worker_process(tmp_path / f"worker{number}.log", **environment) for number in range(2)]
     try:
-        for turn in range(3):
+        for turn in range(turns):
             model, chunking = ((narrow.NAME, fine), ("all-minilm-l6-v2", coarse))[turn % 2]
             await retrieval.reindexes.begin(manager, "c", model, chunking)
             for number in range(6):
@@ -428,10 +429,10 @@ async def test_readers_meet_no_mixture_and_lose_nothing_while_workers_are_killed
             kill(process)
     figure(f"{placement}: {dict(sorted(seen.items()))}")
     assert not wrong, wrong[:5]
-    assert seen["workers killed while a reindex ran"] >= 3
+    assert seen["workers killed while a reindex ran"] >= turns
     assert seen["searches"] > 20
     names = {one.filename for one in await retrieval.documents.list(manager, "c", limit=100)}
-    assert len(names) == 12 + 9
+    assert len(names) == 12 + 3 * turns
     assert await found(house, "tide", "lexical") == names
     await sweep(house)
     await Orphans(house.database, retrieval.index, house.objects, SystemClock(), grace_s=0).run()

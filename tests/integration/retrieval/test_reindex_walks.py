@@ -23,7 +23,7 @@ from tests.support.versions import Task
 __all__ = ["world"]
 
 SEED = int(os.environ.get("REINDEX_SEED", "1"))
-FEW, SOME, MANY = 3, 6, 400  # walks
+FEW, SOME, MANY = 3, 4, 400  # walks
 FINE, COARSE = {"characters": 100}, {"characters": 1000, "tokens": 400}
 CUTS = {"fine": FINE, "coarse": COARSE}
 

@@ -32,7 +32,7 @@ from retrieval.query import Query
 from tests.integration.retrieval.conftest import House
 
 pytestmark = pytest.mark.slow
-FEW, SOME = (4, 250), (20, 4_000)  # tenants, steps
+FEW, SOME, MANY = (4, 250), (20, 1_000), (20, 4_000)  # tenants, steps
 SEED = int(os.environ.get("FILES_SEED", "1"))
 USERS, GROUPS = ("ann", "bob", "*"), ("sales", "user:ann")
 HOSTILE = ('" or tenant_id != "', "a b", "%", "é漢", "x" * 300)
@@ -315,7 +315,12 @@ async def walk(house: House) -> AsyncIterator[Walk]:
 
 
 @pytest.mark.parametrize(
-    ("tenants", "steps"), [pytest.param(*FEW, marks=pytest.mark.light), pytest.param(*SOME, marks=pytest.mark.heavy)]
+    ("tenants", "steps"),
+    [
+        pytest.param(*FEW, marks=pytest.mark.light),
+        pytest.param(*SOME, marks=pytest.mark.heavy),
+        pytest.param(*MANY, marks=pytest.mark.long),
+    ],
 )
 async def test_everybody_sees_the_files_and_stores_that_are_theirs_and_nothing_else(
     walk: Walk, tenants: int, steps: int, figure: Callable[[str], None]
