@@ -135,6 +135,20 @@ class ApiSettings(RetrievalSettings):
     answer_cache_s: float = Field(
         3600.0, ge=0, le=604_800, description="Seconds for which an answer of /v1/query is kept; 0: none is."
     )
+    answer_cache_semantic: bool = Field(
+        True,
+        description="Answers of /v1/query are also kept for English questions that ask the same in other words.",
+    )
+    semantic_check_share: float = Field(
+        0.05, ge=0, le=1, description="Of such hits, those that are held against a new answer, which is told instead."
+    )
+    semantic_false_share: float = Field(
+        0.02,
+        gt=0,
+        le=0.5,
+        description="Share of false hits among those; where it is surely passed, a worker has no more of them for the "
+        "collection.",
+    )
     answer_stale_s: float = Field(
         86_400.0,
         ge=0,

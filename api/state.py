@@ -1,5 +1,6 @@
 """What the gateway holds open while it runs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from api.answers.recipes import Recipes
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
 from api.caching.cache import Bounds, Cache
+from api.caching.sameness.form import Reader
+from api.caching.similar import Similar
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.files.store import Files
@@ -122,6 +125,10 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         once = Bounds(entry_bytes=1024 * 1024, tenant_bytes=settings.cache_tenant_bytes)
         idempotency = Cache(line, once, shelf="idempotency:")
         stack.push_async_callback(idempotency.close)
+        similar = None
+        if settings.answer_cache_semantic and settings.answer_cache_s:
+            reader = await asyncio.to_thread(Reader)  # it reads a dictionary
+            similar = Similar(cache, reader, settings.semantic_check_share, settings.semantic_false_share)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
@@ -141,7 +148,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
             recipes=recipes,
-            answerer=answering(retrieval, router, metering, settings, clock, recipes, cache, stale),
+            answerer=answering(retrieval, router, metering, settings, clock, recipes, cache, stale, similar),
             cache=cache,
             idempotency=idempotency,
             conversations=conversations,

@@ -54,6 +54,17 @@ CACHE_SAVED_USD = Counter(
     "stoker_cache_saved_usd_total", "What answers out of a cache had cost when they were made.", ("model_group",)
 )
 CACHE_EVICTIONS = Counter("stoker_cache_evictions_total", "Entries that had to go because a tenant's cache was full.")
+SEMANTIC_CHECKS = Counter(
+    "stoker_semantic_cache_checks_total",
+    "Hits of other words that were held against a new answer, by outcome: same, different.",
+    ("outcome",),
+)
+SEMANTIC_FALSE_SHARE = Gauge(
+    "stoker_semantic_cache_false_share_bound",
+    "What the share of false hits among those of other words is at most (95 %), by collection.",
+    ("collection",),
+    multiprocess_mode="livemax",
+)
 UPSTREAM_CALLS = Counter(
     "stoker_upstream_calls_total", "Calls to deployments, by outcome.", ("model_group", "deployment", "outcome")
 )

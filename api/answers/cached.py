@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from api.answers import kept
-from api.answers.events import Done, Event, Retrieved
+from api.answers.events import CacheUse, Done, Event, Retrieved
 from api.answers.pipeline import Answerer
 from api.answers.question import Question
 from api.answers.recipes import Recipes
 from api.caching.cache import Cache, Flight, Hit
 from api.caching.name import Documents, Name, name_of
+from api.caching.similar import Similar
 from api.identities import Identity
 from api.metering import Metering, Size
 from api.settings import ApiSettings
@@ -35,10 +36,17 @@ _STALE = (
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What one answer is called: for as long as its collection is the same, and beyond."""
+    """What one answer is called.
+
+    Attributes:
+        fresh: for as long as its collection is the same; `stale`: and beyond.
+        beside: of the questions that have all in common but their words.
+    """
 
     fresh: Name
     stale: Name
+    beside: Name
+    collection_id: str
 
 
 class CachedAnswerer:
@@ -46,6 +54,7 @@ class CachedAnswerer:
 
     Args:
         stale: for answers that outlive a collection's version; None: while no model answers there are none.
+        similar: finds questions in other words; None: an entry is only for the very same question.
     """
 
     def __init__(
@@ -53,6 +62,7 @@ class CachedAnswerer:
         answerer: Answerer,
         cache: Cache,
         stale: Cache | None,
+        similar: Similar | None,
         retrieval: Retrieval,
         metering: Metering,
         router: Router,
@@ -62,6 +72,7 @@ class CachedAnswerer:
         self._answerer = answerer
         self._cache = cache
         self._stale = stale if settings.answer_stale_s else None
+        self._similar = similar
         self._collections = retrieval.collections
         self._documents = retrieval.documents
         self._metering = metering
@@ -86,8 +97,13 @@ class CachedAnswerer:
         flight = found if isinstance(found, Flight) else None
         try:
             told = kept.read(found.body) if isinstance(found, Hit) else None
-            if told is not None and model is not None:
-                answering = self._again(identity, question, model, told)
+            use: CacheUse = "exact"
+            if told is None and names is not None and question.use_cache is True and self._similar is not None:
+                told, use = await self._alike(names, question.text), "semantic"
+            if told is not None and model is not None and not self._is_checked(use):
+                answering = self._again(identity, question, model, told, use)
+            elif told is not None and names is not None:
+                answering = self._checking(names, told, self._anew(identity, question, edition, flight, names))
             else:
                 answering = self._anew(identity, question, edition, flight, names)
                 if names is not None and edition is not None and model is not None and self._stale is not None:
@@ -106,11 +122,33 @@ class CachedAnswerer:
         for unlike in ("request_id", "use_cache", "collection", "route"):  # the edition names the collection
             del asked[unlike]
         asked |= {"model": model, "set_up": self._set_up, "answers": edition.answers}
-        any_version = Documents(edition.collection_id, 0)
+        any_version, this = Documents(edition.collection_id, 0), Documents(edition.collection_id, edition.version)
+        others = {name: value for name, value in asked.items() if name != "text"}
         return _Names(
-            name_of(principal, "answer", asked, [Documents(edition.collection_id, edition.version)]),
+            name_of(principal, "answer", asked, [this]),
             name_of(principal, "stale", asked, [any_version]),
+            name_of(principal, "asked", others, [this]),
+            edition.collection_id,
         )
+
+    async def _alike(self, names: "_Names", text: str) -> list[Event] | None:
+        """What was answered to a question that asks the same in other words."""
+        assert self._similar is not None
+        found = await self._similar.find(names.beside, names.collection_id, text)
+        return None if found is None else kept.read(found.body)
+
+    def _is_checked(self, use: CacheUse) -> bool:
+        return use == "semantic" and self._similar is not None and self._similar.is_to_be_checked()
+
+    async def _checking(
+        self, names: "_Names", before: list[Event], anew: AsyncGenerator[Event, None]
+    ) -> AsyncGenerator[Event, None]:
+        """A new answer, against which the one that would have been told is held."""
+        async with aclosing(anew) as events:
+            async for event in events:
+                if isinstance(event, Done) and event.degraded_reason is None and self._similar is not None:
+                    self._similar.checked(names.collection_id, same=_agree(before[-1], event))
+                yield event
 
     async def _or_stale(
         self,
@@ -137,7 +175,7 @@ class CachedAnswerer:
                 for event in tried:
                     yield event
                 return
-        async with aclosing(self._again(identity, question, model, told, age_s)) as events:
+        async with aclosing(self._again(identity, question, model, told, stale_s=age_s)) as events:
             async for event in events:
                 yield event
 
@@ -153,7 +191,13 @@ class CachedAnswerer:
         return told, found.age_s
 
     async def _again(
-        self, identity: Identity, question: Question, model: str, events: list[Event], stale_s: float | None = None
+        self,
+        identity: Identity,
+        question: Question,
+        model: str,
+        events: list[Event],
+        use: CacheUse = "exact",
+        stale_s: float | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Tell what was told before: it counts as a request, and costs nothing.
 
@@ -178,7 +222,7 @@ class CachedAnswerer:
                         deployment=None,
                         first_token_s=None,
                         timings_ms={"total": spent_ms},
-                        cache="exact",
+                        cache=use,
                         degraded_reason=None if stale_s is None else _STALE.format(stale_s),
                         stale_s=stale_s,
                     )
@@ -204,7 +248,10 @@ class CachedAnswerer:
                         text = kept.written(told)
                         if self._stale is not None and event.model is not None:
                             self._stale.put(names.stale, flight.marks, text, self._stale_s)
-                        flight.keep(text, self._lasts_s(edition))
+                        lasts_s = self._lasts_s(edition)
+                        flight.keep(text, lasts_s)
+                        if self._similar is not None and event.citations:  # without a source nothing is told twice
+                            self._similar.remember(names.beside, names.fresh, question.text, flight.marks, lasts_s)
                     else:
                         flight.leave(barren=True)
                     event = replace(event, cache="miss")
@@ -224,10 +271,11 @@ def answering(
     recipes: Recipes,
     cache: Cache,
     stale: Cache | None = None,
+    similar: Similar | None = None,
 ) -> CachedAnswerer:
     """What answers questions, with whatever it stands on."""
     answerer = Answerer(retrieval, router, metering, settings, clock, recipes)
-    return CachedAnswerer(answerer, cache, stale, retrieval, metering, router, settings, clock)
+    return CachedAnswerer(answerer, cache, stale, similar, retrieval, metering, router, settings, clock)
 
 
 def _is_whole(events: list[Event], edition: Edition) -> bool:
@@ -246,6 +294,18 @@ def _seen(events: list[Event]) -> dict[str, Seen]:
         if isinstance(event, Retrieved)
         for passage in event.result.passages
     }
+
+
+def _agree(one: Event, other: Done) -> bool:
+    """Whether two answers stand on a common place of a document."""
+    if not isinstance(one, Done):
+        return False
+    places = {(seen.document_id, seen.document_version, seen.start, seen.end) for seen in one.citations}
+    return any(
+        document == seen.document_id and version == seen.document_version and start < seen.end and seen.start < end
+        for document, version, start, end in places
+        for seen in other.citations
+    )
 
 
 def _failed(done: Done) -> bool:

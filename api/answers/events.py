@@ -8,7 +8,7 @@ from api.answers.question import QueryWork
 from core.usage import Usage
 from retrieval.search import SearchResult
 
-CacheUse = Literal["exact", "miss", "bypass"]
+CacheUse = Literal["exact", "semantic", "miss", "bypass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class Done:
         prompt_version: of the collection's template that the model was told; 0: the built-in words; None: a template
             that is no version of the collection's.
         nano_usd: what the model's answer cost; 0: nothing, or nobody asked a model.
-        cache: whether an entry was told (`exact`), or looked for in vain (`miss`).
+        cache: whether an entry was told (`exact`; `semantic`: of a question in other words), or looked for in vain
+            (`miss`).
         stale_s: how long ago the entry was made, where the collection has changed since; None: it has not.
     """
 

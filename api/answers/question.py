@@ -79,7 +79,7 @@ class Question:
     rerank: bool | None = None
     rerank_top_n: int | None = None
     system: str | None = None
-    use_cache: bool = False
+    use_cache: bool | Literal["exact"] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.chat import conversing, sourcing
 from api.errors import RequestInvalid
+from api.hot.cache import Wish
 from api.hot.exchange import Exchange
 from api.hot.headers import priority_of, rescue_of
 from api.hot.routes import HotRoute
@@ -24,14 +25,14 @@ class Chat:
         body: its fields that a model may be sent.
         own: those of ours, none of them null.
         ignored: names of those that were dropped.
-        cached: an answer that was given before will do.
+        cache: an answer that was given before will do, even to a question in other words, if it is `semantic`.
     """
 
     route: HotRoute
     body: dict[str, Any]
     own: dict[str, Any]
     ignored: list[str]
-    cached: bool
+    cache: Wish | None
 
 
 async def converse(
@@ -55,9 +56,9 @@ async def converse(
     exchange.watch()
     if "retrieval" in chat.own:
         require(principal, "POST", "/v1/query")
-        asked = sourcing.read(chat.route, chat.body, chat.own, cached=chat.cached)
+        asked = sourcing.read(chat.route, chat.body, chat.own, cache=chat.cache)
         await sourcing.answer(state, identity, exchange, record, asked, chat.ignored)
     elif conversation_id is not None:
         turn = await conversing.open_turn(state.conversations, identity, conversation_id, chat.body)
-        ignored = [*chat.ignored, "cache"] if chat.cached else chat.ignored  # no turn is as one that was before it
+        ignored = [*chat.ignored, "cache"] if chat.cache else chat.ignored  # no turn is as one that was before it
         await conversing.answer(state, turn, exchange, record, chat.route, ignored)

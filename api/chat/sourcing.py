@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
@@ -20,6 +20,7 @@ from api.conversations.items import Item
 from api.conversations.talk import open_talk
 from api.errors import RequestInvalid, describe_error
 from api.fields import completion_bound, model_of, shown_fields
+from api.hot.cache import Wish
 from api.hot.exchange import Exchange, Headers
 from api.hot.routes import HotRoute
 from api.identities import Identity
@@ -55,7 +56,7 @@ class Asked:
     conversation_id: str | None
     items: list[Item]
     unheeded: list[str]
-    use_cache: bool
+    use_cache: bool | Literal["exact"]
 
     def question(self, request_id: str) -> Question:
         """As the answerer takes it."""
@@ -80,11 +81,11 @@ class Asked:
         )
 
 
-def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cached: bool = False) -> Asked:
+def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cache: Wish | None = None) -> Asked:
     """Read the request.
 
     Args:
-        cached: an answer that was given before will do.
+        cache: an answer that was given before will do, even to a question in other words, if it is `semantic`.
 
     Raises: RequestInvalid: what is wrong with it, or what does not go together.
     """
@@ -110,7 +111,7 @@ def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cached: 
         conversation_id=conversation_id,
         items=[] if conversation_id is None else items_of(body["messages"]),
         unheeded=sorted(set(body) - _HEEDED),
-        use_cache=cached,
+        use_cache="exact" if cache == "exact" else cache is not None,
     )
 
 

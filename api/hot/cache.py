@@ -1,6 +1,6 @@
 """Model requests that ask for the cache: what an upstream said to the very same request, told again byte for byte."""
 
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -12,18 +12,22 @@ from api.metering import Metered
 from core.principal import Principal
 from router.router import Answer, Call
 
+Wish = Literal["exact", "semantic"]
+"""What of the cache will do: an answer to the very same request, or also one to a question in other words."""
+
 _TOOLS = ("tools", "functions", "tool_choice", "function_call")  # what is said then may be acted upon
 _STREAM = b"text/event-stream; charset=utf-8"
 
 
-def wants_cache(body: dict[str, Any]) -> bool:
+def wants_cache(body: dict[str, Any]) -> Wish | None:
     """Take the field `cache` out of a request's body. Raises: RequestInvalid, NotSupportedYet."""
     asked = body.pop("cache", None)
-    if asked == "semantic":
-        raise NotSupportedYet("the semantic cache is not supported yet: ask for exact", "cache")
-    if asked not in (None, "exact", "off"):
-        raise RequestInvalid("cache is exact or off", "cache")
-    return bool(asked == "exact")
+    if asked == "semantic" and body.get("retrieval") is None:
+        message = "semantic is only for answers from documents: send retrieval, or ask for exact"
+        raise NotSupportedYet(message, "cache")
+    if asked not in (None, "exact", "semantic", "off"):
+        raise RequestInvalid("cache is exact, semantic or off", "cache")
+    return None if asked == "off" else asked
 
 
 class Copies:

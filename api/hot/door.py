@@ -109,12 +109,12 @@ class HotDoor:
             await respond(state, identity, exchange, record, read_json_object(raw))
             return
         sent = read_json_object(raw)
-        cached = "cache" in sent and wants_cache(sent)
+        wish = wants_cache(sent) if "cache" in sent else None
         body, ignored = sort_fields(sent, route.fields)
         route.check(body)
         if ignored and not OWN_FIELDS.isdisjoint(ignored) and (own := own_fields(sent, route.own, route.path)):
             dropped = [name for name in ignored if name not in own]
-            await converse(state, identity, exchange, record, Chat(route, body, own, dropped, cached))
+            await converse(state, identity, exchange, record, Chat(route, body, own, dropped, wish))
             return
         call = Call(
             route.kind,
@@ -134,7 +134,7 @@ class HotDoor:
         copies = None
         try:
             record.model_group = call.group
-            if cached:
+            if wish:
                 copies = Copies(state.cache, identity.principal, route.path, call, self._settings.chat_cache_s)
                 if await copies.tell(exchange, metered, rate_headers(metered, ignored)):
                     return

@@ -3,7 +3,9 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -89,9 +91,8 @@ def first_line(body: dict[str, Any]) -> str:
     return shown.split("<text>\n", 1)[-1].split("\n", 1)[0]
 
 
-@pytest.fixture(scope="package")
-def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp("cached")
+@contextmanager
+def opened(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
     with openai_server_in_thread() as server:
         server.script = lambda _name, body: first_line(body)
         settings = {
@@ -101,6 +102,7 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "STOKER_SEARCH_DEADLINE_S": "12",
             "STOKER_WORKERS": "2",
             "STOKER_ANSWER_CACHE_S": "3600",
+            **more,
         }
         entry = f"{{model: hosted_vllm/words, api_base: '{server.base_url}'}}"
         priced = "model_info: {input_cost_per_token: 0.000001, output_cost_per_token: 0.000002}"
@@ -117,3 +119,17 @@ def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 yield made
                 for client in made.clients:
                     client.close()
+
+
+@pytest.fixture(scope="package")
+def house(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with opened(servers, tmp_path_factory.mktemp("cached"), STOKER_SEMANTIC_CHECK_SHARE="0") as one:
+        yield one
+
+
+@pytest.fixture(scope="package")
+def checking(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One that holds each hit of other words against a new answer."""
+    more = {"STOKER_SEMANTIC_CHECK_SHARE": "1", "STOKER_WORKERS": "1"}
+    with opened(servers, tmp_path_factory.mktemp("checking"), **more) as one:
+        yield one
