@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +55,45 @@ def up(
 
     settings = load_settings(port=port, workers=workers, data_dir=data_dir, config=config, model=model, engine=engine)
     bring_up(settings, detach=detach, with_demo=not no_demo)
+
+
+@app.command()
+def cost(
+    requests: Annotated[int, typer.Option(min=1, help="Requests a month.")],
+    gpu_usd_per_hour: Annotated[float, typer.Option(min=0, help="Price of one GPU.")],
+    tokens_per_second: Annotated[
+        float, typer.Option(min=0.1, help="That one GPU writes at full load, as a load test prints it.")
+    ],
+    prompt_tokens: Annotated[int, typer.Option(min=0, help="Of one request, on average.")] = 1500,
+    completion_tokens: Annotated[int, typer.Option(min=1, help="Of its answer, on average.")] = 300,
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of full load that the mean of a month may be.")
+    ] = 0.3,
+    fallback_share: Annotated[float, typer.Option(min=0, max=1, help="Of requests, to a hosted provider.")] = 0.02,
+    cache_share: Annotated[float, typer.Option(min=0, max=0.99, help="Of requests, answered out of a cache.")] = 0,
+    hosted: Annotated[str, typer.Option(help="The hosted model to compare with, as LiteLLM calls it.")] = "gpt-4o-mini",
+    hosted_prompt_usd: Annotated[
+        float | None, typer.Option(min=0, help="Its price for a million tokens read.", show_default="LiteLLM's table")
+    ] = None,
+    hosted_completion_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Its price for a million tokens written.", show_default="LiteLLM's table"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a month of requests costs on GPUs of your own, beside a hosted provider."""
+    from cli.cost import Gpu, Load, show
+    from cli.cost import hosted as priced
+
+    def exact(number: float) -> Decimal:
+        return Decimal(str(number))
+
+    if (hosted_prompt_usd is None) != (hosted_completion_usd is None):
+        raise CliError("one price of two", "give both --hosted-prompt-usd and --hosted-completion-usd, or neither")
+    named = [None if price is None else exact(price) for price in (hosted_prompt_usd, hosted_completion_usd)]
+    load = Load(requests, prompt_tokens, completion_tokens, exact(cache_share), exact(fallback_share))
+    gpu = Gpu(exact(gpu_usd_per_hour), exact(tokens_per_second), exact(utilisation))
+    show(load, gpu, priced(hosted, *named), as_json=as_json)
 
 
 @app.command()
