@@ -3,10 +3,12 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.identity import Caller
-from api.state import State
+from api.state import AppState, State
+from core.principal import Principal
 from retrieval.facets import Facet
 from retrieval.query import Query
 from retrieval.search import Passage, SearchResult
@@ -42,11 +44,24 @@ class SearchRequest(WayRequest):
     rerank_top_n: int | None = Field(None, ge=1, le=100)
     facets: list[str] = Field(default_factory=list)
     fuzzy: bool = False
+    use_cache: bool = True
 
 
-@routes.post("")
-async def search(asked: SearchRequest, state: State, principal: Caller) -> dict[str, Any]:
+@routes.post("", response_model=None)
+async def search(asked: SearchRequest, state: State, principal: Caller) -> Response:
     """Find the passages nearest to a question, best first."""
+
+    async def look() -> dict[str, Any]:
+        return await _searched(asked, state, principal)
+
+    if not asked.use_cache:
+        return JSONResponse(await look(), headers={"x-cache": "bypass"})
+    fields = asked.model_dump(exclude={"collection", "use_cache"})
+    found, use = await state.searched.find(principal, asked.collection, fields, look)
+    return JSONResponse(found, headers={"x-cache": use})
+
+
+async def _searched(asked: SearchRequest, state: AppState, principal: Principal) -> dict[str, Any]:
     query = Query(
         asked.collection,
         asked.query,

@@ -135,6 +135,9 @@ class ApiSettings(RetrievalSettings):
     answer_cache_s: float = Field(
         3600.0, ge=0, le=604_800, description="Seconds for which an answer of /v1/query is kept; 0: none is."
     )
+    search_cache_s: float = Field(
+        600.0, ge=0, le=604_800, description="Seconds for which what /v1/search found is kept; 0: nothing is."
+    )
     answer_cache_semantic: bool = Field(
         True,
         description="Answers of /v1/query are also kept for English questions that ask the same in other words.",

@@ -28,6 +28,7 @@ from api.responses.keeping import Keeper
 from api.responses.responder import Responder
 from api.responses.searching import DocumentSearch
 from api.responses.store import Responses
+from api.searched import Searched
 from api.settings import ApiSettings
 from api.vectorstores.attaching import Attaching
 from api.vectorstores.store import VectorStores
@@ -62,6 +63,7 @@ class AppState:
     batches: Batches
     recipes: Recipes
     answerer: CachedAnswerer
+    searched: Searched
     cache: Cache
     idempotency: Cache
     conversations: Conversations
@@ -149,6 +151,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             batches=Batches(database, clock, settings.batch_max_open),
             recipes=recipes,
             answerer=answering(retrieval, router, metering, settings, clock, recipes, cache, stale, similar),
+            searched=Searched(cache, retrieval.collections, settings, clock),
             cache=cache,
             idempotency=idempotency,
             conversations=conversations,

@@ -32,6 +32,10 @@ class Edition:
     answers: tuple[Mapping[str, Any], int]
     ends_at: float | None = None
 
+    def lasts_s(self, at_most_s: float, now_s: float) -> float:
+        """For how long what was made from it may be kept: nothing outlives a document that may be in it."""
+        return at_most_s if self.ends_at is None else min(at_most_s, self.ends_at - now_s)
+
 
 async def edition_of(database: Database, principal: Principal, name: str, clock: Clock) -> Edition | None:
     """The edition of now, and a note that the collection is being used; None: it has expired.

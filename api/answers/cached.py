@@ -248,7 +248,7 @@ class CachedAnswerer:
                         text = kept.written(told)
                         if self._stale is not None and event.model is not None:
                             self._stale.put(names.stale, flight.marks, text, self._stale_s)
-                        lasts_s = self._lasts_s(edition)
+                        lasts_s = edition.lasts_s(self._ttl_s, self._clock.time())
                         flight.keep(text, lasts_s)
                         if self._similar is not None and event.citations:  # without a source nothing is told twice
                             self._similar.remember(names.beside, names.fresh, question.text, flight.marks, lasts_s)
@@ -256,10 +256,6 @@ class CachedAnswerer:
                         flight.leave(barren=True)
                     event = replace(event, cache="miss")
                 yield event
-
-    def _lasts_s(self, edition: Edition) -> float:
-        """No answer outlives a document that may be in it."""
-        return self._ttl_s if edition.ends_at is None else min(self._ttl_s, edition.ends_at - self._clock.time())
 
 
 def answering(

@@ -109,6 +109,7 @@ def gateway(
             "STOKER_EMBEDDING_URL": f"http://127.0.0.1:{free_port()}",
             "STOKER_PORT": str(port),
             "STOKER_ANSWER_CACHE_S": "0",  # who asks the same again means to ask the model again
+            "STOKER_SEARCH_CACHE_S": "0",
             "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
             **(settings or {}),
         }

@@ -80,7 +80,7 @@ def test_alone_a_client_gets_the_right_error_in_openais_form(house: House, fault
     house.servers[0].plan.append(Failure(fault))
     began_s = time.monotonic()
     response = house.post(chat(group="alone").body)
-    assert time.monotonic() - began_s < 2
+    assert time.monotonic() - began_s < 30  # soon, on a busy machine
     assert response.status_code == status
     error = response.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}

@@ -127,7 +127,7 @@ async def test_where_one_gives_up_the_next_one_makes_it_and_where_nothing_can_be
         assert [task.result() for task in (await asyncio.wait(pending, timeout=5))[0]] == [None]
         began_s = time.monotonic()
         assert [await one.look(named("a")) for one in (cache, other)] == [None, None]
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < 5
 
 
 async def test_a_worker_that_dies_holds_nobody_up(url: str) -> None:

@@ -102,7 +102,7 @@ def test_a_part_that_ignores_the_end_is_killed_after_its_deadline(stack: Stack) 
     until(lambda: _all_ready(stack))
     state, started_s = stack.state, time.monotonic()
     assert end_stack(stack.run_dir)
-    assert 0.5 <= time.monotonic() - started_s < 5
+    assert 0.5 <= time.monotonic() - started_s < 30
     assert not state.processes()
 
 

@@ -25,7 +25,7 @@ OF_ANY = {"type": "gte", "key": "year", "value": 2000}
 
 
 SETTINGS = {
-    "STOKER_SOCKET_AUTH_S": "2",
+    "STOKER_SOCKET_AUTH_S": "5",
     "STOKER_SOCKET_IDLE_S": "3",
     "STOKER_MAX_JSON_BYTES": "60000",
     "STOKER_CORS_ORIGINS": OWN_ORIGIN,

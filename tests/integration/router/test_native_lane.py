@@ -125,7 +125,7 @@ async def test_without_a_fallback_an_early_fault_has_its_own_error_and_tells_no_
             await router.open(chat(stream=True))
     assert type(caught.value) is error
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
     if fault in (Fault.BUSY_503, Fault.LIMIT_429):
         assert getattr(caught.value, "retry_after_s", None) == (7 if fault is Fault.BUSY_503 else 9)
 

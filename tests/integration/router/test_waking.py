@@ -76,7 +76,7 @@ async def test_one_that_never_sleeps_is_not_waited_for() -> None:
     async with scaled_to_zero(wakes_in_s=None, hold_s=10) as (_, router):
         began_s = time.monotonic()
         assert "scaled to zero" not in str(await refused(router))
-        assert time.monotonic() - began_s < 3
+        assert time.monotonic() - began_s < 9
 
 
 async def test_a_fallback_goes_before_waiting() -> None:

@@ -389,4 +389,4 @@ async def test_the_first_tokens_clock_stands_still_while_the_engine_moves(engine
         began_s = time.monotonic()
         (ended,) = await asyncio.gather(opening, return_exceptions=True)
         assert isinstance(ended, UpstreamTimeout), ended
-        assert 0.2 < time.monotonic() - began_s < 3
+        assert 0.2 < time.monotonic() - began_s < 20
