@@ -19,6 +19,7 @@ from api.caching.sameness.lexicon import (
     HEADS_LIKE,
     MARKERS,
     OPENINGS,
+    PERSONS,
     PHRASES,
     TAILS,
     WH,
@@ -32,13 +33,20 @@ class Word(NamedTuple):
 
     Attributes:
         canon: its stem, or that of the word that stands for all of its meaning.
-        surface: as it was written, in lower case.
-        mended: it was no word, and the next one was taken for it.
+        stem: its own.
+        meant: in lower case, and put right where it was no word.
+        written: as it stood there, in lower case.
     """
 
     canon: str
-    surface: str
-    mended: bool
+    stem: str
+    meant: str
+    written: str
+
+    @classmethod
+    def plain(cls, word: str) -> "Word":
+        """One that has no other forms."""
+        return cls(word, word, word, word)
 
 
 class Segment(NamedTuple):
@@ -66,7 +74,9 @@ class Form:
     @property
     def surfaces(self) -> frozenset[str]:
         """Its words as they were written, but for those that were mended."""
-        return frozenset(word.surface for segment in self.segments for word in segment.words if not word.mended)
+        return frozenset(
+            word.written for segment in self.segments for word in segment.words if word.written == word.meant
+        )
 
 
 _FRAMES = [re.compile(rf"(?:{frame})[\s,:]*", re.IGNORECASE) for frame in FRAMES]
@@ -153,6 +163,8 @@ class Reader:
 
     def _segments(self, words: list[str], mended: Mapping[str, str]) -> tuple[frozenset[str], tuple[Segment, ...]]:
         markers: set[str] = set()
+        # Somebody and nobody else: it may be anybody. Where two are named, who does what to whom counts.
+        persons = PERSONS if len({PERSONS[word] for word in words if word in PERSONS}) > 1 else {}
         head, gathered = "", list[Word]()
         segments: list[Segment] = []
 
@@ -170,7 +182,9 @@ class Reader:
             elif word in MARKERS:
                 markers.add(MARKERS[word])
             elif word in WH:
-                gathered.append(Word("?", "?", mended=False))
+                gathered.append(Word.plain("?"))
+            elif word in persons:
+                gathered.append(Word.plain(persons[word]))
             elif word not in DROPPED:
                 gathered.append(self._word(word, mended))
         close("")
@@ -178,9 +192,9 @@ class Reader:
 
     def _word(self, word: str, mended: Mapping[str, str]) -> Word:
         if not word.isalpha() or word in _JOINTS:
-            return Word(word, word, mended=False)
+            return Word.plain(word)
         stem = self.stem(word)
-        return Word(self._synonyms.get(stem, stem), mended.get(word, word), mended=word in mended)
+        return Word(self._synonyms.get(stem, stem), stem, word, mended.get(word, word))
 
     def _is_english(self, text: str) -> bool:
         words = _WORD.findall(text)
@@ -255,9 +269,7 @@ _MEASURES = frozenset("many much long often far old large big high tall deep wid
 
 
 def _joined(words: list[Word]) -> list[Word]:
-    """Words of a segment; those that `and` or `or` join stand in one order."""
-    found = list(words)
-    for at, word in enumerate(found):
-        if word.canon in _JOINTS and 0 < at < len(found) - 1 and found[at - 1].canon > found[at + 1].canon:
-            found[at - 1], found[at + 1] = found[at + 1], found[at - 1]
-    return found
+    """Words of a segment; two that `and` or `or` joins, and nothing else with them, stand in one order."""
+    if len(words) == 3 and words[1].canon in _JOINTS and words[0].canon > words[2].canon:
+        return words[::-1]
+    return words

@@ -4,9 +4,11 @@ Vectors do not tell: questions that differ in one figure or name are nearer to e
 (`docs/performance.md`). So both are brought into one form, and nothing of either may be left over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from api.caching.sameness.form import Form, Reader, Segment, Word
+
+Segments = tuple[Segment, ...]
 
 
 def ask_the_same(reader: Reader, one: str, other: str) -> bool:
@@ -25,26 +27,29 @@ def same(one: Form, other: Form) -> bool:
     """Whether two forms are those of one question: nothing of either is left over, and all belongs together alike."""
     if not _kinds_agree(one.kind, other.kind) or not _markers_agree(one, other):
         return False
-    left, right = list(one.segments), list(other.segments)
-    for segment in one.segments:
-        found = next((at for at, like in enumerate(right) if _segments_agree(segment, like)), None)
-        if found is not None:
-            del right[found]
-            left.remove(segment)
-    return (not left and not right) or _moved(left, right) or _passive(left, right) or _passive(right, left)
+    left, right = one.segments, other.segments
+    if _passive(left, right) or _passive(right, left):
+        return True
+    return any(_all_agree(way, like) for way in _ways(left) for like in _ways(right))
 
 
-def _moved(left: Sequence[Segment], right: Sequence[Segment]) -> bool:
-    """Whether the last words of one segment only stand behind another one, as where a part was put to the front."""
-    for one in left:
-        for other in right:
-            for count in range(1, min(len(one.words), len(other.words)) + 1):
-                if not all(map(_words_agree, one.words[-count:], other.words[-count:])):
-                    break
-                kept = Segment(one.head, one.words[:-count]), Segment(other.head, other.words[:-count])
-                if _rest_agrees([*left], [*right], one, other, kept):
-                    return True
-    return False
+def _ways(segments: Segments) -> Iterator[Segments]:
+    """In which order the parts may stand: as they do, and with what was put to the front at the end.
+
+    Nothing else moves, since what stands before a part is what it belongs to. Where no comma ends the part in front, it
+    may end behind any of its words.
+    """
+    yield segments
+    front = next((at for at, segment in enumerate(segments) if not segment.head), len(segments))
+    if front:
+        yield (*segments[front:], *segments[:front])
+    first, *rest = segments
+    for at in range(1, len(first.words) if first.head else 0):
+        yield (Segment("", first.words[at:]), *rest, Segment(first.head, first.words[:at]))
+
+
+def _all_agree(some: Segments, others: Segments) -> bool:
+    return len(some) == len(others) and all(map(_segments_agree, some, others))
 
 
 def _passive(active: Sequence[Segment], passive: Sequence[Segment]) -> bool:
@@ -60,21 +65,6 @@ def _passive(active: Sequence[Segment], passive: Sequence[Segment]) -> bool:
         _agree(words[at : at + agent], by.words) and _agree((*words[:at], *words[at + agent :]), done.words)
         for at in range(1, len(words) - agent)
     )
-
-
-def _rest_agrees(
-    left: list[Segment], right: list[Segment], one: Segment, other: Segment, kept: tuple[Segment, Segment]
-) -> bool:
-    left.remove(one)
-    right.remove(other)
-    for segment, among in ((kept[0], right), (kept[1], left)):
-        if not segment.head and not segment.words:
-            continue
-        found = next((at for at, like in enumerate(among) if _segments_agree(segment, like)), None)
-        if found is None:
-            return False
-        del among[found]
-    return not left and not right
 
 
 def _kinds_agree(one: str, other: str) -> bool:
@@ -103,5 +93,29 @@ def _agree(some: Sequence[Word], others: Sequence[Word]) -> bool:
 
 
 def _words_agree(one: Word, other: Word) -> bool:
-    """What was mended is only taken for what somebody has written so."""
-    return one.surface == other.surface or (one.canon == other.canon and not (one.mended and other.mended))
+    """Two forms of a word, or two words for one thing; what was mended only for what somebody has written so."""
+    if one.written == other.written:
+        return True
+    if one.canon != other.canon or (one.written != one.meant and other.written != other.meant):
+        return False
+    return one.stem != other.stem or _are_forms(one.meant, other.meant)
+
+
+def _are_forms(one: str, other: str) -> bool:
+    """Whether two words of one stem differ only as a noun or verb does by number and person.
+
+    `closing` is not `closed`, nor `operator` `operation`.
+    """
+    return one == other or bool(_bases(one) & _bases(other))
+
+
+def _bases(word: str) -> set[str]:
+    """What a word may be a plural, or the third person, of; and itself."""
+    found = {word}
+    if word.endswith("ies"):
+        found.add(f"{word[:-3]}y")
+    if word.endswith("es"):
+        found.add(word[:-2])
+    if word.endswith("s") and not word.endswith("ss"):
+        found.add(word[:-1])
+    return found

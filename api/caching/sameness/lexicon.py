@@ -6,7 +6,8 @@ _ASKING = "what|which|who|whom|whose|when|where|why|how"
 
 # What is said around a question. Matched at its beginning, again and again, in lower case.
 FRAMES = (
-    r"(?:hi|hey|hello|yo|so|well|ok|okay|ugh|um|sorry to bother you|excuse me|pray tell)\b[,!]?(?: but)?",
+    r"(?:hi|hello|so|well|ok|okay)[,!](?: but)?",
+    r"(?:hey|yo|ugh|um|sorry to bother you|excuse me|pray tell)\b[,!]?(?: but)?",
     r"(?:please|kindly)\b,?",
     r"(?:could|can|would|will) (?:you|somebody|someone|anybody|anyone)(?: please| kindly| perhaps| possibly)* "
     r"(?:tell|inform|explain|advise|remind|let|show)(?: to)?(?: me| us)?(?: know)?(?: of| about| on)?(?: the fact)?",
@@ -51,8 +52,10 @@ OPENINGS = (
     (r"how (?:to|(?:do|can) (?:i|we|you)|(?:does|can) one|could i|should i go about|would i|one)\b", "how"),
     (r"(?:at|by) what time|at what hour|on (?:what|which) (?:date|day)|what time", "when"),
     (r"(?:in|at|to) (?:what|which) place", "where"),
-    (r"is it (?:possible|allowed|permitted|ok|okay|fine|legal|alright)(?: for (?:me|us|one))? to", "can"),
-    (r"(?:am i|are we|is one) (?:allowed|permitted|able) to", "can"),
+    (r"is it possible(?: for (?:me|us|one))? to", "possible"),
+    (r"is it (?:allowed|permitted)(?: for (?:me|us|one))? to", "allowed"),
+    (r"(?:am i|are we|is one) (?:allowed|permitted) to", "allowed"),
+    (r"(?:am i|are we|is one) able to", "able"),
     (r"(?:am i|are we|is one) (?:obliged|required) to", "must"),
     (r"do (?:i|we|you) (?:have|need) to|does one have to", "must"),
     (r"what (?:kind|sort|type)s? of", "what"),
@@ -64,23 +67,33 @@ OPENINGS = (
 
 WH = frozenset("what who whom whose when where why how".split())
 AUXILIARIES = frozenset(
-    "is are am was were do does did can could may might must shall should will would has have had".split()
+    """possible allowed able is are am was were do does did can could may might must shall should will would has have
+    had""".split()
 )
 
 MARKERS = {
-    **dict.fromkeys("can could may might able allowed permitted possible possibly".split(), "can"),
+    **dict.fromkeys("can could may might".split(), "can"),
+    **dict.fromkeys("able possible possibly".split(), "able"),
+    **dict.fromkeys("allowed permitted".split(), "allowed"),
     **dict.fromkeys("must obliged required compulsory mandatory obligatory".split(), "must"),
     **dict.fromkeys("should ought shall".split(), "should"),
     **dict.fromkeys("will would".split(), "will"),
     **dict.fromkeys("was were did had".split(), "past"),
-    "been": "done",
+    **dict.fromkeys("has have".split(), "have"),
+    "been": "been",
+    "being": "being",
 }
 
 DROPPED = frozenset(
-    """the a an is are am be being do does i we you one me us my our your mine ours yours it its there this these here
+    """the a an is are am be do does i we you one me us my our your mine ours yours it its there this these here
     please really exactly actually just any anyway kindly currently now so then very quite normally usually
-    that those has have""".split()
+    that those""".split()
 )
+
+PERSONS = {
+    **dict.fromkeys("i we me us my our mine ours".split(), "i"),
+    **dict.fromkeys("you your yours".split(), "you"),
+}
 
 # What stands before a part of a question and says how it belongs to the rest.
 HEADS = frozenset(
