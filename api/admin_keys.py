@@ -13,7 +13,7 @@ from api.limits_form import LimitsForm, shown_limits
 from api.paging import After, Limit, page
 from api.state import State
 from core.limits import Limits
-from core.principal import Role
+from core.principal import CacheWish, Role
 from core.priority import Priority
 
 routes = APIRouter(prefix="/v1/admin/keys", tags=["Administration"], route_class=ExactRoute)
@@ -45,6 +45,9 @@ class KeyRequest(BaseModel):
         Priority.NORMAL, description="Who waits when a model has more to do than it can: interactive last, batch first."
     )
     rescue: bool = Field(True, description="Where a stream of this key breaks, another deployment may go on with it.")
+    cache: CacheWish = Field(
+        CacheWish.OFF, description="What of the cache will do for a model request that does not say so itself."
+    )
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S)
 
 
@@ -60,6 +63,7 @@ class KeyChange(BaseModel):
     local_only: bool = False
     priority: Priority = Priority.NORMAL
     rescue: bool = True
+    cache: CacheWish = CacheWish.OFF
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S, description="Counted from now.")
 
     def changes(self) -> dict[str, Any]:
@@ -90,6 +94,7 @@ async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, A
         local_only=asked.local_only,
         priority=asked.priority,
         rescue=asked.rescue,
+        cache=asked.cache,
         limits=asked.limits.on(state.settings.key_limits()),
     )
     return _shown_once(await state.directory.keys.create(by, asked.tenant, plan, asked.expires_in_s))
@@ -142,6 +147,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "local_only": key.local_only,
         "priority": key.priority.value,
         "rescue": key.rescue,
+        "cache": key.cache.value,
         "created_at": int(key.created_at),
         "expires_at": None if key.expires_at is None else int(key.expires_at),
         "revoked_at": None if key.revoked_at is None else int(key.revoked_at),

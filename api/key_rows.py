@@ -12,7 +12,7 @@ from api.limits import bounds_of, write_limits
 from api.limits_form import shown_limits
 from core.ids import new_id
 from core.limits import Limits, Subject, SubjectKind
-from core.principal import Role
+from core.principal import CacheWish, Role
 from core.priority import Priority
 from storage.schema import api_keys, limits
 from storage.sql import Database
@@ -38,6 +38,7 @@ class ApiKey:
     local_only: bool
     priority: Priority
     rescue: bool
+    cache: CacheWish
     limits: Limits
     generation: int
     created_at: float
@@ -61,6 +62,7 @@ class KeyPlan:
     local_only: bool = False
     priority: Priority = Priority.NORMAL
     rescue: bool = True
+    cache: CacheWish = CacheWish.OFF
     limits: Limits = field(default_factory=Limits)
     expires_at: float | None = None
 
@@ -80,6 +82,7 @@ async def insert_key(
         "local_only": plan.local_only,
         "priority": plan.priority.value,
         "rescue": plan.rescue,
+        "cache": plan.cache.value,
         "expires_at": plan.expires_at,
     }
     row = {"id": key_id, "tenant_id": tenant_id, "sha256": digest_of(text), "created_at": now, "changed_at": now}
@@ -111,6 +114,7 @@ def _key(row: Row[Any], bounds: Limits) -> ApiKey:
         local_only=row.local_only,
         priority=Priority(row.priority),
         rescue=row.rescue,
+        cache=CacheWish(row.cache),
         limits=bounds,
         generation=row.generation,
         created_at=row.created_at,

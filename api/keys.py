@@ -81,8 +81,8 @@ class Keys:
         return await self._database.read(lambda connection: _find(connection, by, key_id))
 
     async def change(self, by: Actor, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
-        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `rescue`, `expires_in_s` (from now), `limits`
-        (of old ones).
+        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `rescue`, `cache`, `expires_in_s` (from now),
+        `limits` (of old ones).
 
         Raises: KeyNotFound; NotAllowed: the key's role, or the new one, is above the actor's; RequestInvalid.
         """
@@ -94,7 +94,7 @@ class Keys:
             by.check_role(changes.get("role", before.role))
             values = {
                 name: changes[name]
-                for name in ("name", "role", "scopes", "local_only", "priority", "rescue")
+                for name in ("name", "role", "scopes", "local_only", "priority", "rescue", "cache")
                 if name in changes
             }
             if "expires_in_s" in changes:
@@ -150,6 +150,7 @@ class Keys:
                 local_only=old.local_only,
                 priority=old.priority,
                 rescue=old.rescue,
+                cache=old.cache,
                 limits=old.limits,
                 expires_at=old.expires_at,
             )

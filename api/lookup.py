@@ -14,7 +14,7 @@ from api.login.secret import hash_of_name, name_of_hash
 from core.clock import Clock
 from core.ids import new_id
 from core.limits import EVERYONE, Subject, SubjectKind
-from core.principal import Principal, Role
+from core.principal import CacheWish, Principal, Role
 from core.priority import Priority
 from storage.schema import api_keys, limits, sessions, tenants, users
 from storage.sql import Database
@@ -279,6 +279,7 @@ def _of_key(row: Row[Any]) -> Principal:
         local_only=row.local_only or row.tenant_local_only,
         priority=Priority(row.priority),
         rescue=row.rescue,
+        cache=CacheWish(row.cache),
     )
 
 

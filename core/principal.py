@@ -16,6 +16,14 @@ class Role(enum.StrEnum):
     READER = "reader"  # search, ask and read documents
 
 
+class CacheWish(enum.StrEnum):
+    """What of a cache will do for a request."""
+
+    OFF = "off"  # nothing
+    EXACT = "exact"  # an answer to the very same request
+    SEMANTIC = "semantic"  # and one to a question in other words, where documents answer
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The authenticated caller of one request.
@@ -31,6 +39,7 @@ class Principal:
         local_only: no request of this caller may leave the house.
         priority: the highest that a request of this caller has; it may ask for less.
         rescue: where a stream of this caller breaks, another deployment may go on with it.
+        cache: what will do for a model request that does not say so itself.
     """
 
     tenant_id: str
@@ -43,3 +52,4 @@ class Principal:
     local_only: bool = False
     priority: Priority = Priority.NORMAL
     rescue: bool = True
+    cache: CacheWish = CacheWish.OFF

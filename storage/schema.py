@@ -81,6 +81,7 @@ api_keys = Table(
     Column("local_only", Boolean, nullable=False, default=False),
     Column("priority", String(16), nullable=False, default="normal"),
     Column("rescue", Boolean, nullable=False, default=True),
+    Column("cache", String(16), nullable=False, default="off"),  # what of it will do for a model request
     Column("generation", Integer, nullable=False, default=0),  # raised by every change that must hold at once
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False, default=0.0),

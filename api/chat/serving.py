@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from api.chat import conversing, sourcing
 from api.errors import RequestInvalid
-from api.hot.cache import Wish
 from api.hot.exchange import Exchange
 from api.hot.headers import priority_of, rescue_of
 from api.hot.routes import HotRoute
 from api.identities import Identity
 from api.roles import require
+from core.principal import CacheWish
 from monitoring.record import RequestRecord
 
 if TYPE_CHECKING:
@@ -25,14 +25,15 @@ class Chat:
         body: its fields that a model may be sent.
         own: those of ours, none of them null.
         ignored: names of those that were dropped.
-        cache: an answer that was given before will do, even to a question in other words, if it is `semantic`.
+        cache: what of it will do; `names_cache`: the request itself says so.
     """
 
     route: HotRoute
     body: dict[str, Any]
     own: dict[str, Any]
     ignored: list[str]
-    cache: Wish | None
+    cache: CacheWish
+    names_cache: bool
 
 
 async def converse(
@@ -60,5 +61,5 @@ async def converse(
         await sourcing.answer(state, identity, exchange, record, asked, chat.ignored)
     elif conversation_id is not None:
         turn = await conversing.open_turn(state.conversations, identity, conversation_id, chat.body)
-        ignored = [*chat.ignored, "cache"] if chat.cache else chat.ignored  # no turn is as one that was before it
+        ignored = [*chat.ignored, "cache"] if chat.names_cache else chat.ignored  # no turn is as one that was before it
         await conversing.answer(state, turn, exchange, record, chat.route, ignored)

@@ -20,10 +20,10 @@ from api.conversations.items import Item
 from api.conversations.talk import open_talk
 from api.errors import RequestInvalid, describe_error
 from api.fields import completion_bound, model_of, shown_fields
-from api.hot.cache import Wish
 from api.hot.exchange import Exchange, Headers
 from api.hot.routes import HotRoute
 from api.identities import Identity
+from core.principal import CacheWish
 from monitoring.record import RequestRecord
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ class Asked:
         )
 
 
-def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cache: Wish | None = None) -> Asked:
+def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cache: CacheWish = CacheWish.OFF) -> Asked:
     """Read the request.
 
     Args:
-        cache: an answer that was given before will do, even to a question in other words, if it is `semantic`.
+        cache: what of it will do.
 
     Raises: RequestInvalid: what is wrong with it, or what does not go together.
     """
@@ -111,7 +111,7 @@ def read(route: HotRoute, body: dict[str, Any], own: dict[str, Any], *, cache: W
         conversation_id=conversation_id,
         items=[] if conversation_id is None else items_of(body["messages"]),
         unheeded=sorted(set(body) - _HEEDED),
-        use_cache="exact" if cache == "exact" else cache is not None,
+        use_cache="exact" if cache is CacheWish.EXACT else cache is CacheWish.SEMANTIC,
     )
 
 

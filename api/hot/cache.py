@@ -1,6 +1,6 @@
 """Model requests that ask for the cache: what an upstream said to the very same request, told again byte for byte."""
 
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
@@ -9,25 +9,27 @@ from api.caching.name import Name, name_of
 from api.errors import NotSupportedYet, RequestInvalid
 from api.hot.exchange import Exchange, Headers
 from api.metering import Metered
-from core.principal import Principal
+from core.principal import CacheWish, Principal
 from router.router import Answer, Call
-
-Wish = Literal["exact", "semantic"]
-"""What of the cache will do: an answer to the very same request, or also one to a question in other words."""
 
 _TOOLS = ("tools", "functions", "tool_choice", "function_call")  # what is said then may be acted upon
 _STREAM = b"text/event-stream; charset=utf-8"
 
 
-def wants_cache(body: dict[str, Any]) -> Wish | None:
-    """Take the field `cache` out of a request's body. Raises: RequestInvalid, NotSupportedYet."""
+def cache_wish(body: dict[str, Any], usual: CacheWish) -> CacheWish:
+    """Take the field `cache` out of a request's body; without one, or null, it is as usual.
+
+    Raises: RequestInvalid, NotSupportedYet.
+    """
     asked = body.pop("cache", None)
+    if asked is None:
+        return usual
     if asked == "semantic" and body.get("retrieval") is None:
         message = "semantic is only for answers from documents: send retrieval, or ask for exact"
         raise NotSupportedYet(message, "cache")
-    if asked not in (None, "exact", "semantic", "off"):
+    if asked not in ("exact", "semantic", "off"):
         raise RequestInvalid("cache is exact, semantic or off", "cache")
-    return None if asked == "off" else asked
+    return CacheWish(asked)
 
 
 class Copies:

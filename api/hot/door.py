@@ -21,7 +21,7 @@ from api.fields import (
     read_json_object,
     sort_fields,
 )
-from api.hot.cache import Copies, wants_cache
+from api.hot.cache import Copies, cache_wish
 from api.hot.exchange import ClientLeft, Exchange, Headers
 from api.hot.headers import answer_headers, priority_of, rate_headers, rescue_of
 from api.hot.routes import ROUTES, HotRoute
@@ -31,6 +31,7 @@ from api.responses.serving import respond
 from api.roles import require
 from api.settings import ApiSettings
 from api.state import AppState
+from core.principal import CacheWish
 from core.usage import Usage
 from monitoring import metrics
 from monitoring.record import RequestRecord, finish
@@ -109,12 +110,13 @@ class HotDoor:
             await respond(state, identity, exchange, record, read_json_object(raw))
             return
         sent = read_json_object(raw)
-        wish = wants_cache(sent) if "cache" in sent else None
+        names_cache, usual = "cache" in sent, identity.principal.cache
+        wish = cache_wish(sent, usual) if names_cache else usual
         body, ignored = sort_fields(sent, route.fields)
         route.check(body)
         if ignored and not OWN_FIELDS.isdisjoint(ignored) and (own := own_fields(sent, route.own, route.path)):
             dropped = [name for name in ignored if name not in own]
-            await converse(state, identity, exchange, record, Chat(route, body, own, dropped, wish))
+            await converse(state, identity, exchange, record, Chat(route, body, own, dropped, wish, names_cache))
             return
         call = Call(
             route.kind,
@@ -134,7 +136,7 @@ class HotDoor:
         copies = None
         try:
             record.model_group = call.group
-            if wish:
+            if wish is not CacheWish.OFF:
                 copies = Copies(state.cache, identity.principal, route.path, call, self._settings.chat_cache_s)
                 if await copies.tell(exchange, metered, rate_headers(metered, ignored)):
                     return

@@ -41,6 +41,21 @@ def test_the_same_request_is_told_again_byte_for_byte_and_costs_nothing(
     assert (told["outcome"], told["status"]) == ("ok", 200)
 
 
+def test_a_key_says_what_will_do_where_its_requests_do_not(gate: Gateway, client: httpx.Client) -> None:
+    key = new_key(client, cache="exact")
+    asked = body(messages=[{"role": "user", "content": "By a key?"}])
+    with httpx.Client(base_url=gate.url, headers={"x-api-key": key["key"]}, timeout=30) as caller:
+
+        def told(**fields: Any) -> str | None:
+            return caller.post(CHAT, json={**asked, **fields}).headers.get("x-cache")
+
+        assert [told(), told(), told(cache=None), told(cache="off")] == ["miss", "exact", "exact", None]
+        client.patch(f"/v1/admin/keys/{key['id']}", json={"cache": "semantic"}).raise_for_status()
+        assert told() == "exact", "what documents do not answer is told again as it was"
+        client.patch(f"/v1/admin/keys/{key['id']}", json={"cache": "off"}).raise_for_status()
+        assert [told(), told(cache="exact")] == [None, "exact"]
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from api.keytext import PREFIX_LENGTH
 from core.clock import ManualClock
+from core.principal import CacheWish
 from core.priority import Priority
 from storage.schema import api_keys
 from tests.support.gate import Gate, open_gate
@@ -62,6 +63,7 @@ async def test_everything_asked_of_a_key_is_kept_and_held(gate: Gate) -> None:
         local_only=True,
         priority="batch",
         rescue=False,
+        cache="exact",
     )
     assert made["scopes"] == ["collections:read", "search"]
     principal = (await gate.directory.identities.identify(made["key"])).principal
@@ -69,6 +71,7 @@ async def test_everything_asked_of_a_key_is_kept_and_held(gate: Gate) -> None:
     assert principal.local_only
     assert principal.priority is Priority.BATCH
     assert principal.rescue is False
+    assert (principal.cache, made["cache"]) == (CacheWish.EXACT, "exact")
     assert principal.scopes == {"search", "collections:read"}
     assert await gate.status(made["key"]) == 403
 
@@ -84,6 +87,7 @@ async def test_everything_asked_of_a_key_is_kept_and_held(gate: Gate) -> None:
         ({"limits": {"usd_per_day": "NaN"}}, 400, "invalid_request"),
         ({"limits": {"usd_per_day": True}}, 400, "invalid_request"),
         ({"limits": {"gpu": 1}}, 400, "invalid_request"),
+        ({"cache": "often"}, 400, "invalid_request"),
         ({"tenant": "nowhere"}, 404, "tenant_not_found"),
         ({"user": "user_none"}, 404, "user_not_found"),
         ({"team": "team_none"}, 404, "team_not_found"),
@@ -111,7 +115,7 @@ async def test_a_changed_key_is_held_to_it_on_its_next_request(gate: Gate) -> No
     made = await gate.key("member", limits={"rpm": 7})
     assert await gate.status(made["key"]) == 200
     changes = {"scopes": ["chat"], "limits": {"tpm": 9}, "local_only": True, "name": "new", "priority": "interactive"}
-    changes["rescue"] = False
+    changes |= {"rescue": False, "cache": "semantic"}
     changed = (await gate.call("PATCH", f"/v1/admin/keys/{made['id']}", json=changes)).json()
     assert (changed["name"], changed["limits"]["rpm"], changed["limits"]["tpm"]) == ("new", 7, 9)
     identity = await gate.directory.identities.identify(made["key"])
@@ -119,10 +123,13 @@ async def test_a_changed_key_is_held_to_it_on_its_next_request(gate: Gate) -> No
     assert identity.principal.local_only
     assert identity.principal.priority is Priority.INTERACTIVE
     assert identity.principal.rescue is False
+    assert identity.principal.cache is CacheWish.SEMANTIC
     assert identity.subjects[0].limits.tokens_per_minute == 9
     refused = await gate.call("GET", "/v1/models", made["key"])
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "scope_not_allowed")
     assert gate.bumped == [("default", made["id"], 1)]
+    rotated = (await gate.call("POST", f"/v1/admin/keys/{made['id']}/rotate", json={"overlap_s": 60})).json()
+    assert (rotated["cache"], rotated["rescue"]) == ("semantic", False)
     freed = (await gate.call("PATCH", f"/v1/admin/keys/{made['id']}", json={"scopes": None})).json()
     assert freed["scopes"] is None
     assert await gate.status(made["key"]) == 200
