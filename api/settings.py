@@ -139,7 +139,7 @@ class ApiSettings(RetrievalSettings):
         600.0, ge=0, le=604_800, description="Seconds for which what /v1/search found is kept; 0: nothing is."
     )
     answer_cache_semantic: bool = Field(
-        True,
+        False,
         description="Answers of /v1/query are also kept for English questions that ask the same in other words.",
     )
     semantic_check_share: float = Field(
