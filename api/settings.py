@@ -140,7 +140,7 @@ class ApiSettings(RetrievalSettings):
     )
     answer_cache_semantic: bool = Field(
         False,
-        description="Answers of /v1/query are also kept for English questions that ask the same in other words.",
+        description="Answers of /v1/query are also told to English questions of the same words written otherwise.",
     )
     semantic_check_share: float = Field(
         0.05, ge=0, le=1, description="Of such hits, those that are held against a new answer, which is told instead."

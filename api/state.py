@@ -14,7 +14,7 @@ from api.answers.recipes import Recipes
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
 from api.caching.cache import Bounds, Cache
-from api.caching.sameness.form import Reader
+from api.caching.sameness import Judge
 from api.caching.similar import Similar
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
@@ -129,8 +129,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         stack.push_async_callback(idempotency.close)
         similar = None
         if settings.answer_cache_semantic and settings.answer_cache_s:
-            reader = await asyncio.to_thread(Reader)  # it reads a dictionary
-            similar = Similar(cache, reader, settings.semantic_check_share, settings.semantic_false_share)
+            judge = await asyncio.to_thread(Judge)  # it reads a dictionary
+            similar = Similar(cache, judge, settings.semantic_check_share, settings.semantic_false_share)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)

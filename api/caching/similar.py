@@ -14,8 +14,7 @@ import orjson
 
 from api.caching.cache import Cache, Hit
 from api.caching.name import Name
-from api.caching.sameness.form import Reader
-from api.caching.sameness.judge import ask_the_same
+from api.caching.sameness import Judge
 from monitoring import metrics
 
 _MOST = 64  # questions that are remembered beside each other, the newest first
@@ -36,13 +35,13 @@ class Similar:
     def __init__(
         self,
         cache: Cache,
-        reader: Reader,
+        judge: Judge,
         check_share: float,
         bound: float,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._cache = cache
-        self._reader = reader
+        self._judge = judge
         self._check_share = check_share
         self._chance = chance
         self._trust: defaultdict[str, Trust] = defaultdict(lambda: Trust(bound))
@@ -56,7 +55,7 @@ class Similar:
         if len(text) > _LONGEST or not self._trust[collection_id].holds:
             return None
         for digest, like in _nearest(text, await self._asked(beside)):
-            if ask_the_same(self._reader, text, like):
+            if self._judge.ask_the_same(text, like):
                 found = await self._cache.find(Name(beside.tenant_id, "answer", digest, beside.carried))
                 if found is not None:
                     return found

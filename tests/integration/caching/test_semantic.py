@@ -9,11 +9,7 @@ from tests.integration.caching.conftest import House, ask
 
 pytestmark = pytest.mark.slow  # a gateway, an ingestion worker and an index are started
 
-_SAME = [
-    "when does the pier open",
-    "At what time does the pier open?",
-    "Could you tell me when the pier opens, please?",
-]
+_SAME = ["when does the pier  open", "Please, when does the pier open?", "When does the pier open, please?"]
 _OTHER = ["When does the pier close?", "Why does the pier open?", "When did the pier open?", "When does pier 2 open?"]
 
 
@@ -51,7 +47,7 @@ def test_only_who_reads_the_same_documents_as_they_were_is_told(house: House) ->
     assert "07:45" in found["answer"]
     assert _told(caller, _SAME[0]) == "semantic"
     tenant.manager.delete("/v1/admin/cache").raise_for_status()
-    assert _told(caller, "Pray tell, when does the pier open?") == "miss"
+    assert _told(caller, "Hello, when does the pier open?") == "miss"
 
 
 def test_a_parameter_that_differs_is_another_question(house: House) -> None:
