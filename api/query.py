@@ -63,7 +63,7 @@ class QueryRequest(BaseModel):
     stream: bool = False
     temperature: float = Field(0.0, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=4096)
-    use_cache: bool | Literal["exact"] = True
+    use_cache: Literal[True, False, "exact"] = True
     grounding: Grounding | None = None
     conversation_id: str | None = None
     messages: list[EarlierTurn] = Field(default_factory=list, max_length=20)

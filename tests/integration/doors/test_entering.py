@@ -51,9 +51,9 @@ def test_who_has_not_said_who_is_there_reads_nothing_and_is_closed(bare: House, 
 def test_who_says_nothing_is_closed_in_time(bare: House) -> None:
     with line(bare) as one:
         began_s = time.monotonic()
-        assert "2 s" in one.hear()["data"]["error"]["message"]
+        assert "5 s" in one.hear()["data"]["error"]["message"]
         assert one.closed() == 1008
-        assert 1.5 < time.monotonic() - began_s < 6
+        assert 4.5 < time.monotonic() - began_s < 30
 
 
 def test_a_role_that_may_not_ask_does_not_get_in(bare: House) -> None:
