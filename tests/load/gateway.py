@@ -177,7 +177,7 @@ async def _ask_many(target: Target, requests: list[bytes], at_once: int) -> list
 @contextmanager
 def stoker(folder: Path, upstream: int, core: int) -> Iterator[Target]:
     """The gateway with one worker on one core, everything switched on, in front of the mock."""
-    patient = {"STOKER_SQL_DEADLINE_S": "60"}  # what was just installed may still be on its way to the disk
+    patient = {"STOKER_SQL_DEADLINE_S": "30"}  # what was just installed may still be on its way to the disk
     with gateway(folder, upstream, settings=patient, prefix=("taskset", "-c", str(core))) as one:
         yield Target("Stoker", one.port, _limited_key(one), one.pid)
 
