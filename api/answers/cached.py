@@ -102,7 +102,7 @@ class CachedAnswerer:
                 told, use = await self._alike(names, question.text), "semantic"
             if told is not None and model is not None and not self._is_checked(use):
                 answering = self._again(identity, question, model, told, use)
-            elif told is not None and names is not None:
+            elif told is not None and names is not None and use == "semantic":
                 answering = self._checking(names, told, self._anew(identity, question, edition, flight, names))
             else:
                 answering = self._anew(identity, question, edition, flight, names)
