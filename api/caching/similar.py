@@ -1,7 +1,7 @@
 """Entries of questions that ask the same, and are written otherwise.
 
 Equality comes first: only questions are held against each other whose entries have all but the question's words in
-common, tenant, readers, documents and parameters (`api/caching/name.py`). Then `api/caching/sameness.py` judges the words.
+common, tenant, readers, documents and parameters (`api/caching/name.py`). Then `sameness.py` judges the words.
 """
 
 import random
