@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.answers.doors import kept, last, note, rate_headers, shown_citation
 from api.answers.events import Cited, Done, Event, Retrieved, Token
 from api.answers.question import Grounding, QueryWork, Question, Turn, WantedWork
+from api.auto.settling import settled_question
 from api.conversations.items import user_message
 from api.conversations.talk import Talk, open_talk
 from api.errors import RequestInvalid, describe
@@ -116,6 +117,7 @@ async def answered(
         rerank_top_n=asked.rerank_top_n,
         use_cache=asked.use_cache,
     )
+    question = await settled_question(state, identity.principal, question)
     events = state.answerer.answer(talk.identity if talk else identity, question)
     return kept(events, [user_message(asked.query)], talk)
 

@@ -72,6 +72,7 @@ async def _searched(asked: SearchRequest, state: AppState, principal: Principal)
         rerank_top_n=asked.rerank_top_n,
         facets=tuple(asked.facets),
         fuzzy=asked.fuzzy,
+        anew=not asked.use_cache,
     )
     return shown(await state.retrieval.searcher.search(principal, query))
 

@@ -138,6 +138,9 @@ class ApiSettings(RetrievalSettings):
     search_cache_s: float = Field(
         600.0, ge=0, le=604_800, description="Seconds for which what /v1/search found is kept; 0: nothing is."
     )
+    question_cache_s: float = Field(
+        3600.0, ge=0, le=604_800, description="Seconds for which the vector of a question is kept; 0: none is."
+    )
     answer_cache_semantic: bool = Field(
         False,
         description="Answers of /v1/query are also told to English questions of the same words written otherwise.",
@@ -158,6 +161,16 @@ class ApiSettings(RetrievalSettings):
         le=604_800,
         description="Seconds for which an answer of /v1/query is kept for when no model answers, whatever has become "
         "of other documents than those that it was made from; 0: none is.",
+    )
+    auto_models: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Model groups, separated by commas, from the cheapest to the most able, among which a request to "
+        "the model `auto` chooses. Unset: there is no such model.",
+    )
+    auto_thresholds: Annotated[list[float], NoDecode] = Field(
+        default_factory=lambda: [0.15],
+        description="Difficulties from 0 to 1, rising, separated by commas: from the first one on the second of these "
+        "models is asked, from the next the third.",
     )
     query_work_deadline_s: float = Field(
         10.0,
@@ -263,7 +276,14 @@ class ApiSettings(RetrievalSettings):
     def _from_json(cls, value: object) -> object:
         return json.loads(value) if isinstance(value, str) else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("auto_thresholds")
+    @classmethod
+    def _rise(cls, value: list[float]) -> list[float]:
+        if value != sorted(value) or not all(0 <= one <= 1 for one in value):
+            raise ValueError("difficulties rise from 0 to 1, such as 0.3,0.8")
+        return value
+
+    @field_validator("cors_origins", "auto_models", "auto_thresholds", mode="before")
     @classmethod
     def _from_commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

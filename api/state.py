@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,11 +11,13 @@ from fastapi import Depends, Request
 from api.admission.admission import Admission
 from api.answers.cached import CachedAnswerer, answering
 from api.answers.recipes import Recipes
+from api.auto.auto import Auto, open_auto
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
 from api.caching.cache import Bounds, Cache
 from api.caching.sameness import Judge
 from api.caching.similar import Similar
+from api.caching.vectors import QuestionVectors
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
 from api.files.store import Files
@@ -43,6 +45,8 @@ from storage.redis import RedisClient
 from storage.scripts import ScriptLine
 from storage.sql import Database
 
+_VECTOR_PATIENCE_S = 1.0  # for somebody else's vector; after that a question is embedded twice
+
 
 @dataclass(frozen=True, slots=True)
 class AppState:
@@ -58,6 +62,7 @@ class AppState:
     vector_stores: VectorStores
     attaching: Attaching
     router: Router
+    auto: Auto | None
     metering: Metering
     line_metering: LineMetering
     batches: Batches
@@ -85,11 +90,17 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         redis = RedisClient(settings.redis_address(), settings.redis_deadline_s)
         stack.push_async_callback(redis.close)
         objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
-        retrieval = await stack.enter_async_context(open_retrieval(settings, database, redis, objects))
+        caches = await stack.enter_async_context(_opened_caches(settings, redis))
+        retrieval = await stack.enter_async_context(
+            open_retrieval(settings, database, redis, objects, caches.questions)
+        )
         workers = settings.workers * settings.hosts
         deployments = load(settings.config, settings.local_deployments)
         router = await stack.enter_async_context(
             open_router(deployments, workers=workers, patience_s=settings.queue_s, redis=redis)
+        )
+        auto = await stack.enter_async_context(
+            open_auto(router, retrieval.embedder, settings.auto_models, settings.auto_thresholds)
         )
         ledger = Ledger(settings.ledger_folder(), clock)
         stack.callback(ledger.close)
@@ -117,20 +128,10 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         )
         files = Files(database, objects, retrieval.documents, clock)
         metering = Metering(admission, ledger, directory.identities, clock)
-        line = ScriptLine(redis)
-        stack.push_async_callback(line.close)
-        bounds = Bounds(entry_bytes=settings.cache_entry_bytes, tenant_bytes=settings.cache_tenant_bytes)
-        cache = Cache(line, bounds)
-        stack.push_async_callback(cache.close)
-        stale = Cache(line, bounds, shelf="stale:")
-        stack.push_async_callback(stale.close)
-        once = Bounds(entry_bytes=1024 * 1024, tenant_bytes=settings.cache_tenant_bytes)
-        idempotency = Cache(line, once, shelf="idempotency:")
-        stack.push_async_callback(idempotency.close)
         similar = None
         if settings.answer_cache_semantic and settings.answer_cache_s:
             judge = await asyncio.to_thread(Judge)  # it reads a dictionary
-            similar = Similar(cache, judge, settings.semantic_check_share, settings.semantic_false_share)
+            similar = Similar(caches.answers, judge, settings.semantic_check_share, settings.semantic_false_share)
         conversations = Conversations(database, clock)
         responses = Responses(database, clock, settings.response_days)
         keeper = Keeper(database, conversations, responses, clock)
@@ -146,19 +147,53 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             vector_stores=VectorStores(database, clock, settings),
             attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
+            auto=auto,
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
             recipes=recipes,
-            answerer=answering(retrieval, router, metering, settings, clock, recipes, cache, stale, similar),
-            searched=Searched(cache, retrieval.collections, settings, clock),
-            cache=cache,
-            idempotency=idempotency,
+            answerer=answering(
+                retrieval, router, metering, settings, clock, recipes, caches.answers, caches.stale, similar
+            ),
+            searched=Searched(caches.answers, retrieval.collections, settings, clock),
+            cache=caches.answers,
+            idempotency=caches.idempotency,
             conversations=conversations,
             responses=responses,
             responder=Responder(
-                router, metering, keeper, DocumentSearch(retrieval), retrieval.documents, settings, clock
+                router, metering, keeper, DocumentSearch(retrieval), retrieval.documents, settings, clock, auto
             ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Caches:
+    """On one connection; each has a shelf of its own."""
+
+    answers: Cache
+    stale: Cache
+    idempotency: Cache
+    questions: QuestionVectors | None
+
+
+@asynccontextmanager
+async def _opened_caches(settings: ApiSettings, redis: RedisClient) -> AsyncIterator[_Caches]:
+    bounds = Bounds(entry_bytes=settings.cache_entry_bytes, tenant_bytes=settings.cache_tenant_bytes)
+    async with AsyncExitStack() as stack:
+        line = ScriptLine(redis)
+        stack.push_async_callback(line.close)
+
+        def opened(bounds: Bounds, shelf: str = "") -> Cache:
+            cache = Cache(line, bounds, shelf)
+            stack.push_async_callback(cache.close)
+            return cache
+
+        vectors = opened(replace(bounds, patience_s=_VECTOR_PATIENCE_S), "vector:")
+        yield _Caches(
+            answers=opened(bounds),
+            stale=opened(bounds, "stale:"),
+            idempotency=opened(replace(bounds, entry_bytes=1024 * 1024), "idempotency:"),
+            questions=QuestionVectors(vectors, settings.question_cache_s) if settings.question_cache_s else None,
         )
 
 

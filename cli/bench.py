@@ -60,6 +60,16 @@ def bench_search(arguments: Sequence[str]) -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.search", *arguments])
 
 
+def bench_savings(arguments: Sequence[str]) -> None:
+    """What caching and `auto` save of a workload's price; `arguments` go to `tests/load/savings.py`.
+
+    Raises: CliError: the measurement failed.
+    """
+    environments.TEST.ensure()
+    environments.inference(Engine.VLLM_CPU).ensure()
+    _run([str(environments.TEST.python), "-m", "tests.load.savings", *arguments])
+
+
 def bench_budget() -> None:
     """Processor time of the rooms that a model request passes. Raises: CliError: the measurement failed."""
     environments.TEST.ensure()

@@ -158,6 +158,24 @@ def ask(
 
 
 @app.command()
+def warm(
+    collection: Annotated[str, typer.Argument(help="The collection.")],
+    questions: Annotated[Path, typer.Argument(help="One in each line, or JSON lines with `text`.")],
+    model: Annotated[str | None, typer.Option(help="Model group; the server's choice when left out.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Have questions answered before they are asked, so that the cache has them; exit code 1 if any is not kept."""
+    from cli.client import open_client
+    from cli.warm import read_questions
+    from cli.warm import warm as answer_before
+
+    found = read_questions(questions)
+    with open_client(load_settings(data_dir=data_dir)) as client:
+        if not answer_before(client, collection, found, model):
+            raise typer.Exit(1)
+
+
+@app.command()
 def ingest(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
     collection: Annotated[str, typer.Option(help="Where they go; made when it is missing.")],
@@ -332,6 +350,14 @@ def measure_search(context: typer.Context) -> None:
     from cli.bench import bench_search
 
     bench_search(context.args)
+
+
+@benches.command("savings", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_savings(context: typer.Context) -> None:
+    """What caching and `auto` save of a workload's price, and what they lose in right answers."""
+    from cli.bench import bench_savings
+
+    bench_savings(context.args)
 
 
 @benches.command("embeddings", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ class Model(Protocol):
 class Pace:
     """How long a batch may take; models that share threads share it, too.
 
-    While questions come, each waits for the batch that has begun, so batches are short; else they are long, which
+    While questions come, each may wait for a batch that has begun, so batches are short; else they are long, which
     computes more in all.
 
     Args:
@@ -67,7 +67,11 @@ class Pace:
     asked_at_s: float = -math.inf
 
     def limit_s(self, now_s: float) -> float:
-        return self.asked_batch_s if now_s - self.asked_at_s < _ATTENTIVE_S else self.batch_s
+        return self.asked_batch_s if self.attentive_s(now_s) > 0 else self.batch_s
+
+    def attentive_s(self, now_s: float) -> float:
+        """Seconds for which another question is expected; 0: none is."""
+        return max(0.0, self.asked_at_s + _ATTENTIVE_S - now_s)
 
 
 class Batcher:
@@ -80,6 +84,7 @@ class Batcher:
         self._computing = computing
         self._pace = pace
         self._waiting = asyncio.Event()
+        self._asked = asyncio.Event()
         self._tokens_per_s = 2000.0  # of one lane; a cautious start, measured from the first batch on
 
     async def compute(self, works: Sequence[Work], *, urgent: bool) -> list[Any]:
@@ -103,22 +108,28 @@ class Batcher:
             raise Overloaded(error.waiting_tokens / (self._tokens_per_s * self._lanes)) from error
         if urgent:
             self._pace.asked_at_s = loop.time()
+            self._asked.set()
         metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
         self._waiting.set()
         await request.done  # a cancel of ours cancels it, which is what abandons the entries
         return request.results
 
-    async def run(self) -> None:
-        """Compute one batch after the other until cancelled; each lane runs this."""
+    async def run(self, lane: int = 0) -> None:
+        """Compute one batch after the other until cancelled; each lane runs this.
+
+        Of several lanes the last one leaves bulk work to the others while questions come.
+        """
         loop = asyncio.get_running_loop()
         while True:
             await self._waiting.wait()
-            dropped = self._queue.dropped
-            batch = self._queue.take(int(self._tokens_per_s * self._pace.limit_s(loop.time())))
+            dropped, now_s = self._queue.dropped, loop.time()
+            expecting_s = self._pace.attentive_s(now_s) if 0 < lane == self._lanes - 1 else 0.0
+            most_tokens = int(self._tokens_per_s * self._pace.limit_s(now_s))
+            batch = self._queue.take(most_tokens, urgent_only=expecting_s > 0)
             metrics.TEXTS.labels("dropped").inc(self._queue.dropped - dropped)
             metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
             if not batch:
-                self._waiting.clear()
+                await self._rest(expecting_s)
                 continue
             try:
                 results, seconds = await loop.run_in_executor(
@@ -133,6 +144,16 @@ class Batcher:
             except asyncio.CancelledError as error:  # the server ends: nobody may wait for ever
                 _fail(batch, error)
                 raise
+
+    async def _rest(self, expecting_s: float) -> None:
+        """Wait for a question for so long, where one is expected; else for whatever comes."""
+        if expecting_s == 0:
+            self._waiting.clear()
+            return
+        self._asked.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(expecting_s):
+                await self._asked.wait()
 
     def _record(self, batch: list[Entry], seconds: float) -> None:
         tokens = sum(entry.tokens for entry in batch)
@@ -161,7 +182,7 @@ async def open_batcher(
     """
     queue = TokenQueue(max_queue_tokens, max_batch_tokens)
     batcher = Batcher(model, queue, computing, pace or Pace(), lanes)
-    running = [asyncio.create_task(batcher.run(), name=f"batcher-{lane}") for lane in range(lanes)]
+    running = [asyncio.create_task(batcher.run(lane), name=f"batcher-{lane}") for lane in range(lanes)]
     try:
         yield batcher
     finally:

@@ -19,6 +19,7 @@ from inference.tokens import Cut
 from monitoring.logs import logger
 
 _log = logger(__name__)
+_ONE_LANE_S, _LANES_S = 0.01, 0.03  # of a batch while questions come
 
 LATE_SUFFIX = "-late-interaction"
 """Behind an embedding model's name: the reranker that its token vectors make."""
@@ -134,7 +135,7 @@ async def open_catalogue(catalogue: Catalogue, settings: EmbeddingSettings) -> A
         lanes = settings.lanes or first.lanes()
         computing = _threads(stack, "torch", lanes, partial(first.enter_lane, lanes))
         tokenising = _threads(stack, "tokenise", 1)
-        pace = Pace(settings.batch_s, settings.asked_batch_s)
+        pace = Pace(settings.batch_s, settings.asked_batch_s or (_ONE_LANE_S if lanes == 1 else _LANES_S))
 
         async def batcher(model: Model) -> Batcher:
             opened = open_batcher(model, computing, settings.max_queue_tokens, settings.max_batch_tokens, pace, lanes)

@@ -44,10 +44,11 @@ class EmbeddingSettings(BaseSettings):
         description="Seconds that one forward pass may take, by the speed measured, while nobody asks.",
     )
     asked_batch_s: float = Field(
-        0.01,
-        gt=0,
+        0,
+        ge=0,
         le=60,
-        description="The same, within 10 seconds after a question: the next question waits for one pass at most.",
+        description="The same, within 10 seconds after a question; 0: 0.01 with one lane, where the next question "
+        "waits for the pass, 0.03 with several, of which one is kept for questions then.",
     )
     max_queue_tokens: int = Field(
         65_536,

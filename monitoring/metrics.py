@@ -54,6 +54,11 @@ CACHE_SAVED_USD = Counter(
     "stoker_cache_saved_usd_total", "What answers out of a cache had cost when they were made.", ("model_group",)
 )
 CACHE_EVICTIONS = Counter("stoker_cache_evictions_total", "Entries that had to go because a tenant's cache was full.")
+AUTO_CHOICES = Counter(
+    "stoker_auto_choices_total",
+    "Requests to `auto` by the model that was chosen and by what: vector, traits, tools, first, health.",
+    ("model_group", "by"),
+)
 SEMANTIC_CHECKS = Counter(
     "stoker_semantic_cache_checks_total",
     "Hits of other words that were held against a new answer, by outcome: same, different.",

@@ -17,6 +17,7 @@ from retrieval.intake import Intake
 from retrieval.jobs import Jobs
 from retrieval.metadata_fields import MetadataFields
 from retrieval.milvus import VectorIndex
+from retrieval.questions import Questions
 from retrieval.reindex import Reindexes
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher
@@ -53,9 +54,17 @@ class Retrieval:
 
 @asynccontextmanager
 async def open_retrieval(
-    settings: RetrievalSettings, database: Database, redis: RedisClient, objects: ObjectStore
+    settings: RetrievalSettings,
+    database: Database,
+    redis: RedisClient,
+    objects: ObjectStore,
+    questions: Questions | None = None,
 ) -> AsyncIterator[Retrieval]:
-    """Open retrieval's own connections; nothing is reached before the first call."""
+    """Open retrieval's own connections; nothing is reached before the first call.
+
+    Args:
+        questions: remembers vectors of questions; None: each is embedded whenever it is asked.
+    """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
@@ -76,7 +85,7 @@ async def open_retrieval(
         )
         reranker = Reranker(session, settings.embedding_url, settings.rerank_model, settings.rerank_deadline_s)
         collections = Collections(database, embedder, clock, settings)
-        searcher = Searcher(database, index, embedder, reranker, clock)
+        searcher = Searcher(database, index, embedder, reranker, clock, questions)
         yield Retrieval(
             collections=collections,
             documents=Documents(database, redis, objects, clock),

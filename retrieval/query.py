@@ -83,6 +83,7 @@ class Query:
         facets: metadata whose values are to be counted.
         fuzzy: look for similar terms where a term of the question stands in no chunk.
         wordings: other wordings of the question; each is searched as the question is.
+        anew: nothing will do that was worked out when the same was asked before.
         hypothetical: a passage such as an answer might stand in; what is near its vector counts as found.
     """
 
@@ -99,6 +100,7 @@ class Query:
     wordings: tuple[str, ...] = ()
     hypothetical: str | None = None
     rerank_deadline_s: float | None = None
+    anew: bool = False
 
     def check(self) -> expression.Filter | None:
         """Raises: InputInvalid: the question or a bound; FilterInvalid: the filter. Returns: the filter."""

@@ -28,6 +28,7 @@ from retrieval.fuzzy import Correction
 from retrieval.legs import Leg, timed
 from retrieval.milvus import Hit, VectorIndex
 from retrieval.query import Query, Way
+from retrieval.questions import Questions
 from retrieval.reranker import Reranker
 from retrieval.snapshot import Snapshot, Visible
 from storage.sql import Database
@@ -110,13 +111,20 @@ class Searcher:
     """Answers questions with passages that their reader may see."""
 
     def __init__(
-        self, database: Database, index: VectorIndex, embedder: Embedder, reranker: Reranker, clock: Clock
+        self,
+        database: Database,
+        index: VectorIndex,
+        embedder: Embedder,
+        reranker: Reranker,
+        clock: Clock,
+        questions: Questions | None = None,
     ) -> None:
         self._clock = clock
         self._database = database
         self._index = index
         self._embedder = embedder
         self._reranker = reranker
+        self._questions = questions
 
     async def search(self, principal: Principal, query: Query) -> SearchResult:
         """Find the best passages.
@@ -180,7 +188,7 @@ class Searcher:
                 terms = pinned.asked[0]
                 looked.corrections = await fuzzy.correct(self._database, pinned, terms, readers, self._clock.time())
         expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-        looked.legs = self._legs(query, looked, expr, timings, local_only=principal.local_only)
+        looked.legs = self._legs(principal, query, looked, expr, timings)
 
         async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
             with timed(timings, "accept"):
@@ -205,7 +213,7 @@ class Searcher:
             return (), ()
 
     def _legs(
-        self, query: Query, looked: _Looked, expr: str, timings: dict[str, float], *, local_only: bool
+        self, principal: Principal, query: Query, looked: _Looked, expr: str, timings: dict[str, float]
     ) -> list[Leg]:
         pinned, way = looked.pinned, looked.way
         texts = [query.text, *query.wordings, *([query.hypothetical] if query.hypothetical else [])]
@@ -215,8 +223,7 @@ class Searcher:
         async def dense(limit: int) -> list[list[Hit]]:
             if not embedded:
                 with timed(timings, "embed"):
-                    space = Space(pinned.embedding_space, pinned.dimensions)
-                    embedded.append(await self._embedder.embed(texts, space, query=True, local_only=local_only))
+                    embedded.append(await self._embedded(principal, pinned, texts, anew=query.anew))
             with timed(timings, "dense"):
                 return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
 
@@ -239,6 +246,18 @@ class Searcher:
         if way.mode != "dense":
             chosen.append(Leg("lexical", lexical, limit))
         return chosen
+
+    async def _embedded(
+        self, principal: Principal, pinned: Snapshot, texts: Sequence[str], *, anew: bool
+    ) -> NDArray[np.float32]:
+        space = Space(pinned.embedding_space, pinned.dimensions)
+
+        async def embed(these: Sequence[str]) -> NDArray[np.float32]:
+            return await self._embedder.embed(these, space, query=True, local_only=principal.local_only)
+
+        if self._questions is None or anew:
+            return await embed(texts)
+        return await self._questions.embedded(principal, texts, space, embed)
 
     async def _arrange(
         self, query: Query, looked: _Looked, reasons: list[str], timings: dict[str, float]

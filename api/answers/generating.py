@@ -87,7 +87,7 @@ class Generator:
                 except (RouterError, DependencyError, StreamBroken, Late) as error:
                     _log.warning("no answer was generated", request_id=asked.request_id, reason=str(error))
                     outcome, self.failure = "failed", f"no model answered: {error}"
-                    if again or passed_on or self._told() or self._left_s <= 0 or not _may_go_better(error):
+                    if again or passed_on or self._told() or self.left_s <= 0 or not _may_go_better(error):
                         return
                     self._leave_behind()
                 else:
@@ -98,14 +98,14 @@ class Generator:
 
     async def _said(self, call: Call, *, whole: bool) -> AsyncGenerator[str, None]:
         """Raises: RouterError, DependencyError, StreamBroken, Late."""
-        limit_s = min(self._first_token_s, self._left_s)
+        limit_s = min(self._first_token_s, self.left_s)
         answer = self.answer = await self._within(limit_s, self._router.open(call), "sent no token")
         buffer = SentenceBuffer()
         try:
             self._open(answer)
             assert answer.frames is not None
             pieces = texts(answer.frames)
-            while (text := await self._within(self._left_s, _next(pieces), "did not finish")) is not None:
+            while (text := await self._within(self.left_s, _next(pieces), "did not finish")) is not None:
                 self._metered.count((self._before or Usage()).completion_tokens + answer.tokens)
                 for piece in buffer.add(text) if whole else [text]:
                     yield piece
@@ -141,7 +141,8 @@ class Generator:
         self._metered.finish(used, outcome, 499 if outcome == "client_left" else 200)
 
     @property
-    def _left_s(self) -> float:
+    def left_s(self) -> float:
+        """Of the deadline: what waiting for the model has left of it."""
         return self._deadline_s - self._waited_s
 
     async def _within(self, limit_s: float, work: Awaitable[T], what: str) -> T:

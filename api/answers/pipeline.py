@@ -6,9 +6,13 @@ Each is a module of its own, and the question's `Recipe` says what it does; what
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
+from api.admission.errors import LimitReached
+from api.answers.bill import Bill
 from api.answers.context import Excerpt
-from api.answers.events import Done, Event, Retrieved
+from api.answers.ending import Written
+from api.answers.events import Event, Retrieved
 from api.answers.generating import Generator
 from api.answers.links import Links, addresses_of
 from api.answers.merging import AROUND_BYTES, in_document_order
@@ -29,20 +33,15 @@ from api.identities import Identity
 from api.metering import Metered, Metering, Size
 from api.settings import ApiSettings
 from core.clock import Clock
+from core.dependency import DependencyError
 from core.principal import Principal
-from core.usage import Usage
 from retrieval.open import Retrieval
 from retrieval.search import SearchResult
 from router.router import Call, Router
 
 _BYTES_PER_CHARACTER = 4  # of UTF-8 at most
 _CALLS = 2  # a model may be asked twice for one answer
-_UNSUPPORTED = "the model's answer was not supported by its sources, so they are quoted"
-_MARKED = "no sentence of the model's answer is supported by its sources"
-_NO_MODEL = "no model is configured to answer"
-_UNFIT = "question and max_tokens leave no room for sources in the model's window"
 _LATE = "no tokenizer answered in time, so fewer sources were shown than fit"
-_FEWER = "the model answered only when it was shown fewer sources"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +97,21 @@ class Answerer:
         way = _Way(principal, recipe, self.model_of(question.model), times)
         reservations = Reservations(self._metering, identity, question.route)
         asked = await self._rewriting.work(principal, question, recipe, way.model, reservations, times)
-        metered = await self._admit(reservations, asked.question, way)
+        bill = Bill(partial(self._admit, reservations, asked.question, recipe), reservations.ended)
+        if way.model is not None and recipe.generate != "quote":
+            await bill.open(way.model, question.request_id)
         try:
-            async with aclosing(self._stages(way, asked, metered)) as events:
+            async with aclosing(self._stages(way, asked, bill)) as events:
                 async for event in events:
-                    if metered is not None:
-                        event = _billed(event, metered)
-                    yield event
+                    yield bill.told(event)
         finally:
             times.observe()
-            if metered is not None:
-                metered.close(Usage(), left=True)
+            bill.close()
 
-    async def _admit(self, reservations: Reservations, question: Question, way: _Way) -> Metered | None:
-        """Reserve the most that the model may be asked, both times; of the sources nothing but their bound is known."""
-        recipe, model = way.recipe, way.model
-        if model is None or recipe.generate == "quote":
-            return None
+    async def _admit(
+        self, reservations: Reservations, question: Question, recipe: Recipe, model: str, request_id: str
+    ) -> Metered:
+        """Reserve the most that a model may be asked, both times; of the sources nothing but their bound is known."""
         words = (question.text, question.system or "", recipe.prompt or "")
         fixed = _BYTES_PER_CHARACTER * (sum(map(len, words)) + PROMPT_CHARACTERS)
         sources = recipe.max_context_tokens
@@ -122,9 +119,9 @@ class Answerer:
             most = _BYTES_PER_CHARACTER * self._settings.answer_context_characters + AROUND_BYTES * recipe.passages
             sources = min(sources, most)
         size = Size(_CALLS * (fixed + sources), _CALLS * self._max_tokens(question))
-        return await reservations.admit(model, question.request_id, size, self._router.bound(model))
+        return await reservations.admit(model, request_id, size, self._router.bound(model))
 
-    async def _stages(self, way: _Way, asked: Asked, metered: Metered | None) -> AsyncGenerator[Event, None]:
+    async def _stages(self, way: _Way, asked: Asked, bill: Bill) -> AsyncGenerator[Event, None]:
         principal, recipe, times, question = way.principal, way.recipe, way.times, asked.question
         result = await retrieve(self._retrieval.searcher, principal, question, recipe, asked.work, times)
         yield Retrieved(result, asked.work)
@@ -132,27 +129,21 @@ class Answerer:
         if result.local_only:  # the passages are in what a model is asked
             principal = replace(principal, local_only=True)
         with times.of("pack"):
-            packed = await self._pack(principal, way, question, result, asks=metered is not None)
+            packed = await self._pack(principal, way, question, result, asks=bill.metered is not None)
         teller = self._teller(principal, way, question, packed)
-        generator = None if metered is None else self._generator(metered, recipe, teller.spoken)
-        if generator is not None and packed.ranked and not packed.unfit:
-
-            def call(excerpts: Sequence[Excerpt], again: bool) -> Call:
-                return self._call(principal, question, recipe, way.model or "", excerpts, again=again)
-
-            written = generator.write(packed.ranked, call, whole=recipe.verify is not Grounding.OFF)
+        written = Written()
+        if bill.metered is not None:
+            writing = self._write(replace(way, principal=principal), question, packed, teller, bill, written)
             with times.of("generate"):
-                # Closed with an answer that is given up, so that what was used is billed before its reservation ends.
-                async with aclosing(written) as texts:
-                    async for text in texts:
-                        async for told in teller.tell(text):
-                            yield told
+                async with aclosing(writing) as events:
+                    async for event in events:
+                        yield event
             for token in teller.spoken.rest():
                 yield token
-        if not teller.spoken:
+        if not teller.spoken or teller.held_back:
             async for told in teller.quote():
                 yield told
-        failure = _failure(recipe, packed, generator, teller.spoken)
+        failure = written.failure(recipe, packed, teller.spoken)
         if not teller.spoken:
             teller.require_looked()  # that nobody could look says nothing of what the documents hold
             for token in teller.nothing():
@@ -160,7 +151,46 @@ class Answerer:
         times.add("verify", teller.checked_s)
         late = _LATE if packed.late else None
         reasons = [reason for reason in (failure, late, teller.failure, result.degraded_reason) if reason]
-        yield _done(way, asked, generator, teller.spoken, "; ".join(reasons) or None)
+        yield replace(
+            written.done(teller.spoken, "; ".join(reasons) or None),
+            timings_ms=times.told(),
+            work=asked.work,
+            work_usage=asked.usage,
+            prompt_version=recipe.prompt_version,
+        )
+
+    async def _write(
+        self, way: _Way, question: Question, packed: Packed, teller: Teller, bill: Bill, written: Written
+    ) -> AsyncGenerator[Event, None]:
+        """Have the model write; and larger ones in turn, as long as nothing that was written could be told."""
+        recipe, left_s = way.recipe, way.recipe.deadlines_s.generate
+        for at, model in enumerate((way.model or "", *question.larger)):
+            if at:
+                teller.held_back = False
+                try:
+                    await bill.open(model, _name(question, at))
+                except (LimitReached, DependencyError) as error:
+                    written.refusal = f"a larger model was not asked: {error}"
+                    return
+            assert bill.metered is not None
+            generator = self._generator(bill.metered, teller.spoken, left_s)
+            written.by(model, generator)
+            if not packed.ranked or packed.unfit:
+                return
+
+            def call(excerpts: Sequence[Excerpt], again: bool, model: str = model, at: int = at) -> Call:
+                name = _name(question, at)
+                return self._call(way.principal, question, recipe, model, excerpts, f"{name}.again" if again else name)
+
+            writing = generator.write(packed.ranked, call, whole=recipe.verify is not Grounding.OFF)
+            # Closed with an answer that is given up, so that what was used is billed before its reservation ends.
+            async with aclosing(writing) as texts:
+                async for text in texts:
+                    async for told in teller.tell(text, last=at == len(question.larger)):
+                        yield told
+            left_s = generator.left_s
+            if teller.spoken or left_s <= 0:
+                return
 
     async def _pack(
         self, principal: Principal, way: _Way, question: Question, result: SearchResult, *, asks: bool
@@ -187,8 +217,7 @@ class Answerer:
             way.recipe.deadlines_s.verify,
         )
 
-    def _generator(self, metered: Metered, recipe: Recipe, spoken: Spoken) -> Generator:
-        limit_s = recipe.deadlines_s.generate
+    def _generator(self, metered: Metered, spoken: Spoken, limit_s: float) -> Generator:
         first_token_s = self._settings.answer_first_token_share * limit_s
         return Generator(self._router, metered, limit_s, first_token_s, lambda: bool(spoken))
 
@@ -214,8 +243,7 @@ class Answerer:
         recipe: Recipe,
         model: str,
         excerpts: Sequence[Excerpt],
-        *,
-        again: bool = False,
+        request_id: str,
     ) -> Call:
         shown = in_document_order(excerpts)
         body = {
@@ -231,58 +259,12 @@ class Answerer:
             body,
             stream=True,
             allow_hosted=not principal.local_only,
-            request_id=f"{question.request_id}.again" if again else question.request_id,
+            request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,
         )
 
 
-def _failure(recipe: Recipe, packed: Packed, generator: Generator | None, spoken: Spoken) -> str | None:
-    """Why what was told is less than an answer of the model's own; None: it is that, or only quotes were asked for."""
-    if not packed.ranked:
-        return "no passage matches the question"
-    quoting = recipe.generate == "quote"
-    failure = None
-    if not quoting:
-        failure = _UNFIT if packed.unfit else _NO_MODEL if generator is None else generator.failure
-    if not spoken:
-        return failure or "no passage speaks of the question"
-    if not spoken.is_own and not quoting:
-        return failure or (_UNSUPPORTED if recipe.verify is Grounding.STRICT else _MARKED)
-    return failure or (_FEWER if generator is not None and generator.fewer else None)
-
-
-def _done(way: _Way, asked: Asked, generator: Generator | None, spoken: Spoken, degraded: str | None) -> Done:
-    done = Done(
-        spoken.text,
-        tuple(spoken.citations),
-        degraded,
-        None,
-        unsupported=spoken.unsupported,
-        timings_ms=way.times.told(),
-        work=asked.work,
-        work_usage=asked.usage,
-        prompt_version=way.recipe.prompt_version,
-    )
-    if generator is None or generator.answer is None:
-        return done if generator is None else replace(done, usage=generator.usage)
-    answer = generator.answer
-    return replace(
-        done,
-        model=way.model,
-        deployment=answer.deployment.name,
-        fallback=answer.fallback,
-        usage=generator.usage,
-        first_token_s=answer.first_token_s,
-        cut=spoken.is_own and answer.finish_reason == "length",
-    )
-
-
-def _billed(event: Event, metered: Metered) -> Event:
-    """The event with what limits leave, or what the answer cost."""
-    match event:
-        case Retrieved():
-            return replace(event, left=metered.rate_headers())
-        case Done():
-            return replace(event, nano_usd=metered.nano_usd)
-    return event
+def _name(question: Question, at: int) -> str:
+    """What the call of the model at this place is called: engines take no two of one name."""
+    return f"{question.request_id}.larger{at}" if at else question.request_id

@@ -54,6 +54,7 @@ class Question:
     """One question; `max_tokens` None means the setting.
 
     Attributes:
+        larger: models that are asked in turn where nothing that this one says is supported.
         grounding: what becomes of a sentence that no source supports; None: as the collection has it.
         route: by which it came: the one whose limits hold, and that its ledger lines name.
         mode, rerank: how to search; None: as the collection is searched.
@@ -67,6 +68,7 @@ class Question:
     collection: str
     request_id: str
     model: str | None = None
+    larger: tuple[str, ...] = ()
     top_k: int = 10
     filter: dict[str, Any] | None = None
     temperature: float = 0.0

@@ -58,4 +58,5 @@ def query_of(question: Question, recipe: Recipe, work: QueryWork | None) -> Quer
         rerank_deadline_s=recipe.deadlines_s.rerank,
         wordings=found.queries,
         hypothetical=found.hypothetical,
+        anew=not question.use_cache,
     )

@@ -26,6 +26,7 @@ class Teller:
     Attributes:
         spoken: what was told.
         checked_s: seconds that checking took.
+        held_back: a sentence was not supported, and nothing was told in its place.
     """
 
     def __init__(
@@ -51,14 +52,19 @@ class Teller:
         self._late = False
         self.spoken = spoken
         self.checked_s = 0.0
+        self.held_back = False
 
     @property
     def failure(self) -> str | None:
         """Why less was told than the sources would have supported; None: nothing was left out."""
         return f"sources could not be looked at within {self._deadline_s:g} s" if self._late else None
 
-    async def tell(self, text: str) -> AsyncGenerator[Event, None]:
-        """Tell what the model said, as far as the grounding lets it through."""
+    async def tell(self, text: str, *, last: bool = True) -> AsyncGenerator[Event, None]:
+        """Tell what the model said, as far as the grounding lets it through.
+
+        Args:
+            last: no other model is asked instead, so what is not supported is replaced by a quote at once.
+        """
         spoken = self.spoken
         if self._grounding is Grounding.OFF:
             for token in spoken.pass_on(text):
@@ -75,9 +81,11 @@ class Teller:
         elif self._grounding is Grounding.MARK:
             for token in spoken.say(text, supported=False):
                 yield token
-        else:
+        elif last:
             async for told in self.quote():
                 yield told
+        else:
+            self.held_back = True
 
     async def quote(self) -> AsyncIterator[Event]:
         """Tell what the sources say of the question, unless that was told already."""

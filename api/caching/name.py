@@ -10,7 +10,7 @@ import orjson
 from core.principal import Principal
 from retrieval.access import reads_as
 
-Kind = Literal["answer", "stale", "asked", "search", "chat", "idempotency"]
+Kind = Literal["answer", "stale", "asked", "search", "vector", "chat", "idempotency"]
 
 PIPELINE = 1
 """Of whatever makes answers of requests: raised where the same request would be answered in another way."""

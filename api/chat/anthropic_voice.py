@@ -54,7 +54,7 @@ class AnthropicVoice:
         ]
         return {
             **self._head(),
-            "model": done.fallback or self._model,
+            "model": done.fallback or done.model or self._model,
             "content": content,
             **_stop(done),
             "usage": _usage(done.whole_usage),

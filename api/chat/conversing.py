@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from api.answers.deltas import StreamBroken
+from api.auto.settling import settled
 from api.chat.items import answer_items, is_order, items_of, message_of_body, message_of_frames
 from api.conversations.history import history, size_of
 from api.conversations.items import Item
@@ -78,6 +79,10 @@ class NewTurn:
         self._earlier = history(self._earlier, budget, asked=self._now)
         return len(self._earlier) < before
 
+    def asks(self, model: object) -> None:
+        """Have this model asked."""
+        self._body = {**self._body, "model": model}
+
     def bounded(self, most_tokens: int) -> None:
         """Have the model write no more than this."""
         self._body = {**self._body, "max_tokens": most_tokens}
@@ -106,6 +111,7 @@ async def answer(
     state: "AppState", turn: NewTurn, exchange: Exchange, record: RequestRecord, route: HotRoute, ignored: list[str]
 ) -> None:
     """Ask the model, pass its answer on, and keep both. Raises: as the hot path, and what keeping does."""
+    turn.asks(await settled(state.auto, turn.identity.principal, turn.body().get("model"), turn.body()))
     group = model_of(turn.body())
     bound = state.router.bound(group)
     asked = completion_bound(turn.body())

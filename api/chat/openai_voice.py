@@ -56,7 +56,7 @@ class OpenAIVoice:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(done)}
         return {
             **self._head("chat.completion"),
-            "model": done.fallback or self._model,
+            "model": done.fallback or done.model or self._model,
             "choices": [choice],
             "usage": done.whole_usage.as_openai(),
             **self._beside(done),

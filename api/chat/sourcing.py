@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -10,6 +10,7 @@ import orjson
 from api.answers.doors import kept, last, note, rate_headers
 from api.answers.events import Done, Event
 from api.answers.question import Question
+from api.auto.settling import settled_question
 from api.chat.anthropic_voice import AnthropicVoice
 from api.chat.items import items_of
 from api.chat.openai_voice import OpenAIVoice
@@ -131,7 +132,8 @@ async def answer(
     if asked.conversation_id is not None:
         talk = await open_talk(state.conversations, identity, asked.conversation_id)
         question, identity = talk.before(question), talk.identity
-    voice = _voice(state, asked, exchange.request_id)
+    question = await settled_question(state, identity.principal, question)
+    voice = _voice(state, replace(asked, model=question.model or asked.model), exchange.request_id)
     dropped = sorted([*ignored, *asked.unheeded])
     headers: Headers = [(b"x-stoker-ignored", shown_fields(dropped).encode())] if dropped else []
     async with aclosing(kept(state.answerer.answer(identity, question), asked.items, talk)) as events:

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import anthropic
 from api.admission.headers import RATE_HEADERS
+from api.auto.settling import settled_body
 from api.chat.serving import Chat, converse
 from api.errors import BodyTooSlow, RequestTooLong, describe_error
 from api.fields import (
@@ -51,6 +52,7 @@ EXPOSED_HEADERS = (
 _EXPOSED = ", ".join(EXPOSED_HEADERS).encode()
 _TOO_SLOW = BodyTooSlow("the body was not there in time; send it faster")
 _TOO_LONG = RequestTooLong("the answer was not taken in time; read it faster, or ask for less")
+_SPOKEN = ("chat.completions", "completions", "messages")  # operations of models that write
 _STREAM = b"text/event-stream; charset=utf-8"
 
 
@@ -110,6 +112,8 @@ class HotDoor:
             await respond(state, identity, exchange, record, read_json_object(raw))
             return
         sent = read_json_object(raw)
+        if state.auto is not None and OWN_FIELDS.isdisjoint(sent) and route.kind in _SPOKEN:
+            sent = await settled_body(state.auto, identity.principal, sent)
         names_cache, usual = "cache" in sent, identity.principal.cache
         wish = cache_wish(sent, usual) if names_cache else usual
         body, ignored = sort_fields(sent, route.fields)

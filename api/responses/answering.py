@@ -72,6 +72,11 @@ class Answering:
         return self._writer.response
 
     @property
+    def model(self) -> str:
+        """The group that was asked."""
+        return self._asked.model
+
+    @property
     def usage(self) -> Usage:
         """What was used so far."""
         return self.answer.usage or Usage(0, self.answer.tokens)

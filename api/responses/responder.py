@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from api.answers.citing import Kept
 from api.answers.links import Links, addresses_of
+from api.auto.auto import AUTO, Auto
+from api.auto.settling import settled
 from api.errors import RequestInvalid
 from api.identities import Identity
 from api.metering import Metered, Metering, Size
@@ -52,7 +54,9 @@ class Responder:
         kept: Kept,
         settings: ApiSettings,
         clock: Clock,
+        auto: Auto | None = None,
     ) -> None:
+        self._auto = auto
         self._router = router
         self._metering = metering
         self._keeper = keeper
@@ -63,7 +67,16 @@ class Responder:
 
     def billed_by(self, metering: Metering) -> "Responder":
         """One that asks another metering, and is the same in all else."""
-        return Responder(self._router, metering, self._keeper, self._searching, self._kept, self._settings, self._clock)
+        return Responder(
+            self._router,
+            metering,
+            self._keeper,
+            self._searching,
+            self._kept,
+            self._settings,
+            self._clock,
+            self._auto,
+        )
 
     @asynccontextmanager
     async def answering(self, identity: Identity, asked: Asked, wishes: Wishes) -> AsyncIterator[Answering]:
@@ -74,6 +87,10 @@ class Responder:
         principal = identity.principal
         earlier = await self._keeper.earlier(principal, asked)
         plan = Plan(asked, earlier.items, self._settings.file_search_characters)
+        if asked.model == AUTO:
+            policy = replace(principal, local_only=principal.local_only or earlier.local_only)
+            asked = replace(asked, model=str(await settled(self._auto, policy, asked.model, plan.body())))
+            plan = Plan(asked, earlier.items, self._settings.file_search_characters)
         if not plan.body()["messages"]:
             raise RequestInvalid("input is missing: a text, or a list of items", "input")
         metered = await self._admit(identity, asked, plan, wishes)

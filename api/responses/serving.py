@@ -42,7 +42,7 @@ async def respond(
     )
     exchange.watch()
     async with state.responder.answering(identity, asked, wishes) as answering:
-        record.model_group = asked.model
+        record.model_group = answering.model
         try:
             headers = answer_headers(answering.answer, ignored, answering.metered)
             if asked.stream:

@@ -39,6 +39,7 @@ _WORDS = (
     "harbour lighthouse keeper winter ledger engine valve pressure gauge signal cargo manifest anchor rope tide pilot "
     "chart compass storm lantern crew captain bridge dock crane customs officer invoice tariff grain timber copper salt"
 ).split()
+_CLIENTS = (1, 4, 16)
 _MIXES = {"short": (4, 16), "mixed": (4, 180), "long": (150, 180)}  # words; of mixed most are short
 
 
@@ -115,8 +116,11 @@ class Server:
     """A server that speaks OpenAI's `/v1/embeddings`.
 
     Args:
-        clients: that send texts at once.
         batch: texts in one request.
+
+    Attributes:
+        clients: that send texts at once.
+        tokens: of the texts that were sent last, as the server counts them.
     """
 
     def __init__(
@@ -124,7 +128,9 @@ class Server:
     ) -> None:
         self.name = name
         self._port, self._model, self._path = port, model, path
-        self._clients, self._batch = clients, batch
+        self._batch = batch
+        self.clients = clients
+        self.tokens = 0
 
     def request(self, texts: Sequence[str], purpose: str | None = None) -> bytes:
         asked = {"model": self._model, "input": list(texts), "encoding_format": "base64"}
@@ -157,8 +163,9 @@ class Server:
             connection.close()
 
         began = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(self._clients)))
+        await asyncio.gather(*(client() for _ in range(self.clients)))
         took_s = time.perf_counter() - began
+        self.tokens = sum(orjson.loads(body)["usage"]["prompt_tokens"] for body in found.values())
         return took_s, np.concatenate([_rows(found[first]) for first, _ in parts])
 
     async def ranked(self, judged: Judged, query: str, documents: Sequence[str]) -> list[str]:
@@ -200,9 +207,11 @@ class Found:
     cosine: float = 1.0
 
 
-async def throughput(sides: Sequence[Plain | Server], mixes: Sequence[Texts], rounds: int) -> None:
-    """Print texts a second of each side on each mix: medians of the rounds, and how many times the first side's."""
-    print("| texts | side | texts/s | of plain | mean cosine to plain |\n| --- | --- | --- | --- | --- |", flush=True)
+async def throughput(sides: Sequence[Plain | Server], ours: Server, mixes: Sequence[Texts], rounds: int) -> None:
+    """Print texts and tokens a second of each side on each mix: medians of the rounds, and how many times the first
+    side's. Tokens are counted by our server.
+    """
+    print("| texts | side | texts/s | tokens/s | of plain | mean cosine to plain |\n|" + " --- |" * 6, flush=True)
     for mix in mixes:
         found = {side.name: Found() for side in sides}
         true_rows: Rows | None = None
@@ -217,11 +226,22 @@ async def throughput(sides: Sequence[Plain | Server], mixes: Sequence[Texts], ro
         for side in sides:
             speeds = found[side.name].texts_per_s
             ratio = statistics.median(own / other for own, other in zip(speeds, plain, strict=True))
+            speed = statistics.median(speeds)
             print(
-                f"| {mix.name} | {side.name} | {statistics.median(speeds):.1f} | {ratio:.2f} | "
-                f"{found[side.name].cosine:.5f} |",
+                f"| {mix.name} | {side.name} | {speed:.1f} | {speed * ours.tokens / len(mix.texts):.0f} | "
+                f"{ratio:.2f} | {found[side.name].cosine:.5f} |",
                 flush=True,
             )
+
+
+async def concurrency(server: Server, mix: Texts, rounds: int) -> None:
+    """Print texts and tokens a second by the number of clients that send at once."""
+    usual = server.clients
+    print(f"\n| clients, {mix.name} texts | texts/s | tokens/s |\n| --- | --- | --- |", flush=True)
+    for server.clients in _CLIENTS:
+        seconds = statistics.median([(await server.embed(mix.texts))[0] for _ in range(rounds)])
+        print(f"| {server.clients} | {len(mix.texts) / seconds:.1f} | {server.tokens / seconds:.0f} |", flush=True)
+    server.clients = usual
 
 
 async def questions_during_bulk(server: Server, bulk: Texts, count: int) -> None:
@@ -334,7 +354,8 @@ async def measure(options: argparse.Namespace) -> None:
                 sides.append(stack.enter_context(infinity(options.peer_python, folder, log, flags, name)))
         for side in sides[1:]:
             await side.embed(mixes[0].texts[:64])
-        await throughput(sides, mixes, options.rounds)
+        await throughput(sides, ours, mixes, options.rounds)
+        await concurrency(ours, mixes[1], options.rounds)
         await questions_during_bulk(ours, mixes[1], options.questions)
         for name in NAMES if options.collections else ():
             judged = load(name)

@@ -300,7 +300,7 @@ def main() -> None:
             with (
                 start_embeddings(Path(name)) as real,
                 _filler(Path(name), real.url) as url,
-                start_stack(data, *flags, env={"STOKER_EMBEDDING_URL": url, "STOKER_SEARCH_CACHE_S": "0"}) as stack,
+                start_stack(data, *flags, env={"STOKER_EMBEDDING_URL": url}) as stack,
             ):
                 known, there = fill(stack, shape, writer)
             with start_stack(data, *flags) as stack:

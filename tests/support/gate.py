@@ -99,6 +99,7 @@ async def open_gate(
             conversations=Conversations(database, clock),
             responses=Responses(database, clock, config.response_days),
             router=SimpleNamespace(models=lambda: models),
+            auto=None,
         )
         transport = httpx.ASGITransport(app=HotDoor(app, config), raise_app_exceptions=False)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gate"))

@@ -110,6 +110,7 @@ def gateway(
             "STOKER_PORT": str(port),
             "STOKER_ANSWER_CACHE_S": "0",  # who asks the same again means to ask the model again
             "STOKER_SEARCH_CACHE_S": "0",
+            "STOKER_QUESTION_CACHE_S": "0",
             "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
             **(settings or {}),
         }
@@ -131,6 +132,20 @@ def gateway(
                 running([sys.executable, "-m", "api.keeper"], log, lambda: '"ready"' in log.read_text(), env)
             )
         yield Gateway(port, (folder / "admin.key").read_text().strip(), process.pid, folder, redis_url)
+
+
+def models(*entries: str) -> str:
+    """The text of a stoker.yaml with these entries."""
+    return f"model_list:\n{''.join(entries)}"
+
+
+def entry(name: str, base_url: str, prompt_usd: str = "0", completion_usd: str = "0") -> str:
+    """A model group in stoker.yaml whose one deployment calls its model `words`; prices are those of a token."""
+    return (
+        f"  - model_name: {name}\n"
+        f"    litellm_params: {{model: hosted_vllm/words, api_base: '{base_url}'}}\n"
+        f"    model_info: {{input_cost_per_token: {prompt_usd}, output_cost_per_token: {completion_usd}}}\n"
+    )
 
 
 def answers(port: int, path: str) -> bool:

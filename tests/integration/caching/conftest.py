@@ -103,6 +103,7 @@ def opened(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
             "STOKER_WORKERS": "2",
             "STOKER_ANSWER_CACHE_S": "3600",
             "STOKER_SEARCH_CACHE_S": "3600",
+            "STOKER_QUESTION_CACHE_S": "3600",
             "STOKER_ANSWER_CACHE_SEMANTIC": "true",
             **more,
         }

@@ -79,7 +79,9 @@ async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(
     responder = Responder(
         cast(Any, router), metering, Keeper(unused, unused, unused, unused), unused, unused, SETTINGS, ManualClock()
     )
-    app.state.stoker = SimpleNamespace(identities=identities, router=router, metering=metering, responder=responder)
+    app.state.stoker = SimpleNamespace(
+        identities=identities, router=router, metering=metering, responder=responder, auto=None
+    )
     body = {
         "model": "m",
         "messages": [{}],
@@ -102,7 +104,7 @@ def test_its_questions_allow_none_either(local_only: bool) -> None:
     unused: Any = None
     answerer = Answerer(unused, unused, unused, SETTINGS, ManualClock())
     question = Question("When?", "port", "req_1")
-    call = answerer._call(principal(local_only), question, Recipe.of(SETTINGS), "m", [])
+    call = answerer._call(principal(local_only), question, Recipe.of(SETTINGS), "m", [], "req_1")
     assert call.allow_hosted is not local_only
 
 

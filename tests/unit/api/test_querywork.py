@@ -213,13 +213,14 @@ def test_a_filter_that_does_not_go_with_the_callers_own_ends_the_question() -> N
 
 
 def test_what_was_made_of_a_question_is_what_is_searched() -> None:
-    question = Question("What does it cost?", "c", "req_1", top_k=7, filter=YEAR)
+    question = Question("What does it cost?", "c", "req_1", top_k=7, filter=YEAR, use_cache="exact")
     recipe = Recipe.of(ApiSettings())
     plain = Query("c", "What does it cost?", 7, filter=YEAR, rerank_deadline_s=5.0)
     assert query_of(question, recipe, None) == query_of(question, recipe, QueryWork("What does it cost?")) == plain
     work = QueryWork("What does it cost?", ("its price",), "It costs nine crowns.", YEAR)
     more = {"wordings": ("its price",), "hypothetical": "It costs nine crowns."}
     assert query_of(question, recipe, work) == replace(plain, **more)
+    assert query_of(replace(question, use_cache=False), recipe, None) == replace(plain, anew=True)
 
 
 @pytest.mark.parametrize("step", list(GOOD))

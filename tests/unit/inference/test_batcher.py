@@ -1,6 +1,7 @@
 """Requests into batches and back, with a model that is only arithmetic."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -203,3 +204,51 @@ async def test_lanes_compute_at_once_and_a_batch_that_fails_leaves_the_other_lan
                 await bad
             assert await good == [[4, 98]]
     assert len(model.threads) == 2
+
+
+class HeldModel(LengthModel):
+    """Bulk work, which begins with `b`, waits for `go`; a question does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Semaphore(0)
+
+    def compute(self, batch: Sequence[Tokenised]) -> list[list[int]]:
+        if batch[0].ids[0] == ord("b"):
+            self.begun.release()
+            assert self.go.wait(20)
+        return [[len(work.ids), work.ids[0]] for work in batch]
+
+
+async def test_while_questions_come_one_of_several_lanes_is_theirs() -> None:
+    model, pace = HeldModel(), Pace()
+    with ThreadPoolExecutor(3) as computing:
+        async with open_batcher(model, computing, 1000, 4, pace, lanes=3) as batcher:
+            await batcher.compute(works("a?"), urgent=True)
+            model.go.clear()
+            bulk = asyncio.create_task(batcher.compute(works("bbbb", "bbbb", "bbbb", "bbbb"), urgent=False))
+            for _ in range(2):
+                assert await asyncio.to_thread(model.begun.acquire, timeout=20)
+            async with asyncio.timeout(20):
+                for _ in range(3):
+                    assert await batcher.compute(works("a?"), urgent=True) == [[2, ord("a")]]
+            assert not model.begun.acquire(blocking=False)
+            pace.asked_at_s = -math.inf  # as ten seconds later
+            batcher._asked.set()
+            assert await asyncio.to_thread(model.begun.acquire, timeout=20)  # the third lane helps the others
+            model.go.set()
+            assert await bulk == [[4, ord("b")]] * 4
+
+
+async def test_a_lane_of_its_own_is_given_up_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.batcher._ATTENTIVE_S", 0.2)
+    model = HeldModel()
+    with ThreadPoolExecutor(2) as computing:
+        async with open_batcher(model, computing, 1000, 4, lanes=2) as batcher:
+            await batcher.compute(works("a?"), urgent=True)
+            model.go.clear()
+            bulk = asyncio.create_task(batcher.compute(works("bbbb", "bbbb"), urgent=False))
+            for _ in range(2):
+                assert await asyncio.to_thread(model.begun.acquire, timeout=20)
+            model.go.set()
+            await bulk
