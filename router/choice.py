@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from core.breaker import Breaker, BreakerState, Permit
 from core.clock import Clock
+from router.call import Call
 from router.deployment import Deployment, Kind, LaneName
 from router.gate import Gate
 from router.health import Health, rest_outliers
+from router.strategy import Strategy
+from router.trail import Trail, trail_of
 
 _OUTLIERS_EVERY_S = 1.0
 
@@ -30,9 +33,16 @@ class Group:
     """
 
     def __init__(
-        self, name: str, deployments: Sequence[Deployment], clock: Clock, share: int = 1, patience_s: float = 20.0
+        self,
+        name: str,
+        deployments: Sequence[Deployment],
+        clock: Clock,
+        share: int = 1,
+        patience_s: float = 20.0,
+        strategy: Strategy | None = None,
     ) -> None:
         self.name = name
+        self.strategy = strategy or Strategy()
         self.gate = Gate(name, _places(deployments, share), patience_s, clock)
         self.members = [
             Member(deployment, Breaker(deployment.breaker, clock), Health(deployment.name, clock))
@@ -40,27 +50,40 @@ class Group:
         ]
         self._clock = clock
         self._looked_s = clock.monotonic()
-        self._turn = 0
 
-    def in_turn(self, *, allow_hosted: bool, native_only: bool = False) -> Iterator[tuple[Member, Permit]]:
+    def in_turn(
+        self, *, allow_hosted: bool, native_only: bool = False, trail: Trail | None = None
+    ) -> Iterator[tuple[Member, Permit]]:
         """Deployments to try, each at most once; report to its breaker or withdraw from it.
 
         One whose rest is over comes first, as its single probe: a group in which it only came after the healthy ones
-        would never have it back. Then the healthy ones, round robin. Ejected ones come last, where nobody else could
-        answer: one that is wedged by our judgement may be back already, or still be better than none. Only those that
-        sleep are left out.
+        would never have it back. Then the healthy ones, in the order of the group's strategy. Ejected ones come last,
+        where nobody else could answer: one that is wedged by our judgement may be back already, or still be better than
+        none. Only those that sleep are left out.
+
+        Args:
+            trail: of the prompt, where the strategy looks at it.
         """
         self._rest_outliers()
         members = self.eligible(allow_hosted=allow_hosted, native_only=native_only)
-        self._turn += 1
+        for member in members:
+            if member.health.gone_since_s is not None:
+                self.strategy.forget(member.deployment.name)
         offered: set[str] = set()
         awake = [member for member in members if member.health.stopped != "asleep"]
-        for wanted in ([member for member in awake if not member.health.ejected], awake):
-            for member in self._rotated(wanted):
+        upright = [member for member in awake if not member.health.ejected]
+        self.strategy.turn(upright)
+        for wanted in (upright, awake):
+            for member in sorted(self.strategy.order(wanted, trail), key=_is_closed):
                 permit = None if member.deployment.name in offered else member.breaker.acquire()
                 if permit is not None:
                     offered.add(member.deployment.name)
                     yield member, permit
+
+    def trail(self, call: Call) -> Trail | None:
+        """The trail of a call's prompt, where its group looks at it; else None."""
+        looks = self.strategy.wants_trail and call.needs == "chat" and len(self.members) > 1
+        return trail_of(call) if looks else None
 
     def eligible(self, *, allow_hosted: bool, native_only: bool = False) -> list[Member]:
         """Those that such a call may go to, whatever their health."""
@@ -70,11 +93,6 @@ class Group:
             if (allow_hosted or not member.deployment.hosted)
             and (not native_only or member.deployment.lane is LaneName.NATIVE)
         ]
-
-    def _rotated(self, members: list[Member]) -> list[Member]:
-        cut = self._turn % len(members) if members else 0
-        rotated = members[cut:] + members[:cut]
-        return sorted(rotated, key=lambda member: member.breaker.state is BreakerState.CLOSED)
 
     def _rest_outliers(self) -> None:
         """Look for them, but not with every call."""
@@ -109,6 +127,10 @@ class Group:
             member.breaker.retry_after_s() for member in self.members if allow_hosted or not member.deployment.hosted
         ]
         return min(waits, default=60.0)
+
+
+def _is_closed(member: Member) -> bool:
+    return member.breaker.state is BreakerState.CLOSED
 
 
 def _places(deployments: Sequence[Deployment], share: int) -> int | None:

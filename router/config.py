@@ -21,6 +21,7 @@ from router.deployment import Deadlines, Deployment, LaneName
 from router.errors import ConfigInvalid
 from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
+from router.strategy import Name as Strategy
 
 _log = logger(__name__)
 
@@ -56,6 +57,7 @@ class RouterConfig:
         disabled: deployment name to the reason.
         unsupported: `FILE:LINE: key` of each key that has no effect.
         health: how the native deployments' engines are watched.
+        strategy: in which order a group's healthy deployments are asked.
         hold_s: how long a call is held for an engine that is asleep or scaled to zero.
     """
 
@@ -67,6 +69,7 @@ class RouterConfig:
     unsupported: Sequence[str] = ()
     health: HealthPolicy = field(default_factory=HealthPolicy)
     hold_s: float = 60.0
+    strategy: Strategy = "simple-shuffle"
 
 
 def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ()) -> RouterConfig:
@@ -96,6 +99,7 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
         unsupported=unsupported,
         health=HealthPolicy(**form.stoker.health.model_dump()),
         hold_s=form.stoker.waking.hold_s,
+        strategy=form.router_settings.routing_strategy,
     )
 
 
@@ -154,6 +158,7 @@ class _Reader:
             price=_price(entry),
             default_max_tokens=entry.model_info.default_max_tokens,
             max_parallel=entry.litellm_params.max_parallel_requests,
+            weight=_first(entry.litellm_params.weight, default=1.0),
             on_cpu=on_cpu,
             rescue=entry.model_info.rescue,
             wakes_in_s=entry.model_info.wakes_in_s,

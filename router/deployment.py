@@ -52,6 +52,7 @@ class Deployment:
         price: of its tokens; ours have one too where the configuration says so.
         default_max_tokens: completion tokens of a request that names no bound, where tokens or money are limited.
         max_parallel: calls at once; None: as many as come.
+        weight: how often it is asked beside the others of its group, where these take turns.
         on_cpu: it computes on a CPU, where single steps may take seconds.
         rescue: another deployment may go on with a stream that breaks here.
         wakes_in_s: it may be asleep or scaled to zero, and takes so many seconds to come back; None: it never is.
@@ -70,6 +71,7 @@ class Deployment:
     price: Price = field(default_factory=Price)
     default_max_tokens: int = 1024
     max_parallel: int | None = None
+    weight: float = 1.0
     on_cpu: bool = False
     rescue: bool = True
     wakes_in_s: float | None = None

@@ -27,6 +27,7 @@ _BAD_SHARE = 0.5
 _GOOD_SHARE = 0.1
 _REST_S = 30.0
 _MAX_REST_S = 300.0
+_NEWEST = 0.2  # of the newest call in the average
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Health:
         moved_s: reading of the monotonic clock when its engine's figures were last seen to move; None: nobody looks.
         gone_since_s: the same when it was found to be away or asleep; None: it answers.
         wake_wanted: a call waits for it; if it sleeps, the watch wakes it.
+        first_token_s: seconds from a stream's request to its first token, on a moving average; None: there was none.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -88,6 +90,7 @@ class Health:
         self.moved_s: float | None = None
         self.gone_since_s: float | None = None
         self.wake_wanted = False
+        self.first_token_s: float | None = None
 
     @property
     def ejected(self) -> str | None:
@@ -183,6 +186,12 @@ class Health:
         _log.warning("deployment ejected", deployment=self._name, reason=reason, in_flight=self.in_flight)
 
     def _answered(self, flight: "Flight") -> None:
+        began_s = self._unanswered.pop(flight, None)
+        if began_s is not None:
+            taken_s, before_s = self._clock.monotonic() - began_s, self.first_token_s
+            self.first_token_s = taken_s if before_s is None else before_s + _NEWEST * (taken_s - before_s)
+
+    def _silent(self, flight: "Flight") -> None:
         self._unanswered.pop(flight, None)
 
     def _ended(self, ok: bool | None) -> None:
@@ -214,7 +223,7 @@ class Flight:
         """It is over; a second time does nothing. `ok` is None where nothing was learnt of the deployment."""
         health, self._health = self._health, None
         if health is not None:
-            health._answered(self)
+            health._silent(self)
             health._ended(ok)
 
 

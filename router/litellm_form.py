@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from router.strategy import Name as Strategy
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Cost = Annotated[Decimal, Field(ge=0, le=1)]  # US dollars a token
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -50,6 +52,7 @@ class LitellmParams(_Lenient):
     input_cost_per_token: Cost | None = None
     output_cost_per_token: Cost | None = None
     cache_read_input_token_cost: Cost | None = None
+    weight: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     max_parallel_requests: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
@@ -89,7 +92,8 @@ class RouterSettings(_Lenient):
     cooldown_time: Seconds | None = None
     timeout: Seconds | None = None
     stream_timeout: Seconds | None = None
-    routing_strategy: Literal["simple-shuffle"] = "simple-shuffle"
+    # Stoker's own beside LiteLLM's: prefix-affinity.
+    routing_strategy: Strategy = "simple-shuffle"
 
 
 class LitellmSettings(_Lenient):

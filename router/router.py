@@ -40,6 +40,7 @@ from router.lane import Lane
 from router.native_lane import NativeLane
 from router.probes import Probes
 from router.rescue import Rescuer
+from router.strategy import Strategy
 from router.waking import Hold, back_in_s
 from router.watch import watching
 from storage.redis import RedisClient
@@ -151,7 +152,10 @@ class Router:
         for deployment in config.deployments:
             by_group.setdefault(deployment.group, []).append(deployment)
         self._bounds: dict[str, Bound] = {}
-        self._groups = {name: Group(name, members, clock, workers, patience_s) for name, members in by_group.items()}
+        self._groups = {
+            name: Group(name, members, clock, workers, patience_s, Strategy(config.strategy))
+            for name, members in by_group.items()
+        }
         self._probes.listen(self.members())
         native = lanes.get(LaneName.NATIVE)
         self._counter = TokenCounter(native, clock) if isinstance(native, NativeLane) else None
@@ -308,7 +312,8 @@ class Router:
         Returns: the answer, or why the last one that was asked gave none.
         """
         last: UpstreamError | UpstreamRefused | None = None
-        candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
+        trail = group.trail(call)
+        candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only, trail=trail)
         tries = 0
         for member, offered in candidates:
             permit = await self._probes.clear(member, offered) if offered.probe else offered
@@ -319,7 +324,9 @@ class Router:
                 break
             tries += 1
             try:
-                return await self._attempt(member, permit, call, asked).open()
+                answer = await self._attempt(member, permit, call, asked).open()
+                group.strategy.sent(member.deployment.name, trail)
+                return answer
             except UpstreamError as error:
                 last = error
             except UpstreamRefused as error:
@@ -343,7 +350,9 @@ class Router:
     def _candidates(self, call: Call) -> Iterator[tuple[Member, Permit]]:
         """All that might answer the call, in turn."""
         for group in self._groups_for(call):
-            yield from group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only)
+            yield from group.in_turn(
+                allow_hosted=call.allow_hosted, native_only=call.native_only, trail=group.trail(call)
+            )
 
     def _members_for(self, call: Call) -> list[Member]:
         return [

@@ -92,6 +92,7 @@ def chat(
     pause_ms: int = 0,
     name: str = "",
     priority: str = "",
+    longer: int = 0,
 ) -> bytes:
     """The bytes of a chat request for `tokens` tokens.
 
@@ -99,10 +100,12 @@ def chat(
         pause_ms: between two tokens of a stream; 0: none.
         name: the request's id, and what the upstream's log calls it.
         priority: asked for by header.
+        longer: bytes that are added to its prompt of 66.
     """
+    said = "Say the word, and go on saying it until somebody stops you." + ("word " * (longer // 5 + 1))[:longer]
     fields = [
         f'"model":"{model}","max_tokens":{tokens}',
-        '"messages":[{"role":"user","content":"Say the word, and go on saying it until somebody stops you."}]',
+        f'"messages":[{{"role":"user","content":"{said}"}}]',
     ]
     if stream:
         fields.append('"stream":true,"stream_options":{"include_usage":true}')

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,12 +33,22 @@ _STREAM_S = _CHUNKS * 0.02
 
 @dataclass(frozen=True)
 class Target:
-    """Something that answers chat requests; `pid` is None for the upstream itself, which shares the client's core."""
+    """Something that answers chat requests.
+
+    Attributes:
+        pid: None for the upstream itself, which shares the client's core.
+        longer: bytes that are added to prompts.
+    """
 
     name: str
     port: int
     key: str
     pid: int | None
+    longer: int = 0
+
+    def chat(self, *, tokens: int, stream: bool = False, pause_ms: int = 0) -> bytes:
+        """A request for so many tokens."""
+        return chat(self.port, self.key, MODEL, tokens=tokens, stream=stream, pause_ms=pause_ms, longer=self.longer)
 
 
 @dataclass
@@ -96,19 +106,19 @@ async def measure(targets: list[Target], rounds: int, requests: int, streams: in
 
 
 async def _warm(target: Target) -> None:
-    await _ask_many(target, [chat(target.port, target.key, MODEL, tokens=4)] * 200, 8)
-    await _ask_many(target, [chat(target.port, target.key, MODEL, tokens=4, stream=True)] * 40, 8)
+    await _ask_many(target, [target.chat(tokens=4)] * 200, 8)
+    await _ask_many(target, [target.chat(tokens=4, stream=True)] * 40, 8)
 
 
 async def _alone(one: Figures, count: int) -> None:
-    request = chat(one.target.port, one.target.key, MODEL, tokens=4)
+    request = one.target.chat(tokens=4)
     replies = await _ask_many(one.target, [request] * count, 1)
     _check(one, replies, 0)
     one.latencies += [reply.total_s for reply in replies]
 
 
 async def _full(one: Figures, count: int) -> None:
-    request = chat(one.target.port, one.target.key, MODEL, tokens=4)
+    request = one.target.chat(tokens=4)
     used, began = cpu_s(one.target.pid), time.perf_counter()
     replies = await _ask_many(one.target, [request] * count, 32)
     one.requests_per_s.append(count / (time.perf_counter() - began))
@@ -117,7 +127,7 @@ async def _full(one: Figures, count: int) -> None:
 
 
 async def _unpaced(one: Figures, count: int) -> None:
-    request = chat(one.target.port, one.target.key, MODEL, tokens=_CHUNKS, stream=True)
+    request = one.target.chat(tokens=_CHUNKS, stream=True)
     used, began = cpu_s(one.target.pid), time.perf_counter()
     replies = await _ask_many(one.target, [request] * count, 8)
     one.streams_per_s.append(count / (time.perf_counter() - began))
@@ -142,7 +152,7 @@ async def _burst(one: Figures) -> None:
 
 
 async def _stream_64(target: Target, pause_s: float) -> list[Reply]:
-    request = chat(target.port, target.key, MODEL, tokens=_CHUNKS, stream=True, pause_ms=20)
+    request = target.chat(tokens=_CHUNKS, stream=True, pause_ms=20)
 
     async def one(connection: Connection, after_s: float) -> Reply:
         await asyncio.sleep(after_s)
@@ -175,11 +185,21 @@ async def _ask_many(target: Target, requests: list[bytes], at_once: int) -> list
 
 
 @contextmanager
-def stoker(folder: Path, upstream: int, core: int) -> Iterator[Target]:
-    """The gateway with one worker on one core, everything switched on, in front of the mock."""
+def stoker(folder: Path, upstream: int, core: int, strategy: str | None = None) -> Iterator[Target]:
+    """The gateway with one worker on one core, everything switched on, in front of the mock.
+
+    Args:
+        strategy: by which it chooses between two deployments, both of which are the mock; None: there is one.
+    """
     patient = {"STOKER_SQL_DEADLINE_S": "30"}  # what was just installed may still be on its way to the disk
-    with gateway(folder, upstream, settings=patient, prefix=("taskset", "-c", str(core))) as one:
-        yield Target("Stoker", one.port, _limited_key(one), one.pid)
+    price = "input_cost_per_token: 0.00000015, output_cost_per_token: 0.0000006"
+    entry = (
+        f"  - model_name: {MODEL}\n"
+        f"    litellm_params: {{model: hosted_vllm/{MODEL}, {price}, api_base: 'http://127.0.0.1:{upstream}/v1'}}\n"
+    )
+    two = f"model_list:\n{entry}{entry}router_settings: {{routing_strategy: {strategy}}}\n" if strategy else ""
+    with gateway(folder, upstream, settings=patient, prefix=("taskset", "-c", str(core)), configuration=two) as one:
+        yield Target(f"Stoker, {strategy}" if strategy else "Stoker", one.port, _limited_key(one), one.pid)
 
 
 def _limited_key(one: Gateway) -> str:
@@ -275,7 +295,7 @@ async def _main(arguments: argparse.Namespace, make: Callable[[Path, int], Itera
     server = await serve(port, log)
     with TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         peers = await asyncio.to_thread(stack.enter_context, contextmanager(make)(Path(folder), port))
-        targets = [Target("direct", port, "none", None), *peers]
+        targets = [Target("direct", port, "none", None, arguments.longer), *peers]
         figures = await measure(targets, arguments.rounds, arguments.requests, arguments.streams)
         print(report(figures))
         await asyncio.to_thread(stack.close)
@@ -287,6 +307,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=3000, help="of a round")
     parser.add_argument("--streams", type=int, default=400, help="of a round, 64 chunks each")
+    parser.add_argument("--longer", type=int, default=0, help="bytes that are added to prompts of 66")
+    parser.add_argument("--strategy", help="also measure it with two deployments between which it chooses so")
     parser.add_argument("--peer-python", type=Path, help="of an environment with LiteLLM's proxy")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
@@ -300,9 +322,12 @@ def main() -> None:
                 stack.enter_context(bare(folder, upstream, cores[1])),
                 stack.enter_context(stoker(folder, upstream, cores[1])),
             ]
+            if arguments.strategy:
+                chosen = stoker(folder / "strategy", upstream, cores[1], arguments.strategy)
+                targets.append(stack.enter_context(chosen))
             if arguments.peer_python:
                 targets.append(stack.enter_context(litellm(folder, upstream, cores[1], arguments.peer_python)))
-            yield targets
+            yield [replace(target, longer=arguments.longer) for target in targets]
 
     uvloop.run(_main(arguments, make))
 

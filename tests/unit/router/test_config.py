@@ -121,3 +121,21 @@ def test_a_mistake_names_file_and_line(tmp_path: Path, text: str, message: str) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match=r"absent.yaml: the file can't be read"):
         load(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing", "prefix-affinity"],
+)
+def test_the_strategy_and_weights_are_read(tmp_path: Path, name: str) -> None:
+    entry = "  - model_name: m\n    litellm_params: {model: hosted_vllm/m, api_base: 'http://a/v1', weight: 3}\n"
+    config = load(_file(tmp_path, f"model_list:\n{entry}router_settings:\n  routing_strategy: {name}\n"))
+    assert config.strategy == name
+    assert config.deployments[0].weight == 3
+    assert not config.unsupported
+
+
+def test_a_strategy_that_there_is_not_is_named_with_its_line(tmp_path: Path) -> None:
+    path = _file(tmp_path, "model_list: []\nrouter_settings:\n  routing_strategy: usage-based-routing-v2\n")
+    with pytest.raises(ConfigInvalid, match=r"stoker.yaml:3: .*prefix-affinity"):
+        load(path)
