@@ -117,8 +117,9 @@ async def answered(
         rerank_top_n=asked.rerank_top_n,
         use_cache=asked.use_cache,
     )
-    question = await settled_question(state, identity.principal, question)
-    events = state.answerer.answer(talk.identity if talk else identity, question)
+    asker = talk.identity if talk else identity
+    question = await settled_question(state, asker.principal, question)
+    events = state.answerer.answer(asker, question)
     return kept(events, [user_message(asked.query)], talk)
 
 

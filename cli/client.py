@@ -51,8 +51,8 @@ class Client:
     def get(self, path: str, **query: str | int) -> dict[str, Any]:
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return self._call("POST", path, json=body)
+    def post(self, path: str, body: dict[str, Any] | None = None, read_s: float = _READ_S) -> dict[str, Any]:
+        return self._call("POST", path, json=body, timeout=httpx.Timeout(read_s, connect=_CONNECT_S))
 
     def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("PATCH", path, json=body)

@@ -92,12 +92,19 @@ class _Lane:
         self.tokens = 0
 
     def window(self) -> tuple[list[Entry], int]:
-        """Drop abandoned entries at the front. Returns: the next ones that are not, and how many were dropped."""
-        seen = [self.entries.popleft() for _ in range(min(len(self.entries), _LOOK_AHEAD))]
-        kept = [entry for entry in seen if not entry.abandoned]
-        self.tokens -= sum(entry.tokens for entry in seen if entry.abandoned)
+        """Drop abandoned entries at the front. Returns: the next ones that are not, and how many were dropped.
+
+        There are none only where nothing waits.
+        """
+        kept: list[Entry] = []
+        dropped = 0
+        while self.entries and not kept:
+            seen = [self.entries.popleft() for _ in range(min(len(self.entries), _LOOK_AHEAD))]
+            kept = [entry for entry in seen if not entry.abandoned]
+            self.tokens -= sum(entry.tokens for entry in seen if entry.abandoned)
+            dropped += len(seen) - len(kept)
         self.entries.extendleft(reversed(kept))
-        return kept, len(seen) - len(kept)
+        return kept, dropped
 
     def remove(self, taken: set[int]) -> None:
         """Take entries out of the window, by their `id`."""

@@ -118,6 +118,7 @@ class Embedder:
         *,
         query: bool = False,
         local_only: bool = False,
+        lot: int | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts in input order; the end of one that is too long for the model is left out.
 
@@ -126,6 +127,7 @@ class Embedder:
             query: somebody asks this, and waits; else they are documents.
             deadline_s: for each batch, waiting for a busy server included.
             local_only: the texts must not leave the house.
+            lot: texts of one batch; None: as many as the settings say.
 
         Returns: float32[n, dimensions], rows L2-normalised.
 
@@ -140,9 +142,10 @@ class Embedder:
             return await self._embed_hosted(texts, space, limit_s, query=query, local_only=local_only)
         if space not in await self.spaces() and not (await self._list_again() and space in self._spaces):
             raise SpaceMismatch(space.name, [served.name for served in self._spaces])
+        lot = lot or self._batch
         parts = [
-            await self._embed_batch(texts[first : first + self._batch], space, limit_s, query)
-            for first in range(0, len(texts), self._batch)
+            await self._embed_batch(texts[first : first + lot], space, limit_s, query)
+            for first in range(0, len(texts), lot)
         ]
         return np.concatenate(parts) if parts else np.empty((0, space.dimensions), np.float32)
 

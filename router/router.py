@@ -20,7 +20,7 @@ from core.clock import Clock, SystemClock
 from core.money import Price
 from router.answer import Answer
 from router.attempt import Attempt
-from router.call import Call
+from router.call import Call, Operation
 from router.choice import Group, Member, RetryBudget
 from router.config import RouterConfig
 from router.counting import Counted, Messages, TokenCounter
@@ -169,10 +169,10 @@ class Router:
         if group not in self._groups:
             raise ModelNotFound(group, list(self._groups))
 
-    def chat_outlook(self, group: str, *, allow_hosted: bool) -> Outlook:
+    def chat_outlook(self, group: str, operation: Operation = "chat.completions", *, allow_hosted: bool) -> Outlook:
         """What awaits a chat with the group or its fallbacks. Raises: ModelNotFound: there is no such group."""
         self.require(group)
-        call = Call("chat.completions", group, {}, stream=False, allow_hosted=allow_hosted, request_id="")
+        call = Call(operation, group, {}, stream=False, allow_hosted=allow_hosted, request_id="")
         members = [member for member in self._members_for(call) if member.health.ejected in (None, "asleep")]
         if any(member.breaker.state is BreakerState.CLOSED for member in members):
             return "good"

@@ -130,6 +130,11 @@ class Answerer:
             principal = replace(principal, local_only=True)
         with times.of("pack"):
             packed = await self._pack(principal, way, question, result, asks=bill.metered is not None)
+            while packed.unfit and question.larger and bill.metered is not None:
+                way = replace(way, model=question.larger[0])
+                question = replace(question, larger=question.larger[1:])
+                await bill.open(way.model or "", question.request_id)
+                packed = await self._pack(principal, way, question, result, asks=True)
         teller = self._teller(principal, way, question, packed)
         written = Written()
         if bill.metered is not None:
@@ -164,7 +169,8 @@ class Answerer:
     ) -> AsyncGenerator[Event, None]:
         """Have the model write; and larger ones in turn, as long as nothing that was written could be told."""
         recipe, left_s = way.recipe, way.recipe.deadlines_s.generate
-        for at, model in enumerate((way.model or "", *question.larger)):
+        larger = question.larger if recipe.verify is Grounding.STRICT else ()  # else nobody says that it will not do
+        for at, model in enumerate((way.model or "", *larger)):
             if at:
                 teller.held_back = False
                 try:
@@ -186,7 +192,7 @@ class Answerer:
             # Closed with an answer that is given up, so that what was used is billed before its reservation ends.
             async with aclosing(writing) as texts:
                 async for text in texts:
-                    async for told in teller.tell(text, last=at == len(question.larger)):
+                    async for told in teller.tell(text, last=at == len(larger)):
                         yield told
             left_s = generator.left_s
             if teller.spoken or left_s <= 0:

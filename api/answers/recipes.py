@@ -31,11 +31,13 @@ class Said:
     Attributes:
         answers: what is otherwise than the settings have it, without the template.
         prompt: its template; None: the built-in one.
+        local_only: nothing of its documents may leave the house.
     """
 
     answers: Mapping[str, Any] = field(default_factory=dict)
     prompt: str | None = None
     prompt_version: int = 0
+    local_only: bool = False
 
     def over(self, recipe: Recipe) -> Recipe:
         """A recipe with what the collection says over it."""
@@ -79,12 +81,17 @@ class Recipes:
     async def of(self, principal: Principal, collection: str) -> Said:
         """Raises: CollectionNotFound; DependencyError: SQL is away."""
         statement = (
-            sa.select(collections.c.answers, collections.c.prompt_version, collection_prompts.c.template)
+            sa.select(
+                collections.c.answers,
+                collections.c.prompt_version,
+                collections.c.local_only,
+                collection_prompts.c.template,
+            )
             .select_from(collections.outerjoin(collection_prompts, _in_use()))
             .where(of_tenant(principal.tenant_id, collection))
         )
         for row in await fetch(self._database, statement):
-            return Said(row.answers, row.template, row.prompt_version)
+            return Said(row.answers, row.template, row.prompt_version, row.local_only)
         raise CollectionNotFound(collection)
 
     async def prompts(

@@ -13,10 +13,12 @@ from api.auto.classifier import Classifier, Sight, examples
 from api.auto.reading import Read
 from core.dependency import DependencyError
 from core.principal import Principal
+from core.priority import Priority
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval.embedder import Embedder, Space
-from retrieval.errors import RetrievalError
+from retrieval.errors import RetrievalError, SpaceMismatch
+from router.call import Operation
 from router.errors import ConfigInvalid
 from router.router import Router
 
@@ -26,6 +28,7 @@ AUTO = "auto"
 """What requests call it."""
 
 _VECTOR_S = 0.5  # for which a request waits for its vector
+_AT_ONCE = 4  # requests whose vectors a worker asks for; the others are judged by their words
 _FIT_S = 60.0
 _AGAIN_S = 5.0
 _LONGEST = 2000  # characters of a message that are embedded: its beginning, and its end
@@ -79,59 +82,82 @@ class Auto:
         self._by_traits = Classifier(self._learnt)
         self._by_vector: Classifier | None = None
         self._space: Space | None = None
+        self._unlearnt = asyncio.Event()
+        self._unlearnt.set()
+        self._asking = 0
 
-    async def choose(self, principal: Principal, asked: Read) -> Chosen:
-        """Choose for one request; a model that is known to be away is passed over."""
+    async def choose(self, principal: Principal, asked: Read, operation: Operation = "chat.completions") -> Chosen:
+        """Choose for one request; a model that is known to be away, or can't do this, is passed over."""
         difficulty, by = None, "tools"
         at = len(self._models) - 1
         if not asked.acts:
-            difficulty, by = await self._difficulty(asked.turns)
+            # Batches wait for no vector, and take no place of a question.
+            sees = principal.priority is not Priority.BATCH and self._asking < _AT_ONCE
+            difficulty, by = await self._difficulty(asked.turns, sees=sees)
             at = sum(difficulty >= threshold for threshold in self._thresholds)
-        return self._chosen(principal, at, by, difficulty)
+        return self._chosen(principal, at, by, difficulty, operation)
 
     def cheapest(self, principal: Principal) -> Chosen:
         """The first model that is there, for a request whose answer is looked at before it is told."""
         return self._chosen(principal, 0, "first", None)
 
     async def learn(self) -> None:
-        """Fit to the vectors of the model that is served; tries until it has them."""
-        while self._by_vector is None:
+        """Fit to the vectors of the model that is served, whenever it is another one; until cancelled."""
+        texts = [shortened(example.text) for example in self._learnt]
+        while True:
+            await self._unlearnt.wait()
             try:
                 space = (await self._embedder.spaces())[0]
-                texts = [shortened(example.text) for example in self._learnt]
-                vectors = await self._embedder.embed(texts, space, _FIT_S)
+                # In one lot, which the embedding server takes for bulk work; in the form of questions, as requests are.
+                vectors = await self._embedder.embed(texts, space, _FIT_S, query=True, lot=len(texts))
                 self._by_vector, self._space = await asyncio.to_thread(Classifier, self._learnt, vectors), space
-            except (DependencyError, RetrievalError, IndexError) as error:
+                self._unlearnt.clear()
+            except Exception as error:  # whatever it was: without vectors `auto` goes on, and they may come yet
                 _log.info("auto looks at words alone", reason=str(error))
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _difficulty(self, turns: Sequence[str]) -> tuple[float, Sight]:
-        """Of the hardest of these messages."""
+    async def _difficulty(self, turns: Sequence[str], *, sees: bool) -> tuple[float, Sight]:
+        """Of the hardest of these messages; `sees`: their vectors are looked at too."""
         if not turns:
             return 0.0, "traits"
         by_vector, space = self._by_vector, self._space
-        if by_vector is not None and space is not None:
+        if sees and by_vector is not None and space is not None:
+            shown = [shortened(turn) for turn in turns]
+            self._asking += 1
             try:
-                shown = [shortened(turn) for turn in turns]
-                vectors = await self._embedder.embed(shown, space, _VECTOR_S, query=True, local_only=True)
+                # The part's own deadline stays what it is: a vector that is late for us is no failure of the part.
+                async with asyncio.timeout(_VECTOR_S):
+                    vectors = await self._embedder.embed(shown, space, query=True, local_only=True)
                 return float(by_vector.difficulty(turns, vectors).max()), "vector"
-            except (DependencyError, RetrievalError) as error:
+            except SpaceMismatch:  # another model is served by now
+                self._by_vector = None
+                self._unlearnt.set()
+            except (DependencyError, RetrievalError, TimeoutError) as error:
                 _log.debug("auto looks at words alone", reason=str(error))
+            finally:
+                self._asking -= 1
         return float(self._by_traits.difficulty(turns).max()), "traits"
 
-    def _chosen(self, principal: Principal, at: int, by: str, difficulty: float | None) -> Chosen:
-        at, passed = self._there(at, allow_hosted=not principal.local_only)
+    def _chosen(
+        self,
+        principal: Principal,
+        at: int,
+        by: str,
+        difficulty: float | None,
+        operation: Operation = "chat.completions",
+    ) -> Chosen:
+        at, passed = self._there(at, operation, allow_hosted=not principal.local_only)
         metrics.AUTO_CHOICES.labels(self._models[at], "health" if passed else by).inc()
         return Chosen(self._models[at], self._models[at + 1 :], difficulty)
 
-    def _there(self, at: int, *, allow_hosted: bool) -> tuple[int, bool]:
+    def _there(self, at: int, operation: Operation, *, allow_hosted: bool) -> tuple[int, bool]:
         """The chosen model, or, where it is known to be away, the next larger that is not, else the next smaller.
 
         Returns: its place, and whether it is another one.
         """
         larger, smaller = range(at + 1, len(self._models)), range(at - 1, -1, -1)
         for other in (at, *larger, *smaller):
-            if self._router.chat_outlook(self._models[other], allow_hosted=allow_hosted) != "none":
+            if self._router.chat_outlook(self._models[other], operation, allow_hosted=allow_hosted) != "none":
                 return other, other != at
         return at, False
 

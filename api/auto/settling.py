@@ -9,26 +9,35 @@ from api.answers.recipe import Recipe
 from api.auto.auto import AUTO, Auto
 from api.auto.reading import Read, read
 from core.principal import Principal
+from router.call import Operation
 
 if TYPE_CHECKING:
     from api.state import AppState
 
 
-async def settled_body(auto: Auto | None, principal: Principal, body: dict[str, Any]) -> dict[str, Any]:
+async def settled_body(
+    auto: Auto | None, principal: Principal, body: dict[str, Any], operation: Operation
+) -> dict[str, Any]:
     """The same request to a model that there is.
 
     Args:
         body: of a chat, a completion or a message, with all that is said in it.
     """
-    model = await settled(auto, principal, body.get("model"), body)
+    model = await settled(auto, principal, body.get("model"), body, operation)
     return body if model is body.get("model") else {**body, "model": model}
 
 
-async def settled(auto: Auto | None, principal: Principal, model: object, body: Mapping[str, Any]) -> object:
+async def settled(
+    auto: Auto | None,
+    principal: Principal,
+    model: object,
+    body: Mapping[str, Any],
+    operation: Operation = "chat.completions",
+) -> object:
     """The model that is to answer this body, where `model` is the one that was named."""
     if auto is None or model != AUTO:
         return model
-    return (await auto.choose(principal, read(body))).group
+    return (await auto.choose(principal, read(body), operation)).group
 
 
 async def settled_question(state: "AppState", principal: Principal, question: Question) -> Question:
@@ -42,10 +51,12 @@ async def settled_question(state: "AppState", principal: Principal, question: Qu
     auto, settings = state.auto, state.settings
     if auto is None or (question.model or settings.answer_model) != AUTO:
         return question
-    recipe = (await state.recipes.of(principal, question.collection)).over(Recipe.of(settings)).asked(question)
+    said = await state.recipes.of(principal, question.collection)
+    principal = replace(principal, local_only=principal.local_only or said.local_only)
+    recipe = said.over(Recipe.of(settings)).asked(question)
     if recipe.verify is Grounding.STRICT:
         chosen = auto.cheapest(principal)
     else:
-        said = [turn.content for turn in question.turns if turn.role == "user"]
-        chosen = await auto.choose(principal, Read((*said[-2:], question.text)))
+        earlier = [turn.content for turn in question.turns if turn.role == "user"]
+        chosen = await auto.choose(principal, Read((*earlier[-2:], question.text)))
     return replace(question, model=chosen.group, larger=chosen.larger)

@@ -34,20 +34,22 @@ _EASY = (
     r"python|sql|bash|css|html|git|docker|pandas|regex|function|command",
 )
 _CUES = [re.compile(rf"(?<!\w)(?:{cue})(?!\w)", re.IGNORECASE) for cue in (*_HARD, *_EASY)]
-_QUOTED = re.compile(r"```.*?```|\"[^\"]{25,}\"|“[^”]{25,}”|«[^»]{25,}»", re.DOTALL)
+_QUOTED = re.compile(r"```.*?```|\"[^\"]{25,}\"|“[^“”]{25,}”|«[^«»]{25,}»", re.DOTALL)
+_BLANK = re.compile(r"\n[ \t]{0,99}\n")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SIGN = re.compile(r"[=^<>≤≥±√∑∫∞%²³→&]|\b(?:mod|log|sqrt|lim)\b")
-_CODE = re.compile(r"[{};]\s*$|^\s*(?:def|class|func|fn|import|public|#include)\b|=>|->|::|\w\(", re.M | re.I)
-_LONGEST = 20_000  # characters that are looked at
+_CODE = re.compile(
+    r"[{};][ \t]{0,9}$|^[ \t]{0,99}(?:def|class|func|fn|import|public|#include)\b|=>|->|::|\w\(", re.M | re.I
+)
+_LONGEST = 4000  # characters that are looked at; every pattern takes time in proportion to them
 
 COUNT = 14 + len(_CUES)
 
 
 def asked_of(text: str) -> str:
     """The text without what is quoted in it: what is asked, rather than what it is asked about."""
-    text = text[:_LONGEST]
     bare = _QUOTED.sub(" ", text)
-    blocks = [block for block in re.split(r"\n\s*\n", bare) if block.strip()]
+    blocks = [block for block in _BLANK.split(bare) if block.strip()]
     if len(blocks) > 2:
         bare = f"{blocks[0]}\n{blocks[-1]}"
     return bare if bare.strip() else text
@@ -55,7 +57,8 @@ def asked_of(text: str) -> str:
 
 def traits_of(text: str) -> NDArray[np.float64]:
     """Float64[COUNT], each from 0 to about 3."""
-    text = text[:_LONGEST]
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}\n\n{text[-_LONGEST // 2 :]}"
     asked = asked_of(text)
     words = asked.split()
     first = asked.strip().split("\n", 1)[0]

@@ -1,6 +1,5 @@
 """Vectors of questions that were asked before, so that a question is embedded once, whatever it is asked of."""
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import Sequence
@@ -28,16 +27,16 @@ class QuestionVectors:
 
     async def embedded(self, principal: Principal, texts: Sequence[str], space: Space, embed: Embed) -> Vectors:
         """As `retrieval.questions.Questions.embedded`. A text that stands there twice is looked for once."""
-        names = {text: _name(principal, space, text) for text in texts}
-        looked = await asyncio.gather(*(self._cache.look(name) for name in names.values()))
-        found = dict(zip(names, looked, strict=True))
-        flights = {text: flight for text, flight in found.items() if isinstance(flight, Flight)}
+        vectors: dict[str, Vectors] = {}
+        flights: dict[str, Flight] = {}
         try:
-            vectors: dict[str, Vectors] = {}
-            for text, hit in found.items():
-                if isinstance(hit, Hit) and (vector := _read(hit.body, space)) is not None:
+            for text in sorted(set(texts)):  # in one order: two who ask the same wait for each other's at most once
+                found = await self._cache.look(_name(principal, space, text))
+                if isinstance(found, Flight):
+                    flights[text] = found
+                elif isinstance(found, Hit) and (vector := _read(found.body, space)) is not None:
                     vectors[text] = vector
-            if missing := [text for text in names if text not in vectors]:
+            if missing := [text for text in dict.fromkeys(texts) if text not in vectors]:
                 vectors |= zip(missing, await embed(missing), strict=True)
             for text, flight in flights.items():
                 flight.keep(base64.b64encode(vectors[text].astype("<f4").tobytes()).decode(), self._ttl_s)

@@ -48,6 +48,7 @@ class OpenAIVoice:
             case Token(text):
                 return self._chunk({"content": text})
             case Done():
+                self._model = event.fallback or event.model or self._model
                 return self._end(event)
         return b""
 

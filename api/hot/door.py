@@ -112,8 +112,8 @@ class HotDoor:
             await respond(state, identity, exchange, record, read_json_object(raw))
             return
         sent = read_json_object(raw)
-        if state.auto is not None and OWN_FIELDS.isdisjoint(sent) and route.kind in _SPOKEN:
-            sent = await settled_body(state.auto, identity.principal, sent)
+        if state.auto is not None and route.kind in _SPOKEN and all(sent.get(name) is None for name in OWN_FIELDS):
+            sent = await settled_body(state.auto, identity.principal, sent, route.kind)
         names_cache, usual = "cache" in sent, identity.principal.cache
         wish = cache_wish(sent, usual) if names_cache else usual
         body, ignored = sort_fields(sent, route.fields)

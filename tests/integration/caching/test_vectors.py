@@ -115,6 +115,22 @@ async def test_many_at_once_have_one_made_and_nobody_waits_long(url: str) -> Non
         await both[0].embedded(CALLER, ["slow"], SPACE, embed)
 
 
+async def test_a_question_that_is_given_up_holds_nobody_up(url: str) -> None:
+    embed = Embedder()
+    async with opened(url, replace(QUICK, patience_s=20)) as here, opened(url, replace(QUICK, patience_s=20)) as there:
+        both = [QuestionVectors(cache, 60) for cache in (here, there)]
+        slow = asyncio.create_task(both[0].embedded(CALLER, ["b"], SPACE, Embedder(takes_s=30)))
+        await asyncio.sleep(0.2)
+        left = asyncio.create_task(both[1].embedded(CALLER, ["a", "b"], SPACE, embed))  # it has a, and waits for b
+        await asyncio.sleep(0.2)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        async with asyncio.timeout(10):
+            await both[0].embedded(CALLER, ["a"], SPACE, embed)
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+
+
 async def test_a_failure_is_told_and_not_kept(url: str) -> None:
     embed = Embedder(fails=True)
     async with opened(url, QUICK) as cache:

@@ -1,5 +1,7 @@
 """What the classifier learns, with vectors and without."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,9 +19,14 @@ def test_traits_of_any_text_are_bounded_numbers(text: str) -> None:
     assert (found >= 0).all()
 
 
-def test_a_text_made_to_hold_it_up_does_not() -> None:
-    for text in ("a " * 500_000, "\n \n" * 200_000, "=" * 10**6, "def " * 10**5, "- " * 10**5, "{" * 10**6):
-        assert np.isfinite(traits_of(text)).all()
+@pytest.mark.parametrize(
+    "piece", ["a ", "\n", "\n \n", " ", "\t\n", "=", "def ", "{", "{ ", "“", "«", '"', "```", "1.", "("]
+)
+def test_a_text_made_to_hold_it_up_does_not(piece: str) -> None:
+    began_s = time.process_time()
+    for text in (piece * 500_000, f"a{piece * 500_000}b"):
+        traits_of(text)
+    assert time.process_time() - began_s < 2  # a millisecond or two; minutes where a pattern looks back
 
 
 def test_the_examples_hold_as_many_of_either_kind() -> None:
@@ -45,8 +52,8 @@ def test_without_vectors_words_decide_and_with_them_what_is_alike() -> None:
     assert easy < 0.2
 
 
-def test_difficulty_is_a_chance() -> None:
+def test_difficulty_goes_from_0_to_1() -> None:
     learnt = examples()
     found = Classifier(learnt).difficulty([example.text for example in learnt])
     assert ((found >= 0) & (found <= 1)).all()
-    assert found.mean() == pytest.approx(0.5, abs=0.02)  # as many of either kind: it is calibrated as a whole
+    assert found.max() - found.min() > 0.8

@@ -12,7 +12,9 @@ from cli.errors import CliError
 from cli.warm import read_questions, warm
 
 
-def _warm(*answers: dict[str, Any], model: str | None = None) -> tuple[bool, list[dict[str, Any]]]:
+def _warm(
+    *answers: dict[str, Any], questions: int | None = None, model: str | None = None
+) -> tuple[bool, list[dict[str, Any]]]:
     asked: list[dict[str, Any]] = []
     left = iter(answers)
 
@@ -22,7 +24,8 @@ def _warm(*answers: dict[str, Any], model: str | None = None) -> tuple[bool, lis
         return httpx.Response(said.pop("status", 200), json=said)
 
     client = Client("http://stoker.test", "k", httpx.MockTransport(handle))
-    return warm(client, "demo", [f"Question {at}?" for at in range(len(answers))], model), asked
+    count = len(answers) if questions is None else questions
+    return warm(client, "demo", [f"Question {at}?" for at in range(count)], model), asked
 
 
 def test_questions_come_one_in_a_line_or_as_json(tmp_path: Path) -> None:
@@ -44,7 +47,8 @@ def test_a_file_without_questions_is_refused_by_its_line(tmp_path: Path, text: s
 
 
 def test_it_says_what_was_made_and_what_was_there(capsys: pytest.CaptureFixture[str]) -> None:
-    whole, asked = _warm({"cache": "miss"}, {"cache": "exact"}, {"cache": "miss"}, model="small")
+    kept = {"cache": "exact"}
+    whole, asked = _warm({"cache": "miss"}, kept, kept.copy(), {"cache": "miss"}, kept, questions=3, model="small")
     assert whole
     assert asked[0] == {"query": "Question 0?", "collection": "demo", "model": "small"}
     assert "2 answers were made, 1 were there, 0 could not be kept" in capsys.readouterr().out.replace("\n", " ")
@@ -52,15 +56,19 @@ def test_it_says_what_was_made_and_what_was_there(capsys: pytest.CaptureFixture[
 
 def test_what_could_not_be_kept_is_named_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     reason = "no model answered"
-    whole, _ = _warm({"cache": "miss", "degraded": True, "degraded_reason": reason}, {"cache": "bypass"})
+    stale = {"cache": "exact", "degraded": True, "stale_s": 5, "degraded_reason": "no model answers now"}
+    answers = [{"cache": "miss", "degraded": True, "degraded_reason": reason}, {"cache": "bypass"}, stale]
+    whole, _ = _warm(*answers, {"cache": "miss"}, {"cache": "miss"}, questions=4)
     assert not whole
-    told = capsys.readouterr()
-    assert "not kept: Question 0? (no model answered)" in told.err
-    assert "not kept: Question 1? (no cache was there" in told.err.replace("\n", " ")
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert "not kept: Question 0? (no model answered)" in told
+    assert "not kept: Question 1? (the cache is away" in told
+    assert "not kept: Question 2? (no model answers now)" in told
+    assert "not kept: Question 3? (the cache is away or switched off, or the answer is none to keep)" in told
 
 
 def test_a_refusal_says_which_question_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     refused = {"status": 404, "error": {"message": "no such collection", "code": "collection_not_found"}}
     with pytest.raises(CliError, match="no such collection"):
-        _warm({"cache": "miss"}, refused)
+        _warm({"cache": "exact"}, refused)
     assert "question 2 of 2 was refused: Question 1?" in capsys.readouterr().err

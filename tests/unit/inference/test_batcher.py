@@ -252,3 +252,21 @@ async def test_a_lane_of_its_own_is_given_up_by_itself(monkeypatch: pytest.Monke
                 assert await asyncio.to_thread(model.begun.acquire, timeout=20)
             model.go.set()
             await bulk
+
+
+async def test_what_waits_behind_many_abandoned_works_is_computed() -> None:
+    model = HeldModel()
+    with ThreadPoolExecutor(2) as computing:
+        async with open_batcher(model, computing, 100_000, 4, lanes=2) as batcher:
+            model.go.clear()
+            held = [asyncio.create_task(batcher.compute(works("bbbb"), urgent=False)) for _ in range(2)]
+            for _ in range(2):
+                assert await asyncio.to_thread(model.begun.acquire, timeout=20)
+            left = asyncio.create_task(batcher.compute(works(*["bb"] * 2000), urgent=False))
+            behind = asyncio.create_task(batcher.compute(works("aa"), urgent=False))
+            await asyncio.sleep(0)
+            left.cancel()
+            model.go.set()
+            async with asyncio.timeout(20):
+                assert await behind == [[2, ord("a")]]
+            await asyncio.gather(*held)
