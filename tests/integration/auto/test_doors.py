@@ -41,9 +41,34 @@ def test_every_door_chooses_by_what_is_asked(house: House, text: str, model: str
     assert house.asked() == model
     house.send("/v1/chat/completions", messages=_said("Go on."), conversation_id=conversation)
     assert house.asked() == model  # what was asked before is as hard as ever
-    batch = house.client.post("/v1/chat/completions", json={"model": "auto", "messages": _said(text), "stream": True})
-    assert batch.headers["x-stoker-deployment"].startswith(model)
+    house.send("/v1/chat/completions", messages=_said(text), retrieval=None, conversation_id=None)
     assert house.asked() == model
+    streamed = house.client.post(
+        "/v1/chat/completions", json={"model": "auto", "messages": _said(text), "stream": True}
+    )
+    assert streamed.headers["x-stoker-deployment"].startswith(model)
+    assert house.asked() == model
+
+
+def test_lines_of_a_batch_choose_each_for_itself(house: House) -> None:
+    house.asked()
+    lines = [
+        {"custom_id": text, "method": "POST", "url": "/v1/chat/completions"}
+        | {"body": {"model": "auto", "messages": _said(text)}}
+        for text in (_EASY, _HARD)
+    ]
+    sent = "\n".join(map(json.dumps, lines)).encode()
+    file = house.client.post("/v1/files", files={"file": ("lines.jsonl", sent)}, data={"purpose": "batch"})
+    asked = {"input_file_id": file.raise_for_status().json()["id"], "endpoint": "/v1/chat/completions"}
+    batch = house.client.post("/v1/batches", json={**asked, "completion_window": "24h"}).raise_for_status().json()
+    limit_s = time.monotonic() + 60
+    while (state := house.client.get(f"/v1/batches/{batch['id']}").json())["status"] != "completed":
+        assert state["status"] in ("validating", "in_progress", "finalizing"), state
+        assert time.monotonic() < limit_s
+        time.sleep(0.2)
+    assert state["request_counts"]["completed"] == 2
+    assert [len(server.bodies) for server in (house.small, house.large)] == [1, 1]
+    house.asked()
 
 
 def test_tools_are_for_the_most_able_and_other_models_are_left_alone(house: House) -> None:
@@ -123,6 +148,19 @@ def test_a_supported_sentence_is_told_and_what_follows_it_is_quoted_for(house: H
         assert "museum" not in found["answer"]
     finally:
         house.small.script = house.large.script = None
+
+
+def test_what_was_told_of_one_model_is_never_gone_on_with_by_another(house: House) -> None:
+    house.small.script = lambda _name, _body: Fault.CUT_MID_STREAM
+    house.large.script = lambda _name, _body: "The pier opens at 06:15."
+    try:
+        house.asked()
+        found = house.send("/v1/query", **_ASK | {"query": _EASY, "grounding": "off"})
+        assert house.asked() == "small"
+        assert found["degraded"]
+    finally:
+        house.small.script = house.large.script = None
+        _settle(house)
 
 
 def test_where_the_larger_one_may_not_be_asked_the_sources_are_quoted_and_it_says_why(house: House) -> None:
