@@ -146,6 +146,12 @@ class Server:
 
     async def embed(self, texts: Sequence[str]) -> tuple[float, Rows]:
         """All texts, from all clients at once. Returns: seconds, and rows."""
+        took_s, bodies = await self.send(texts)
+        self.tokens = sum(orjson.loads(body)["usage"]["prompt_tokens"] for body in bodies)
+        return took_s, np.concatenate([_rows(body) for body in bodies])
+
+    async def send(self, texts: Sequence[str]) -> tuple[float, list[bytes]]:
+        """The same, unread: who times something else meanwhile must not be held up by reading."""
         parts: list[tuple[int, bytes]] = [
             (first, self.request(texts[first : first + self._batch], "document" if self.name == "Stoker" else None))
             for first in range(0, len(texts), self._batch)
@@ -165,8 +171,7 @@ class Server:
         began = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(self.clients)))
         took_s = time.perf_counter() - began
-        self.tokens = sum(orjson.loads(body)["usage"]["prompt_tokens"] for body in found.values())
-        return took_s, np.concatenate([_rows(found[first]) for first, _ in parts])
+        return took_s, [found[first] for first, _ in parts]
 
     async def ranked(self, judged: Judged, query: str, documents: Sequence[str]) -> list[str]:
         """Documents ranked by late interaction."""
@@ -256,7 +261,7 @@ async def questions_during_bulk(server: Server, bulk: Texts, count: int) -> None
     async def work() -> None:
         nonlocal done
         while not halt.is_set():
-            await server.embed(bulk.texts)
+            await server.send(bulk.texts)
             done += len(bulk.texts)
 
     working = asyncio.create_task(work())
