@@ -10,12 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
 from tests.integration.hot.conftest import new_key
 from tests.integration.retrieval.conftest import Servers, servers
 from tests.support.gateway import Gateway, gateway
 from tests.support.openai_server import OpenAiServer, openai_server_in_thread
 from tests.support.process import running
+from tests.support.valkey import valkey_server
 
 __all__ = ["servers"]
 
@@ -122,6 +124,21 @@ def opened(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
                 yield made
                 for client in made.clients:
                     client.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey of its own, for tests of the cache alone."""
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as address:
+        yield address
+
+
+@pytest.fixture
+def redis(url: str) -> Redis:
+    """A client of it; there is nothing in it."""
+    client: Redis = Redis.from_url(url)
+    client.flushall()
+    return client
 
 
 @pytest.fixture(scope="package")

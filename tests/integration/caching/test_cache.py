@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -22,23 +22,11 @@ from tests.support.valkey import valkey_server
 CALLER = Principal("ten_a", "key_a", Role.MEMBER)
 PIER = Documents("col_a", 1)
 PATIENT = Bounds(deadline_s=5)
+pytestmark = pytest.mark.usefixtures("redis")
 
 
 def named(text: str, caller: Principal = CALLER, documents: Documents = PIER) -> Name:
     return name_of(caller, "answer", {"query": text}, [documents])
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey_server(tmp_path_factory.mktemp("valkey")) as address:
-        yield address
-
-
-@pytest.fixture(autouse=True)
-def redis(url: str) -> Redis:
-    client: Redis = Redis.from_url(url)
-    client.flushall()
-    return client
 
 
 @asynccontextmanager

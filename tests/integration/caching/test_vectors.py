@@ -1,12 +1,11 @@
 """Vectors of questions on a real Valkey: each is made once, for its own tenant, and nobody waits long for another."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from redis import Redis
 
 from api.caching.cache import Bounds
 from api.caching.name import ALL, of_key
@@ -23,6 +22,8 @@ from tests.support.valkey import valkey_server
 
 CALLER = Principal("ten_a", "key_a", Role.MEMBER)
 SPACE = Space("model", 3)
+pytestmark = pytest.mark.usefixtures("redis")
+
 QUICK = Bounds(deadline_s=5, patience_s=0.5)
 
 
@@ -40,19 +41,6 @@ class Embedder:
         if self.fails:
             raise DependencyUnavailable("embeddings", "away", 1.0)
         return np.array([[len(text), ord(text[0]), 1] for text in texts], np.float32)
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with valkey_server(tmp_path_factory.mktemp("valkey")) as address:
-        yield address
-
-
-@pytest.fixture(autouse=True)
-def redis(url: str) -> Redis:
-    client: Redis = Redis.from_url(url)
-    client.flushall()
-    return client
 
 
 async def test_each_text_is_embedded_once_and_comes_back_as_it_was(url: str) -> None:
