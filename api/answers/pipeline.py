@@ -131,9 +131,12 @@ class Answerer:
         with times.of("pack"):
             packed = await self._pack(principal, way, question, result, asks=bill.metered is not None)
             while packed.unfit and question.larger and bill.metered is not None:
+                try:
+                    await bill.open(question.larger[0], question.request_id)
+                except (LimitReached, DependencyError):  # then the sources are quoted, as without it
+                    break
                 way = replace(way, model=question.larger[0])
                 question = replace(question, larger=question.larger[1:])
-                await bill.open(way.model or "", question.request_id)
                 packed = await self._pack(principal, way, question, result, asks=True)
         teller = self._teller(principal, way, question, packed)
         written = Written()
