@@ -77,11 +77,10 @@ class Pace:
 class Batcher:
     """Turns requests into batches; made by `open_batcher`."""
 
-    def __init__(self, model: Model, queue: TokenQueue, computing: Executor, pace: Pace, lanes: int = 1) -> None:
+    def __init__(self, model: Model, queue: TokenQueue, lanes: Sequence[Executor], pace: Pace) -> None:
         self._model = model
         self._lanes = lanes
         self._queue = queue
-        self._computing = computing
         self._pace = pace
         self._waiting = asyncio.Event()
         self._asked = asyncio.Event()
@@ -105,7 +104,7 @@ class Batcher:
             self._queue.put(works, request)
         except QueueFull as error:
             metrics.TEXTS.labels("refused").inc(len(works))
-            raise Overloaded(error.waiting_tokens / (self._tokens_per_s * self._lanes)) from error
+            raise Overloaded(error.waiting_tokens / (self._tokens_per_s * len(self._lanes))) from error
         if urgent:
             self._pace.asked_at_s = loop.time()
             self._asked.set()
@@ -123,9 +122,9 @@ class Batcher:
         while True:
             await self._waiting.wait()
             dropped, now_s = self._queue.dropped, loop.time()
-            expecting_s = self._pace.attentive_s(now_s) if 0 < lane == self._lanes - 1 else 0.0
+            expecting_s = self._pace.attentive_s(now_s) if 0 < lane == len(self._lanes) - 1 else 0.0
             most_tokens = int(self._tokens_per_s * self._pace.limit_s(now_s))
-            batch = self._queue.take(most_tokens, urgent_only=expecting_s > 0)
+            batch = self._queue.take(most_tokens, urgent_only=expecting_s > 0, mixed=len(self._lanes) == 1)
             metrics.TEXTS.labels("dropped").inc(self._queue.dropped - dropped)
             metrics.QUEUE_TOKENS.set(self._queue.waiting_tokens)
             if not batch:
@@ -133,7 +132,7 @@ class Batcher:
                 continue
             try:
                 results, seconds = await loop.run_in_executor(
-                    self._computing, _timed, self._model, [entry.work for entry in batch]
+                    self._lanes[lane], _timed, self._model, [entry.work for entry in batch]
                 )
                 self._record(batch, seconds)
                 for entry, result in zip(batch, results, strict=True):
@@ -167,22 +166,20 @@ class Batcher:
 @asynccontextmanager
 async def open_batcher(
     model: Model,
-    computing: Executor,
+    lanes: Sequence[Executor],
     max_queue_tokens: int,
     max_batch_tokens: int,
     pace: Pace | None = None,
-    lanes: int = 1,
 ) -> AsyncIterator[Batcher]:
     """Run a batcher; at the end, what waits gets `Stopped`.
 
     Args:
-        computing: as many threads as there are lanes, which several models may share.
+        lanes: a thread for each batch that is computed at once; several models may share them.
         pace: shared by those that share the threads.
-        lanes: batches computed at once.
     """
     queue = TokenQueue(max_queue_tokens, max_batch_tokens)
-    batcher = Batcher(model, queue, computing, pace or Pace(), lanes)
-    running = [asyncio.create_task(batcher.run(lane), name=f"batcher-{lane}") for lane in range(lanes)]
+    batcher = Batcher(model, queue, lanes, pace or Pace())
+    running = [asyncio.create_task(batcher.run(lane), name=f"batcher-{lane}") for lane in range(len(lanes))]
     try:
         yield batcher
     finally:

@@ -147,12 +147,13 @@ class TokenQueue:
         lane.entries.extend(Entry(work, request, at) for at, work in enumerate(works))
         lane.tokens += tokens
 
-    def take(self, most_tokens: int | None = None, *, urgent_only: bool = False) -> list[Entry]:
+    def take(self, most_tokens: int | None = None, *, urgent_only: bool = False, mixed: bool = True) -> list[Entry]:
         """The next batch, shortest text first; empty only when nothing waits.
 
         Args:
             most_tokens: of this batch, where it is less than of any.
             urgent_only: bulk work is left where it is.
+            mixed: bulk work may fill a batch of urgent entries, which then take longer.
 
         The oldest waiting entry is always in it, so that nothing starves among its like; the rest are those of the
         nearest lengths, so that little is padded. Entries whose client left are dropped and counted.
@@ -160,7 +161,8 @@ class TokenQueue:
         urgent, urgent_dropped = self._urgent.window()
         bulk, bulk_dropped = self._bulk.window()
         self.dropped += urgent_dropped + bulk_dropped
-        candidates = (urgent if urgent_only else [*urgent, *bulk])[:_LOOK_AHEAD]
+        alone = urgent_only or (urgent and not mixed)
+        candidates = (urgent if alone else [*urgent, *bulk])[:_LOOK_AHEAD]
         if not candidates:
             return []
         oldest = candidates[0]

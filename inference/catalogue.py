@@ -133,12 +133,12 @@ async def open_catalogue(catalogue: Catalogue, settings: EmbeddingSettings) -> A
     async with AsyncExitStack() as stack:
         first = next(iter(catalogue.encoders.values()))
         lanes = settings.lanes or first.lanes()
-        computing = _threads(stack, "torch", lanes, partial(first.enter_lane, lanes))
-        tokenising = _threads(stack, "tokenise", 1)
+        computing = [_thread(stack, f"torch-{lane}", partial(first.enter_lane, lanes)) for lane in range(lanes)]
+        tokenising = _thread(stack, "tokenise")
         pace = Pace(settings.batch_s, settings.asked_batch_s or (_ONE_LANE_S if lanes == 1 else _LANES_S))
 
         async def batcher(model: Model) -> Batcher:
-            opened = open_batcher(model, computing, settings.max_queue_tokens, settings.max_batch_tokens, pace, lanes)
+            opened = open_batcher(model, computing, settings.max_queue_tokens, settings.max_batch_tokens, pace)
             return await stack.enter_async_context(opened)
 
         embedding, reranking = [], []
@@ -160,8 +160,8 @@ async def open_catalogue(catalogue: Catalogue, settings: EmbeddingSettings) -> A
         yield served
 
 
-def _threads(stack: AsyncExitStack, name: str, count: int, begin: Callable[[], None] | None = None) -> Executor:
-    executor = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=begin)
+def _thread(stack: AsyncExitStack, name: str, begin: Callable[[], None] | None = None) -> Executor:
+    executor = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=begin)
     stack.callback(executor.shutdown)  # what it runs is finished first
     return executor
 

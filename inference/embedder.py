@@ -15,7 +15,7 @@ from inference.tokens import Cut, Tokenised, Tokeniser
 
 AT_ONCE = 100
 """Queries, or documents of a ranking, that somebody may wait for; more are bulk work."""
-_SLICE = 64  # texts that are tokenised in one go, so that one text need not wait for thousands
+_SLICE = 8  # texts that are tokenised in one go, of each request in turn: a question waits for no more
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import pytest
 
@@ -37,6 +37,13 @@ class LengthModel:
         return [[len(work.ids), work.ids[0]] for work in batch]
 
 
+@contextmanager
+def threads(count: int) -> Iterator[list[ThreadPoolExecutor]]:
+    """A thread for each lane."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(ThreadPoolExecutor(1, f"lane-{lane}")) for lane in range(count)]
+
+
 def works(*texts: str) -> list[Tokenised]:
     return [Tokenised([ord(letter) for letter in text]) for text in texts]
 
@@ -45,8 +52,8 @@ def works(*texts: str) -> list[Tokenised]:
 async def running(
     model: LengthModel, most_waiting: int, most_at_once: int, pace: Pace | None = None
 ) -> AsyncIterator[Batcher]:
-    with ThreadPoolExecutor(1) as computing:
-        async with open_batcher(model, computing, most_waiting, most_at_once, pace) as batcher:
+    with threads(1) as lanes:
+        async with open_batcher(model, lanes, most_waiting, most_at_once, pace) as batcher:
             yield batcher
 
 
@@ -167,10 +174,10 @@ async def test_what_waits_at_the_end_is_told() -> None:
 async def test_two_models_that_share_a_thread_take_turns() -> None:
     """Bulk work of one model does not make the other's question wait for all of it."""
     one, other = SlowModel(), SlowModel()
-    with ThreadPoolExecutor(1) as computing:
+    with threads(1) as lanes:
         async with (
-            open_batcher(one, computing, 100_000, 4) as busy,
-            open_batcher(other, computing, 100_000, 4) as free,
+            open_batcher(one, lanes, 100_000, 4) as busy,
+            open_batcher(other, lanes, 100_000, 4) as free,
         ):
             bulk = asyncio.create_task(busy.compute(works(*["aaaa"] * 50), urgent=False))
             await asyncio.sleep(0.02)
@@ -195,8 +202,8 @@ class TwoAtOnce(LengthModel):
 
 async def test_lanes_compute_at_once_and_a_batch_that_fails_leaves_the_other_lane_alone() -> None:
     model = TwoAtOnce()
-    with ThreadPoolExecutor(2) as computing:
-        async with open_batcher(model, computing, 1000, 4, lanes=2) as batcher:
+    with threads(2) as lanes:
+        async with open_batcher(model, lanes, 1000, 4) as batcher:
             both = [asyncio.create_task(batcher.compute(works(text), urgent=False)) for text in ("aaaa", "bbb")]
             assert await asyncio.gather(*both) == [[[4, 97]], [[3, 98]]]
             bad, good = (asyncio.create_task(batcher.compute(works(text), urgent=False)) for text in ("!aaa", "bbbb"))
@@ -222,8 +229,8 @@ class HeldModel(LengthModel):
 
 async def test_while_questions_come_one_of_several_lanes_is_theirs() -> None:
     model, pace = HeldModel(), Pace()
-    with ThreadPoolExecutor(3) as computing:
-        async with open_batcher(model, computing, 1000, 4, pace, lanes=3) as batcher:
+    with threads(3) as lanes:
+        async with open_batcher(model, lanes, 1000, 4, pace) as batcher:
             await batcher.compute(works("a?"), urgent=True)
             model.go.clear()
             bulk = asyncio.create_task(batcher.compute(works("bbbb", "bbbb", "bbbb", "bbbb"), urgent=False))
@@ -240,11 +247,29 @@ async def test_while_questions_come_one_of_several_lanes_is_theirs() -> None:
             assert await bulk == [[4, ord("b")]] * 4
 
 
+async def test_bulk_work_of_one_model_leaves_the_questions_lane_to_the_others() -> None:
+    one, other, pace = HeldModel(), HeldModel(), Pace()
+    with threads(2) as lanes:
+        async with (
+            open_batcher(one, lanes, 1000, 4, pace) as busy,
+            open_batcher(other, lanes, 1000, 4, pace) as asked,
+        ):
+            await asked.compute(works("a?"), urgent=True)
+            one.go.clear()
+            bulk = asyncio.create_task(busy.compute(works("bbbb", "bbbb", "bbbb"), urgent=False))
+            assert await asyncio.to_thread(one.begun.acquire, timeout=20)
+            async with asyncio.timeout(20):
+                assert await asked.compute(works("a?"), urgent=True) == [[2, ord("a")]]
+            assert not one.begun.acquire(blocking=False)
+            one.go.set()
+            await bulk
+
+
 async def test_a_lane_of_its_own_is_given_up_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.batcher._ATTENTIVE_S", 0.2)
     model = HeldModel()
-    with ThreadPoolExecutor(2) as computing:
-        async with open_batcher(model, computing, 1000, 4, lanes=2) as batcher:
+    with threads(2) as lanes:
+        async with open_batcher(model, lanes, 1000, 4) as batcher:
             await batcher.compute(works("a?"), urgent=True)
             model.go.clear()
             bulk = asyncio.create_task(batcher.compute(works("bbbb", "bbbb"), urgent=False))
@@ -256,8 +281,8 @@ async def test_a_lane_of_its_own_is_given_up_by_itself(monkeypatch: pytest.Monke
 
 async def test_what_waits_behind_many_abandoned_works_is_computed() -> None:
     model = HeldModel()
-    with ThreadPoolExecutor(2) as computing:
-        async with open_batcher(model, computing, 100_000, 4, lanes=2) as batcher:
+    with threads(2) as lanes:
+        async with open_batcher(model, lanes, 100_000, 4) as batcher:
             model.go.clear()
             held = [asyncio.create_task(batcher.compute(works("bbbb"), urgent=False)) for _ in range(2)]
             for _ in range(2):

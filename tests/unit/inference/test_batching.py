@@ -65,6 +65,17 @@ def test_a_query_goes_ahead_of_bulk_work() -> None:
     assert query in [entry.work for entry in queue.take()]
 
 
+def test_bulk_work_fills_no_batch_of_a_question_unless_it_may() -> None:
+    queue = TokenQueue(10_000, 100)
+    _, bulk = _put(queue, 3, 3, 3)
+    _, asked = _put(queue, 2, urgent=True)
+    assert [entry.work for entry in queue.take(mixed=False)] == asked
+    assert [entry.work for entry in queue.take(mixed=False)] == bulk
+    _put(queue, 3, 3, 3)
+    _put(queue, 2, urgent=True)
+    assert len(queue.take()) == 4
+
+
 def test_a_full_queue_refuses_a_whole_request_and_keeps_what_it_has() -> None:
     queue = TokenQueue(10, 10)
     _put(queue, 8)

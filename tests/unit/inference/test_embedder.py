@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from inference.batcher import open_batcher
 from inference.embedder import Embedder
 from inference.loaded import Matrix
 from inference.reranker import Against, LateModel, LateReranker
-from inference.tokens import Cut, TextTooLong, Tokenised
+from inference.tokens import Cut, TextTooLong, Tokenised, Tokeniser
 from tests.unit.inference.test_tokens import ids, tokeniser
 
 _PROMPTS = {"": "", "query": "query: ", "document": ""}
@@ -43,7 +44,7 @@ class CountModel:
 @asynccontextmanager
 async def embedding(model: CountModel, most: int = 6) -> AsyncIterator[Embedder]:
     with ThreadPoolExecutor(1) as computing, ThreadPoolExecutor(1) as tokenising:
-        async with open_batcher(model, computing, 1000, 8) as batcher:
+        async with open_batcher(model, [computing], 1000, 8) as batcher:
             yield Embedder(batcher, tokeniser(most), _PROMPTS, tokenising)
 
 
@@ -54,6 +55,25 @@ async def test_a_text_gets_the_prompt_of_what_it_is_for() -> None:
             await embedder.embed(["w1"], purpose)
     plain = ids("[CLS]", "w1", "[SEP]")
     assert model.seen == [plain, ids("[CLS]", "query", ":", "w1", "[SEP]"), plain]
+
+
+async def test_texts_are_tokenised_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question's tokens come between two slices of bulk work."""
+    sizes: list[int] = []
+    texts = Tokeniser.texts
+
+    def counted(self: Tokeniser, given: Sequence[str], *more: Any) -> list[Tokenised]:
+        sizes.append(len(given))
+        return texts(self, given, *more)
+
+    monkeypatch.setattr(Tokeniser, "texts", counted)
+    async with embedding(CountModel()) as embedder:
+        bulk = asyncio.create_task(embedder.embed(["w1"] * 100, "document"))
+        await asyncio.sleep(0)
+        await embedder.embed(["w2"], "query")
+        await bulk
+    assert max(sizes) <= 8
+    assert 1 in sizes[:-1]
 
 
 async def test_texts_beyond_a_slice_keep_their_order_and_their_places_in_errors() -> None:
@@ -102,7 +122,7 @@ async def test_questions_go_ahead_of_documents(purpose: str | None, texts: list[
 
 async def test_late_interaction_scores_each_of_the_querys_tokens_by_its_nearest() -> None:
     with ThreadPoolExecutor(1) as computing, ThreadPoolExecutor(1) as tokenising:
-        async with open_batcher(LateModel(CountModel()), computing, 1000, 100) as batcher:
+        async with open_batcher(LateModel(CountModel()), [computing], 1000, 100) as batcher:
             reranker = LateReranker(batcher, tokeniser(), tokenising)
             ranked = await reranker.rank("w1 w2", ["w3", "w2 w9", "w2 w1", "w1 w1 w1 w1 w1"], Cut.END)
     assert ranked.scores == [0.0, 0.5, 1.0, 0.5]
