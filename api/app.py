@@ -36,6 +36,7 @@ from api import (
 from api.batches import routes as batches
 from api.batches.runner import running as batches_running
 from api.conversations import routes as conversations
+from api.deployments import routes as deployments
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
@@ -136,6 +137,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_limits,
         admin_audit,
         admin_cache,
+        deployments,
         usage,
         files,
         vector_stores,

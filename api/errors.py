@@ -28,6 +28,7 @@ ApiError
 ├── UpgradeRequired     only a WebSocket is there
 ├── QuestionRunning     a socket answers one question at a time
 ├── BatchNotFound
+├── DeploymentNotFound
 ├── BatchOver           nothing is left of it to be cancelled
 ├── TooManyBatches      too many have not ended yet
 └── SettingsRefused     at start only
@@ -173,6 +174,9 @@ class QuestionRunning(ApiError): ...
 class BatchNotFound(ApiError): ...
 
 
+class DeploymentNotFound(ApiError): ...
+
+
 class BatchOver(ApiError): ...
 
 
@@ -242,6 +246,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     UpgradeRequired: Meaning(426, _INVALID, "upgrade_required"),
     QuestionRunning: Meaning(409, _INVALID, "question_running", retryable=False),
     BatchNotFound: Meaning(404, _INVALID, "batch_not_found"),
+    DeploymentNotFound: Meaning(404, _INVALID, "deployment_not_found"),
     BatchOver: Meaning(409, _INVALID, "batch_over", retryable=False),
     TooManyBatches: Meaning(429, "rate_limit_error", "too_many_batches", retryable=False),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),

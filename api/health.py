@@ -45,6 +45,7 @@ async def status(state: State, _: Caller) -> dict[str, Any]:
                 "hosted": deployment.hosted,
                 "state": deployment.state,
                 "ejected": deployment.ejected,
+                "draining": deployment.draining,
             }
             for deployment in state.router.status()
         ],

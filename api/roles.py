@@ -43,6 +43,7 @@ _KEY = "/v1/admin/keys/{key_id}"
 _TENANT = "/v1/admin/tenants/{tenant_id}"
 _TEAM = "/v1/admin/teams/{team_id}"
 _USER = "/v1/admin/users/{user_id}"
+_DEPLOYMENT = "/v1/admin/deployments/{name:path}"
 _LIMITS = "/v1/admin/limits/{kind}/{subject_id:path}"
 
 # None: public.
@@ -158,6 +159,12 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("DELETE", _LIMITS): Rule(_MANAGE, "admin"),
     ("GET", "/v1/admin/audit"): Rule(_MANAGE, "admin"),
     ("DELETE", "/v1/admin/cache"): Rule(_MANAGE, "admin"),
+    ("POST", "/v1/admin/deployments"): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/admin/deployments"): Rule(_ADMIN, "admin"),
+    ("POST", "/v1/admin/deployments/reload"): Rule(_ADMIN, "admin"),
+    ("GET", _DEPLOYMENT): Rule(_ADMIN, "admin"),
+    ("PATCH", _DEPLOYMENT): Rule(_ADMIN, "admin"),
+    ("DELETE", _DEPLOYMENT): Rule(_ADMIN, "admin"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }

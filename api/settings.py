@@ -221,6 +221,9 @@ class ApiSettings(RetrievalSettings):
         10, ge=0, description="Requests at the same time of a new key that names no limit. 0: no limit."
     )
     identity_cache: int = Field(10_000, ge=1, le=1_000_000, description="Keys and tokens that a worker remembers.")
+    config_poll_s: float = Field(
+        0.5, gt=0, le=60, description="Seconds between two looks whether the configuration's file has changed."
+    )
     identity_poll_s: float = Field(
         1.0, gt=0, le=10, description="Seconds between two looks for keys that other hosts have changed."
     )

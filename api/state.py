@@ -19,12 +19,16 @@ from api.caching.sameness import Judge
 from api.caching.similar import Similar
 from api.caching.vectors import QuestionVectors
 from api.conversations.store import Conversations
+from api.deployments.book import DeploymentBook
+from api.deployments.deployments import Deployments
+from api.deployments.following import open_following
 from api.directory import Directory, open_directory
 from api.files.store import Files
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
 from api.ledger.ledger import Ledger
 from api.ledger.reports import spent
+from api.mark import HostMark
 from api.metering import Metering
 from api.responses.keeping import Keeper
 from api.responses.responder import Responder
@@ -38,8 +42,7 @@ from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.limits import Subject
 from retrieval.open import Retrieval, open_retrieval
-from router.config import load
-from router.router import Router, open_router
+from router.router import Router
 from storage.open import open_store
 from storage.redis import RedisClient
 from storage.scripts import ScriptLine
@@ -62,6 +65,7 @@ class AppState:
     vector_stores: VectorStores
     attaching: Attaching
     router: Router
+    deployments: Deployments
     auto: Auto | None
     metering: Metering
     line_metering: LineMetering
@@ -95,10 +99,10 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             open_retrieval(settings, database, redis, objects, caches.questions)
         )
         workers = settings.workers * settings.hosts
-        deployments = load(settings.config, settings.local_deployments)
-        router = await stack.enter_async_context(
-            open_router(deployments, workers=workers, patience_s=settings.queue_s, redis=redis)
-        )
+        mark = HostMark(settings.data_dir / "deployments.mark")
+        stack.callback(mark.close)
+        book = DeploymentBook(database, clock, mark.move)
+        router, following = await stack.enter_async_context(open_following(settings, book, mark, clock, redis))
         auto = await stack.enter_async_context(
             open_auto(router, retrieval.embedder, settings.auto_models, settings.auto_thresholds)
         )
@@ -147,6 +151,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             vector_stores=VectorStores(database, clock, settings),
             attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
+            deployments=Deployments(router, following, book, clock),
             auto=auto,
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),

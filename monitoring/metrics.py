@@ -9,6 +9,7 @@ sends ever makes a series.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import (
@@ -18,6 +19,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
     multiprocess,
 )
@@ -73,6 +75,12 @@ SEMANTIC_FALSE_SHARE = Gauge(
 UPSTREAM_CALLS = Counter(
     "stoker_upstream_calls_total", "Calls to deployments, by outcome.", ("model_group", "deployment", "outcome")
 )
+UPSTREAM_RUNNING = Gauge(
+    "stoker_upstream_running", "Calls that deployments have now.", ("deployment",), multiprocess_mode="livesum"
+)
+CONFIGURATION_READS = Counter(
+    "stoker_configuration_reads_total", "Readings of the configuration, by outcome: used, refused.", ("outcome",)
+)
 EJECTIONS = Counter("stoker_ejections_total", "Deployments taken out of turn, by reason.", ("deployment", "reason"))
 FALLBACKS = Counter("stoker_fallbacks_total", "Calls answered by a fallback group.", ("model_group", "fallback"))
 RESCUES = Counter(
@@ -104,6 +112,19 @@ def exposition() -> tuple[bytes, str]:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def values_of(gauge: Gauge, label: str) -> dict[str, float]:
+    """A gauge's values by one label, over all processes that share the folder."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        families: Iterable[Metric] = gauge.collect()
+    else:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        families = registry.collect()
+    (described,) = gauge.describe()
+    samples = [sample for family in families if family.name == described.name for sample in family.samples]
+    return {sample.labels[label]: sample.value for sample in samples}
 
 
 def forget_process(pid: int) -> None:

@@ -9,6 +9,7 @@ from router.call import Call
 from router.deployment import Deployment, Kind, LaneName
 from router.gate import Gate
 from router.health import Health, rest_outliers
+from router.strategy import Name as StrategyName
 from router.strategy import Strategy
 from router.trail import Trail, trail_of
 
@@ -44,12 +45,29 @@ class Group:
         self.name = name
         self.strategy = strategy or Strategy()
         self.gate = Gate(name, _places(deployments, share), patience_s, clock)
-        self.members = [
-            Member(deployment, Breaker(deployment.breaker, clock), Health(deployment.name, clock))
-            for deployment in deployments
-        ]
+        self.members = [_member(deployment, clock) for deployment in deployments]
+        self._share = share
         self._clock = clock
         self._looked_s = clock.monotonic()
+
+    def follow(self, deployments: Sequence[Deployment], strategy: StrategyName) -> None:
+        """Have other deployments from now on. What is known of those that stay is kept; calls under way go on."""
+        before = {member.deployment.name: member for member in self.members}
+        if strategy != self.strategy.name:
+            self.strategy = Strategy(strategy)
+        self.members = [self._successor(deployment, before.pop(deployment.name, None)) for deployment in deployments]
+        for name in before:
+            self.strategy.leave(name)
+        self.gate.resize(_places(deployments, self._share))
+
+    def _successor(self, deployment: Deployment, before: Member | None) -> Member:
+        if before is None:
+            return _member(deployment, self._clock)
+        if not deployment.same_engine(before.deployment):
+            self.strategy.forget(deployment.name)
+            return _member(deployment, self._clock)
+        kept = deployment.breaker == before.deployment.breaker
+        return Member(deployment, before.breaker if kept else Breaker(deployment.breaker, self._clock), before.health)
 
     def in_turn(
         self, *, allow_hosted: bool, native_only: bool = False, trail: Trail | None = None
@@ -90,7 +108,8 @@ class Group:
         return [
             member
             for member in self.members
-            if (allow_hosted or not member.deployment.hosted)
+            if not member.deployment.draining
+            and (allow_hosted or not member.deployment.hosted)
             and (not native_only or member.deployment.lane is LaneName.NATIVE)
         ]
 
@@ -129,13 +148,17 @@ class Group:
         return min(waits, default=60.0)
 
 
+def _member(deployment: Deployment, clock: Clock) -> Member:
+    return Member(deployment, Breaker(deployment.breaker, clock), Health(deployment.name, clock))
+
+
 def _is_closed(member: Member) -> bool:
     return member.breaker.state is BreakerState.CLOSED
 
 
 def _places(deployments: Sequence[Deployment], share: int) -> int | None:
     """This process's part of the calls that they take at once, and one at least; None: as many as come."""
-    bounds = [deployment.max_parallel for deployment in deployments]
+    bounds = [deployment.max_parallel for deployment in deployments if not deployment.draining]
     return None if None in bounds else max(1, sum(bound or 0 for bound in bounds) // share)
 
 

@@ -5,11 +5,11 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -26,6 +26,10 @@ from router.strategy import Name as Strategy
 _log = logger(__name__)
 
 LOCAL_SOURCE = "STOKER_LOCAL_DEPLOYMENTS"
+ADMIN_SOURCE = "/v1/admin/deployments"
+
+Source = Literal["up", "file", "admin"]
+"""Where a deployment comes from: `./stoker up`, the file, or an administrator's request."""
 
 _NATIVE_PREFIX = "hosted_vllm/"
 _SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
@@ -55,6 +59,8 @@ class RouterConfig:
         context_fallbacks: the same for prompts that do not fit into the group's window.
         num_retries: how many more deployments of one group are tried after the first.
         disabled: deployment name to the reason.
+        removed: those that the file or `./stoker up` names and an administrator took away.
+        sources: deployment name to where it comes from.
         unsupported: `FILE:LINE: key` of each key that has no effect.
         health: how the native deployments' engines are watched.
         strategy: in which order a group's healthy deployments are asked.
@@ -66,10 +72,27 @@ class RouterConfig:
     context_fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     num_retries: int = 2
     disabled: Mapping[str, str] = field(default_factory=dict)
+    removed: Sequence[Deployment] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
     unsupported: Sequence[str] = ()
     health: HealthPolicy = field(default_factory=HealthPolicy)
     hold_s: float = 60.0
     strategy: Strategy = "simple-shuffle"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What administrators changed of the deployments while the gateway ran.
+
+    Attributes:
+        added: more entries of `model_list`, each with a `model_info.id`.
+        draining: names of those that are given no new calls.
+        removed: names of those that are there no more.
+    """
+
+    added: Sequence[Mapping[str, Any]] = ()
+    draining: Set[str] = frozenset()
+    removed: Set[str] = frozenset()
 
 
 def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ()) -> RouterConfig:
@@ -81,14 +104,30 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
 
     Raises: ConfigInvalid: names the file and line, and what to do.
     """
+    return assembled(written(path), local_deployments, Changes())
+
+
+def written(path: Path | None) -> yamlfile.Document:
+    """The file as it stands. Raises: ConfigInvalid: it can't be read, or is no YAML."""
+    return yamlfile.read(path) if path is not None else yamlfile.Document("no file", {}, {})
+
+
+def assembled(
+    document: yamlfile.Document, local_deployments: Sequence[Mapping[str, Any]], changes: Changes
+) -> RouterConfig:
+    """As `load`, of a file that was read before, with what administrators changed since."""
     local = yamlfile.Document(LOCAL_SOURCE, {"model_list": [dict(entry) for entry in local_deployments]}, {})
-    document = yamlfile.read(path) if path is not None else yamlfile.Document("no file", {}, {})
-    form, local_form = _validated(document), _validated(local)
-    reader = _Reader(form.stoker, form)
-    for at, entry in enumerate(local_form.model_list):
-        reader.add(entry, local, at, cpu_by_default=True)
-    for at, entry in enumerate(form.model_list):
-        reader.add(entry, document, at, cpu_by_default=False)
+    added = yamlfile.Document(ADMIN_SOURCE, {"model_list": [dict(entry) for entry in changes.added]}, {})
+    form = _validated(document)
+    reader = _Reader(form.stoker, form, changes)
+    parts: Sequence[tuple[Source, yamlfile.Document, Form]] = (
+        ("up", local, _validated(local)),
+        ("file", document, form),
+        ("admin", added, _validated(added)),
+    )
+    for source, text, its_form in parts:
+        for at, entry in enumerate(its_form.model_list):
+            reader.add(entry, text, at, source)
     unsupported = _unsupported(form, document)
     return RouterConfig(
         deployments=reader.deployments,
@@ -96,6 +135,8 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
         context_fallbacks=_named(form, document, reader.groups, "context_window_fallbacks"),
         num_retries=_first(form.router_settings.num_retries, form.litellm_settings.num_retries, default=2),
         disabled=reader.disabled,
+        removed=reader.removed,
+        sources=reader.sources,
         unsupported=unsupported,
         health=HealthPolicy(**form.stoker.health.model_dump()),
         hold_s=form.stoker.waking.hold_s,
@@ -106,24 +147,28 @@ def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ())
 class _Reader:
     """Turns entries into deployments."""
 
-    def __init__(self, stoker: StokerSection, form: Form) -> None:
+    def __init__(self, stoker: StokerSection, form: Form, changes: Changes) -> None:
         self._stoker = stoker
         self._form = form
+        self._changes = changes
         self.deployments: list[Deployment] = []
+        self.removed: list[Deployment] = []
         self.disabled: dict[str, str] = {}
+        self.sources: dict[str, Source] = {}
         self.groups: list[str] = []
 
-    def add(self, entry: ModelEntry, document: yamlfile.Document, at: int, *, cpu_by_default: bool) -> None:
+    def add(self, entry: ModelEntry, document: yamlfile.Document, at: int, source: Source) -> None:
         group = entry.model_name
         name = entry.model_info.id or f"{group}-{self.groups.count(group) + 1}"
         self.groups.append(group)
         where = document.where(("model_list", at, "litellm_params", "model"))
-        if name in self.disabled or any(other.name == name for other in self.deployments):
+        if name in self.sources:
             raise ConfigInvalid(f"{where}: two deployments are called {name!r}: give one another `model_info.id`")
         if any(other.group == group and other.kind != entry.model_info.mode for other in self.deployments):
             raise ConfigInvalid(
                 f"{where}: {group!r} mixes `mode`s: give those of chat, embedding and rerank names of their own"
             )
+        self.sources[name] = source
         values = entry.litellm_params.model_dump(exclude_none=True)
         unset = [value.removeprefix(_SECRET_PREFIX) for value in values.values() if _is_unset(value)]
         if unset:
@@ -131,8 +176,9 @@ class _Reader:
             _log.info("deployment disabled", deployment=name, where=where, reason=self.disabled[name])
             return
         values = {key: _resolved(value) for key, value in values.items()}
-        engine = entry.model_info.engine or ("vllm-cpu" if cpu_by_default else "vllm")
-        self.deployments.append(self._deployment(name, group, entry, values, engine == "vllm-cpu", where))
+        engine = entry.model_info.engine or ("vllm-cpu" if source == "up" else "vllm")
+        deployment = self._deployment(name, group, entry, values, engine == "vllm-cpu", where)
+        (self.removed if name in self._changes.removed else self.deployments).append(deployment)
 
     def _deployment(
         self, name: str, group: str, entry: ModelEntry, values: dict[str, Any], on_cpu: bool, where: str
@@ -162,6 +208,7 @@ class _Reader:
             on_cpu=on_cpu,
             rescue=entry.model_info.rescue,
             wakes_in_s=entry.model_info.wakes_in_s,
+            draining=name in self._changes.draining,
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),
         )

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from core.breaker import BreakerPolicy
@@ -37,6 +37,19 @@ class Deadlines:
     embedding_s: float = 60.0
 
 
+# What may change of a deployment while its engine stays the same.
+_ABOUT_IT: Mapping[str, Any] = {
+    "price": Price(),
+    "default_max_tokens": 1,
+    "max_parallel": None,
+    "weight": 1.0,
+    "rescue": True,
+    "draining": False,
+    "deadlines": Deadlines(),
+    "breaker": BreakerPolicy(),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """One upstream and model.
@@ -56,6 +69,7 @@ class Deployment:
         on_cpu: it computes on a CPU, where single steps may take seconds.
         rescue: another deployment may go on with a stream that breaks here.
         wakes_in_s: it may be asleep or scaled to zero, and takes so many seconds to come back; None: it never is.
+        draining: it is given no new calls; those under way go on.
     """
 
     name: str
@@ -75,8 +89,13 @@ class Deployment:
     on_cpu: bool = False
     rescue: bool = True
     wakes_in_s: float | None = None
+    draining: bool = False
     deadlines: Deadlines = Deadlines()
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+
+    def same_engine(self, other: "Deployment") -> bool:
+        """Whether what is known of the other's health, and what it holds of prompts, is true of this one."""
+        return replace(self, **_ABOUT_IT) == replace(other, **_ABOUT_IT)
 
     @property
     def names_tokens(self) -> bool:

@@ -51,6 +51,13 @@ class Gate:
         self._waiting: Sequence[deque[asyncio.Future[None]]] = [deque() for _ in Priority]
         self._takes_s: float | None = None
 
+    def resize(self, places: int | None) -> None:
+        """Let so many in at once from now on; those who are in stay."""
+        self._places = places
+        while self.waiting and (places is None or self._running < places):
+            self._running += 1
+            self._hand_on()
+
     @property
     def running(self) -> int:
         return self._running
@@ -77,7 +84,10 @@ class Gate:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        """Give a place that became free to whoever is next."""
+        """Give a place that became free to whoever is next, unless there are fewer places than before."""
+        if self._places is not None and self._running > self._places:
+            self._running -= 1
+            return
         for queue in self._waiting:
             while queue:
                 future = queue.popleft()

@@ -9,8 +9,8 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -42,7 +42,7 @@ from router.probes import Probes
 from router.rescue import Rescuer
 from router.strategy import Strategy
 from router.waking import Hold, back_in_s
-from router.watch import watching
+from router.watch import Watches
 from storage.redis import RedisClient
 
 _LOOK_S = 0.1
@@ -67,6 +67,7 @@ class DeploymentStatus:
     Attributes:
         state: of its breaker: closed (healthy), open (resting) or half_open.
         ejected: why it gets no calls while another of its group can take them: wedged, away, asleep or outlier.
+        draining: it is given no new calls.
     """
 
     name: str
@@ -75,6 +76,7 @@ class DeploymentStatus:
     hosted: bool
     state: str
     ejected: str | None = None
+    draining: bool = False
 
 
 Outlook = Literal["good", "probe", "none"]
@@ -103,25 +105,19 @@ async def open_router(
     patience_s: float = 20.0,
     redis: RedisClient | None = None,
 ) -> AsyncIterator["Router"]:
-    """Open the lanes that the configuration needs: LiteLLM's, whose import takes seconds, only for a hosted one.
+    """Open a router, and close it with the block.
 
     Args:
         workers: processes that route to these deployments, this one among them.
         patience_s: how long a call may wait while its group has more to do than it can.
         redis: where workers agree on who probes a deployment; None: each does so by itself.
     """
-    async with AsyncExitStack() as stack:
-        lanes: dict[LaneName, Lane] = {LaneName.NATIVE: NativeLane()}
-        stack.push_async_callback(lanes[LaneName.NATIVE].aclose)
-        if any(deployment.lane is LaneName.LITELLM for deployment in config.deployments):
-            lanes[LaneName.LITELLM] = await asyncio.to_thread(_litellm_lane)
-            stack.push_async_callback(lanes[LaneName.LITELLM].aclose)
-        clock = clock or SystemClock()
-        probes = Probes(redis)
-        stack.push_async_callback(probes.close)
-        router = Router(config, lanes, clock, workers, patience_s, probes)
-        await stack.enter_async_context(watching(router.members(), config.health, clock))
+    router = Router(config, NativeLane(), clock or SystemClock(), workers, patience_s, Probes(redis))
+    try:
+        await router.follow(config)
         yield router
+    finally:
+        await router.close()
 
 
 def _litellm_lane() -> Lane:
@@ -136,29 +132,62 @@ class Router:
     def __init__(
         self,
         config: RouterConfig,
-        lanes: Mapping[LaneName, Lane],
+        native: NativeLane,
         clock: Clock,
         workers: int = 1,
         patience_s: float = 20.0,
         probes: Probes | None = None,
     ) -> None:
-        self._config = config
-        self._probes = probes or Probes(None)
-        self._lanes = lanes
         self._clock = clock
+        self._workers = workers
+        self._patience_s = patience_s
         self._budget = RetryBudget()
         self._created = int(time.time())
+        self._bounds: dict[str, Bound] = {}
+        self._groups: dict[str, Group] = {}
+        self._leaving: list[Member] = []
+        self._probes = probes or Probes(None)
+        self._watches = Watches(clock)
+        self._counter = TokenCounter(native, clock)
+        self._lanes: dict[LaneName, Lane] = {LaneName.NATIVE: native}
+        self._take(config)
+
+    async def follow(self, config: RouterConfig) -> None:
+        """Work by another configuration from now on; calls under way keep what they have, and end as they would.
+
+        LiteLLM's lane, whose import takes seconds, is opened for the first hosted deployment.
+        """
+        hosted = any(deployment.lane is LaneName.LITELLM for deployment in config.deployments)
+        if hosted and LaneName.LITELLM not in self._lanes:
+            self._lanes[LaneName.LITELLM] = await asyncio.to_thread(_litellm_lane)
+        self._take(config)
+        self._watches.follow(self.members(), config.health)
+
+    def _take(self, config: RouterConfig) -> None:
         by_group: dict[str, list[Deployment]] = {}
         for deployment in config.deployments:
             by_group.setdefault(deployment.group, []).append(deployment)
-        self._bounds: dict[str, Bound] = {}
-        self._groups = {
-            name: Group(name, members, clock, workers, patience_s, Strategy(config.strategy))
-            for name, members in by_group.items()
-        }
+        before = self.members()
+        groups: dict[str, Group] = {}
+        for name, members in by_group.items():
+            group = self._groups.get(name)
+            if group is None:
+                strategy = Strategy(config.strategy)
+                group = Group(name, members, self._clock, self._workers, self._patience_s, strategy)
+            else:
+                group.follow(members, config.strategy)
+            groups[name] = group
+        self._config, self._groups, self._bounds = config, groups, {}
+        known = {member.health for member in self.members()}
+        self._leaving += [member for member in before if member.health not in known]
         self._probes.listen(self.members())
-        native = lanes.get(LaneName.NATIVE)
-        self._counter = TokenCounter(native, clock) if isinstance(native, NativeLane) else None
+
+    async def close(self) -> None:
+        """End the watches, and close the lanes."""
+        await self._watches.close()
+        await self._probes.close()
+        for lane in self._lanes.values():
+            await lane.aclose()
 
     def models(self) -> list[ModelInfo]:
         """The groups with at least one deployment enabled."""
@@ -207,14 +236,21 @@ class Router:
         Raises: ModelNotFound: there is no such group.
         """
         self.require(group)
-        if self._counter is None:
-            return None
         engines = self._groups[group].eligible(allow_hosted=allow_hosted, native_only=True)
         return await self._counter.count(engines, messages)
 
     def members(self) -> list[Member]:
         """Every deployment with its health."""
         return [member for group in self._groups.values() for member in group.members]
+
+    def running(self) -> dict[str, int]:
+        """How many calls each deployment has in this process, also those that were removed and still have some."""
+        self._leaving = [member for member in self._leaving if member.health.in_flight]
+        counts: dict[str, int] = {}
+        for member in (*self.members(), *self._leaving):
+            name = member.deployment.name
+            counts[name] = counts.get(name, 0) + member.health.in_flight
+        return counts
 
     def status(self) -> list[DeploymentStatus]:
         """Every deployment, as this process sees it."""
@@ -397,6 +433,8 @@ class Router:
             return _wrong_kind(call, "hosted")
         if not call.allow_hosted and all(member.deployment.hosted for member in asked.members):
             return NoDeployment(call.group, "it has only hosted ones, and this request may not leave the house", wait_s)
+        if all(member.deployment.draining for member in asked.members):
+            return NoDeployment(call.group, "it is being drained", wait_s)
         if {member.health.ejected for member in self._members_for(call)} == {"asleep"}:
             return NoDeployment(call.group, "it is asleep", wait_s)
         return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
@@ -421,6 +459,7 @@ def _status(member: Member) -> DeploymentStatus:
         deployment.hosted,
         member.breaker.state.value,
         member.health.ejected,
+        deployment.draining,
     )
 
 

@@ -92,6 +92,11 @@ class Strategy:
         """It holds nothing any more: its engine was away."""
         self._held.pop(deployment, None)
 
+    def leave(self, deployment: str) -> None:
+        """It is no member of the group any more."""
+        self.forget(deployment)
+        self._credit.pop(deployment, None)
+
     def _is_late(self, member: Candidate) -> tuple[bool, bool]:
         """Where weights differ: behind the one that is due, and those of weight 0 behind all others."""
         if self._due is None:

@@ -1,14 +1,15 @@
 """The watch over the engines behind the native lane: it reads their own metrics, ejects who stands still, and probes.
 
-One task for each deployment of a process. It looks every `poll_s` while there is work, less often while there is none;
-a call that is sent to an idle engine wakes it. An ejected engine comes back once it has answered a probe of one token:
-its metrics alone may move while it can't be reached. A server that serves no such metrics is left to its breaker.
+One task for each deployment of a process, until it has left the configuration and its last call is over. It looks
+every `poll_s` while there is work, less often while there is none; a call that is sent to an idle engine wakes it. An
+ejected engine comes back once it has answered a probe of one token: its metrics alone may move while it can't be
+reached. A server that serves no such metrics is left to its breaker.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import orjson
@@ -18,7 +19,7 @@ from monitoring.logs import logger
 from router import http1
 from router.choice import Member
 from router.deployment import Deployment, LaneName
-from router.health import HealthPolicy
+from router.health import Health, HealthPolicy
 from router.progress import NAMES, Progress, Sample
 
 _log = logger(__name__)
@@ -35,24 +36,42 @@ _MOVES = 3  # samples with progress that show a queueing engine to be alive
 _PATHS = ("/metrics/?" + "&".join(f"name%5B%5D={name.decode()}" for name in NAMES), "/metrics")
 
 
-@asynccontextmanager
-async def watching(members: Sequence[Member], policy: HealthPolicy, clock: Clock) -> AsyncIterator[None]:
-    """Watch those on the native lane until the block ends."""
-    if not policy.enabled:
-        yield
-        return
-    client = http1.Client(_KEEPALIVE_S)
-    watches = [
-        EngineWatch(member, policy, client, clock) for member in members if member.deployment.lane is LaneName.NATIVE
-    ]
-    tasks = [asyncio.create_task(watch.run()) for watch in watches]
-    try:
-        yield
-    finally:
+class Watches:
+    """The watches of one process; close it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._client = http1.Client(_KEEPALIVE_S)
+        self._policy: HealthPolicy | None = None
+        self._watched: dict[Health, tuple[EngineWatch, asyncio.Task[None]]] = {}
+
+    def follow(self, members: Sequence[Member], policy: HealthPolicy) -> None:
+        """Watch those on the native lane from now on; who is none of them any more, until its last call is over."""
+        wanted = {member.health: member for member in members if member.deployment.lane is LaneName.NATIVE}
+        anew = policy != self._policy
+        self._policy = policy
+        for health, (watch, task) in list(self._watched.items()):
+            member = wanted.get(health) if policy.enabled else None
+            if task.done() or (anew and member is not None):
+                task.cancel()
+                del self._watched[health]
+            elif member is None:
+                watch.retire()
+            else:
+                watch.breaker = member.breaker
+        if not policy.enabled:
+            return
+        for health, member in wanted.items():
+            if health not in self._watched:
+                watch = EngineWatch(member, policy, self._client, self._clock)
+                self._watched[health] = watch, asyncio.create_task(watch.run())
+
+    async def close(self) -> None:
+        tasks = [task for _, task in self._watched.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await client.aclose()
+        await self._client.aclose()
 
 
 class EngineWatch:
@@ -63,7 +82,8 @@ class EngineWatch:
         assert deployment.api_base is not None  # the configuration asks for one on this lane
         self._deployment = deployment
         self._health = member.health
-        self._breaker = member.breaker
+        self.breaker = member.breaker
+        self._retired = False
         if deployment.on_cpu:
             policy = replace(policy, standstill_s=policy.standstill_cpu_s)
         self._policy = policy
@@ -89,7 +109,7 @@ class EngineWatch:
         self._health.on_work = self._work.set
         try:
             await asyncio.sleep(random.uniform(0, self._policy.poll_s))  # noqa: S311 - so that workers look in turn
-            while True:
+            while not self._retired or self._health.in_flight:
                 began_s = self._clock.monotonic()
                 await self._look(began_s)
                 self._judge()
@@ -104,6 +124,11 @@ class EngineWatch:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
+
+    def retire(self) -> None:
+        """Its deployment is given no more calls: end with the last one that it has."""
+        self._retired = True
+        self._work.set()
 
     async def _look(self, began_s: float) -> None:
         """Take a sample, or count that there is none."""
@@ -243,7 +268,7 @@ class EngineWatch:
         _log.info("deployment readmitted", deployment=self._deployment.name, after=self._health.stopped, reason=why)
         self._progress.restart()
         self._health.readmit()
-        self._breaker.close()
+        self.breaker.close()
 
 
 def _head(deployment: Deployment) -> bytes:

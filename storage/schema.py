@@ -125,6 +125,16 @@ sessions = Table(
     Index("ix_sessions_expires_at", "expires_at"),
 )
 
+# What administrators changed of the router's deployments; the others stand in the configuration alone.
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("state", String(16), nullable=False),  # active, draining or removed
+    Column("entry", JSON),  # as in `model_list`; null: it stands in the configuration
+    Column("changed_at", Float, nullable=False),
+)
+
 # Every act of an administrator; triggers refuse changes and deletions.
 audit_log = Table(
     "audit_log",

@@ -21,7 +21,7 @@ import httpx
 import uvloop
 
 from tests.load.client import Connection, Reply, chat
-from tests.load.mock import MODEL, Spent, serve
+from tests.load.mock import MODEL, Spent, serving
 from tests.support.gateway import Gateway, answers, gateway
 from tests.support.network import free_port
 from tests.support.process import running
@@ -292,14 +292,13 @@ def _percentile(values: list[float], percent: int) -> float:
 async def _main(arguments: argparse.Namespace, make: Callable[[Path, int], Iterator[list[Target]]]) -> None:
     log: list[Spent] = []
     port = free_port()
-    server = await serve(port, log)
-    with TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        peers = await asyncio.to_thread(stack.enter_context, contextmanager(make)(Path(folder), port))
-        targets = [Target("direct", port, "none", None, arguments.longer), *peers]
-        figures = await measure(targets, arguments.rounds, arguments.requests, arguments.streams)
-        print(report(figures))
-        await asyncio.to_thread(stack.close)
-    server.close()
+    async with serving(port, log):
+        with TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            peers = await asyncio.to_thread(stack.enter_context, contextmanager(make)(Path(folder), port))
+            targets = [Target("direct", port, "none", None, arguments.longer), *peers]
+            figures = await measure(targets, arguments.rounds, arguments.requests, arguments.streams)
+            print(report(figures))
+            await asyncio.to_thread(stack.close)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 """A fast upstream for measuring: speaks just enough of OpenAI's chat and costs a few microseconds a request.
 
 A request's `max_tokens` is the number of tokens, one to a frame; `seed` is the pause between frames in milliseconds.
-`tests/load/test_mock.py` holds it against the contract suite's expectations of an upstream.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -26,16 +27,19 @@ _STREAM_HEADERS = (
 class MockUpstream(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, log: "list[Spent]") -> None:
+    def __init__(self, log: "list[Spent]", open_: set[asyncio.Transport]) -> None:
         self._log = log
+        self._open = open_
         self._buffer = b""
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no asyncio.Transport, but acts as one
+        self._open.add(self._transport)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._open.discard(self._transport)
         for task in self._tasks:
             task.cancel()
 
@@ -106,9 +110,19 @@ class Spent:
         self.cancelled = False
 
 
-async def serve(port: int, log: list[Spent]) -> asyncio.Server:
-    """Listen on 127.0.0.1 until closed."""
-    return await asyncio.get_running_loop().create_server(lambda: MockUpstream(log), "127.0.0.1", port, backlog=2048)
+@asynccontextmanager
+async def serving(port: int, log: list[Spent]) -> AsyncIterator[None]:
+    """Listen on 127.0.0.1 until the block ends, and close every connection then."""
+    open_: set[asyncio.Transport] = set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: MockUpstream(log, open_), "127.0.0.1", port, backlog=2048)
+    try:
+        yield
+    finally:
+        server.close()
+        for transport in tuple(open_):
+            transport.abort()
+        await asyncio.sleep(0)
 
 
 def _whole(tokens: int) -> bytes:

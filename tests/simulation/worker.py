@@ -12,7 +12,6 @@ from core.principal import Principal, Role
 from core.priority import Priority
 from router.call import Call
 from router.config import RouterConfig
-from router.deployment import LaneName
 from router.errors import Overloaded
 from router.gate import Gate, Place
 from router.http1 import Client
@@ -61,7 +60,7 @@ class Worker:
         self._lines = lines
         lane = NativeLane()
         lane._client = cast(Client, self.client)
-        self.router = Router(config, {LaneName.NATIVE: lane}, self.clock, WORKERS, patience_s)
+        self.router = Router(config, lane, self.clock, WORKERS, patience_s)
         self.monitors = [Monitor(name, member, loop, trace) for member in self.router.members()]
         self._watches = [
             EngineWatch(member, config.health, cast(Client, self.client), self.clock)

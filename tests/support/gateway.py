@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.load.mock import MODEL, Spent, serve
+from tests.load.mock import MODEL, Spent, serving
 from tests.support.database import fresh_sqlite, migrated
 from tests.support.network import free_port
 from tests.support.process import running
@@ -51,10 +51,9 @@ def mock_upstream() -> Iterator[Upstream]:
     ready, stop = threading.Event(), asyncio.Event()
 
     async def run() -> None:
-        server = await serve(upstream.port, upstream.log)
-        ready.set()
-        await stop.wait()
-        server.close()
+        async with serving(upstream.port, upstream.log):
+            ready.set()
+            await stop.wait()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
 

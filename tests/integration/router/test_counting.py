@@ -7,7 +7,6 @@ import pytest
 
 from core.clock import ManualClock
 from router.counting import Counted
-from router.deployment import LaneName
 from router.errors import ModelNotFound
 from router.native_lane import NativeLane
 from router.router import Router, open_router
@@ -73,7 +72,7 @@ async def test_what_must_stay_in_the_house_is_shown_to_no_hosted_engine(server: 
 
 async def test_a_hosted_provider_and_an_unknown_group_are_not_asked(server: OpenAiServer) -> None:
     lane = NativeLane()
-    router = Router(config(hosted(server)), {LaneName.NATIVE: lane}, ManualClock())
+    router = Router(config(hosted(server)), lane, ManualClock())
     assert await router.count_tokens("hosted", MESSAGES, allow_hosted=True) is None
     with pytest.raises(ModelNotFound):
         await router.count_tokens("nobody", MESSAGES, allow_hosted=True)

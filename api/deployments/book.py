@@ -1,0 +1,127 @@
+"""What administrators changed of the deployments, in SQL, so that every worker and every start knows of it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.acting import Actor
+from api.audit import note
+from api.errors import NameTaken, RequestInvalid
+from core.clock import Clock
+from core.limits import EVERYONE
+from router.config import Changes
+from storage.schema import deployments
+from storage.sql import Database
+
+State = Literal["active", "draining", "removed"]
+
+_REFERENCE = "os.environ/"
+_SECRETS = ("api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "vertex_credentials")
+# Whatever else the environment holds, such as the address of SQL with its password, is sent to no upstream.
+_SECRET_NAME = re.compile(r"(?!STOKER_)[A-Z][A-Z0-9_]*_(KEY|KEY_ID|TOKEN|CREDENTIALS)")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was last done to one deployment.
+
+    Attributes:
+        entry: as `model_list` has it; None where the configuration names the deployment.
+        changed_at: seconds since the epoch.
+    """
+
+    name: str
+    state: State
+    entry: Mapping[str, Any] | None
+    changed_at: float
+
+
+class DeploymentBook:
+    """Reads and writes the rows; `changed` is called after each commit."""
+
+    def __init__(self, database: Database, clock: Clock, changed: Callable[[], None]) -> None:
+        self._database = database
+        self._clock = clock
+        self._changed = changed
+
+    async def rows(self) -> Sequence[Row]:
+        """All, in the order of their names."""
+
+        async def find(connection: AsyncConnection) -> Sequence[Row]:
+            found = await connection.execute(select(deployments).order_by(deployments.c.name))
+            return [Row(row.name, row.state, row.entry, row.changed_at) for row in found]
+
+        return await self._database.read(find)
+
+    async def add(self, by: Actor, name: str, entry: Mapping[str, Any]) -> None:
+        """Add a deployment. Raises: NameTaken: by one that was added before."""
+        row = {"name": name, "state": "active", "entry": dict(entry), "changed_at": self._clock.time()}
+        details = {"model_name": entry["model_name"], "litellm_params": entry["litellm_params"]}
+
+        async def act(connection: AsyncConnection) -> None:
+            await connection.execute(insert(deployments).values(**row))
+            await note(connection, by, self._clock.time(), EVERYONE, "deployment.add", name, details)
+
+        try:
+            await self._database.write(act)
+        except IntegrityError as error:
+            raise NameTaken(f"there is a deployment {name} already", "model_info.id") from error
+        self._changed()
+
+    async def put(self, by: Actor, name: str, state: State) -> None:
+        """Have a deployment be in a state; one that was added and is removed is forgotten."""
+        now = self._clock.time()
+
+        async def act(connection: AsyncConnection) -> None:
+            before = (await connection.execute(select(deployments).where(deployments.c.name == name))).first()
+            entry = None if before is None else before.entry
+            if before is not None and before.state == state:
+                return
+            await connection.execute(delete(deployments).where(deployments.c.name == name))
+            if not (entry is None and state == "active") and not (entry is not None and state == "removed"):
+                row = {"name": name, "state": state, "entry": entry, "changed_at": now}
+                await connection.execute(insert(deployments).values(**row))
+            await note(connection, by, now, EVERYONE, f"deployment.{_ACTS[state]}", name)
+
+        await self._database.write(act)
+        self._changed()
+
+
+_ACTS: Mapping[State, str] = {"active": "activate", "draining": "drain", "removed": "remove"}
+
+
+def changes_of(rows: Sequence[Row]) -> Changes:
+    """The rows as the configuration's reader takes them."""
+    return Changes(
+        added=[row.entry for row in rows if row.entry is not None],
+        draining={row.name for row in rows if row.state == "draining"},
+        removed={row.name for row in rows if row.state == "removed"},
+    )
+
+
+def check_secrets(parameters: Mapping[str, Any]) -> None:
+    """Let through parameters whose secrets are named and not told: SQL and the audit log keep them.
+
+    Raises: RequestInvalid: names the field.
+    """
+    for key, value in parameters.items():
+        place = f"litellm_params.{key}"
+        texts = [value] if isinstance(value, str) else []
+        if key == "extra_headers" and value:
+            raise RequestInvalid("extra_headers may hold secrets, so they can stand in the file alone", place)
+        for text in texts:
+            refers = text.startswith(_REFERENCE)
+            if key in _SECRETS and not refers:
+                raise RequestInvalid(f"{key} is kept nowhere: set a variable, and write os.environ/ITS_NAME", place)
+            if refers and key not in _SECRETS:
+                raise RequestInvalid(f"only secrets are read from the environment; write {key} itself", place)
+            if refers and not _SECRET_NAME.fullmatch(text.removeprefix(_REFERENCE)):
+                raise RequestInvalid(
+                    "the variable's name must end in _KEY, _KEY_ID, _TOKEN or _CREDENTIALS and not begin with STOKER_",
+                    place,
+                )

@@ -1,0 +1,196 @@
+"""Keeps a worker's router true to its configuration: the file, and what administrators changed since.
+
+The file is looked at every `STOKER_CONFIG_POLL_S`, and read once it has stood still for one look, so that half of a
+file that is being written is no configuration. One that can't be used changes nothing: it is logged and shown.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from api.deployments.book import DeploymentBook, Row, changes_of
+from api.mark import HostMark
+from api.settings import ApiSettings
+from core.clock import Clock
+from core.dependency import DependencyError
+from monitoring.logs import logger
+from monitoring.metrics import CONFIGURATION_READS, UPSTREAM_RUNNING
+from router.config import Changes, RouterConfig, assembled, written
+from router.errors import ConfigInvalid
+from router.router import Router, open_router
+from storage.redis import RedisClient
+
+_log = logger(__name__)
+
+_ROWS_EVERY_S = 2.0  # for workers on other hosts, who don't see this one's mark move
+
+_Signature = tuple[int, int, int]
+
+
+class Following:
+    """Of one worker; `open_following` makes it.
+
+    Attributes:
+        config: by which the router works.
+        rows: what administrators changed, as of the last look.
+        read_at: when the configuration was last put to use, in seconds since the epoch.
+        error: why the file as it stands now is not used; None: it is.
+
+    Raises: ConfigInvalid: the file can't be read.
+    """
+
+    def __init__(self, settings: ApiSettings, book: DeploymentBook, mark: HostMark, clock: Clock) -> None:
+        self._path = settings.config
+        self._local = settings.local_deployments
+        self._book = book
+        self._mark = mark
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._seen = self._used = _signature(self._path)
+        self._document = written(self._path)
+        self._marked = mark.read()
+        self._rows_s = clock.monotonic()
+        self._router: Router | None = None
+        self._running: dict[str, int] = {}
+        self.rows: Sequence[Row] = ()
+        self.config = RouterConfig()
+        self.read_at = clock.time()
+        self.error: str | None = None
+
+    async def start(self) -> None:
+        """Read what was changed before. Where that does not fit the file, it is left out, and logged.
+
+        Raises: ConfigInvalid: the file can't be used.
+        """
+        try:
+            self.rows = await self._book.rows()
+        except DependencyError as error:
+            _log.warning("what administrators changed of the deployments is not known yet", reason=str(error))
+        try:
+            self.config = self.tried(self.rows)
+        except ConfigInvalid as error:
+            self.config = assembled(self._document, self._local, Changes())
+            self.error = str(error)
+            _log.error("what administrators changed of the deployments is left out", reason=str(error))
+
+    def guide(self, router: Router) -> None:
+        """Have this router follow from now on."""
+        self._router = router
+
+    def tried(self, rows: Sequence[Row]) -> RouterConfig:
+        """The configuration with these changes. Raises: ConfigInvalid."""
+        return assembled(self._document, self._local, changes_of(rows))
+
+    async def look(self) -> None:
+        """Follow what has changed since the last look. Raises: DependencyError: SQL is away."""
+        self._count_running()
+        async with self._lock:
+            file = _signature(self._path)
+            settled, self._seen = file == self._seen, file
+            if settled and file != self._used:
+                with suppress(ConfigInvalid):
+                    await self._read(file)
+            marked, now_s = self._mark.read(), self._clock.monotonic()
+            if marked != self._marked or now_s >= self._rows_s + _ROWS_EVERY_S:
+                self._marked, self._rows_s = marked, now_s
+                await self._follow_rows()
+
+    async def reload(self) -> None:
+        """Read the file now. Raises: ConfigInvalid: nothing has changed."""
+        async with self._lock:
+            await self._read(_signature(self._path))
+
+    async def follow_rows(self) -> None:
+        """Follow what administrators changed, now. Raises: DependencyError: SQL is away."""
+        async with self._lock:
+            await self._follow_rows()
+
+    async def _read(self, file: _Signature | None) -> None:
+        self._seen = self._used = file
+        before = self._document
+        try:
+            self._document = await asyncio.to_thread(written, self._path)
+            await self._use(self.tried(self.rows))
+        except ConfigInvalid as error:
+            self._document, self.error = before, str(error)
+            CONFIGURATION_READS.labels("refused").inc()
+            _log.error("the configuration is not used, the last one stays", reason=self.error)
+            raise
+        self.error = None
+
+    async def _follow_rows(self) -> None:
+        rows = await self._book.rows()
+        if rows == self.rows:
+            return
+        self.rows = rows
+        try:
+            await self._use(self.tried(rows))
+        except ConfigInvalid as error:
+            _log.error("what administrators changed of the deployments is left out", reason=str(error))
+
+    async def _use(self, config: RouterConfig) -> None:
+        assert self._router is not None
+        await self._router.follow(config)
+        self.config, self.read_at = config, self._clock.time()
+        CONFIGURATION_READS.labels("used").inc()
+        _log.info(
+            "configuration used",
+            deployments=len(config.deployments),
+            disabled=len(config.disabled),
+            removed=len(config.removed),
+        )
+
+    def _count_running(self) -> None:
+        """Tell the metrics, which add up the workers, how many calls each deployment has."""
+        assert self._router is not None
+        running = self._router.running()
+        for name in {*running, *self._running}:
+            count = running.get(name, 0)
+            if count != self._running.get(name):
+                UPSTREAM_RUNNING.labels(name).set(count)
+        self._running = running
+
+
+@asynccontextmanager
+async def open_following(
+    settings: ApiSettings, book: DeploymentBook, mark: HostMark, clock: Clock, redis: RedisClient
+) -> AsyncIterator[tuple[Router, Following]]:
+    """Open the worker's router, and have it follow its configuration until the block ends.
+
+    Raises: ConfigInvalid: the file can't be used.
+    """
+    following = Following(settings, book, mark, clock)
+    await following.start()
+    workers = settings.workers * settings.hosts
+    async with open_router(following.config, workers=workers, patience_s=settings.queue_s, redis=redis) as router:
+        following.guide(router)
+        task = asyncio.create_task(_look_for_ever(following, settings.config_poll_s))
+        try:
+            yield router, following
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _look_for_ever(following: Following, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await following.look()
+        except DependencyError:
+            pass  # it is asked again, and its breaker tells of it
+        except Exception:
+            _log.exception("the configuration could not be looked at")
+
+
+def _signature(path: Path | None) -> _Signature | None:
+    """What changes when a file does; None: there is none."""
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
