@@ -8,12 +8,13 @@ import argparse
 import asyncio
 import contextlib
 import os
+import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -56,14 +57,15 @@ class Figures:
     """What one target showed; latencies in seconds, CPU in seconds of the worker."""
 
     target: Target
-    latencies: list[float]
-    requests_per_s: list[float]
-    cpu_request: list[float]
-    cpu_stream: list[float]
-    streams_per_s: list[float]
-    cpu_chunk: list[float]
-    first_s: list[float]
-    burst_first_s: list[float]
+    latencies: list[float] = field(default_factory=list)
+    requests_per_s: list[float] = field(default_factory=list)
+    cpu_request: list[float] = field(default_factory=list)
+    cpu_stream: list[float] = field(default_factory=list)
+    streams_per_s: list[float] = field(default_factory=list)
+    cpu_chunk: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)
+    step_first_s: list[float] = field(default_factory=list)
+    burst_first_s: list[float] = field(default_factory=list)
     lost_frames: int = 0
     failed: int = 0
 
@@ -88,7 +90,7 @@ def _children(pid: int) -> list[int]:
 
 async def measure(targets: list[Target], rounds: int, requests: int, streams: int) -> list[Figures]:
     """Every target in turn, `rounds` times, so that a slow minute of the machine meets all of them."""
-    figures = [Figures(target, [], [], [], [], [], [], [], []) for target in targets]
+    figures = [Figures(target) for target in targets]
     for one in figures:
         await _warm(one.target)
     for _ in range(rounds):
@@ -100,6 +102,8 @@ async def measure(targets: list[Target], rounds: int, requests: int, streams: in
             await _unpaced(one, streams)
         for one in figures:
             await _paced(one)
+        for one in figures:
+            await _in_step(one)
         for one in figures:
             await _burst(one)
     return figures
@@ -136,22 +140,30 @@ async def _unpaced(one: Figures, count: int) -> None:
 
 
 async def _paced(one: Figures) -> None:
-    """64 streams, a frame each 20 ms; they begin one after the other, and all run before the first ends."""
+    """64 streams, a frame each 20 ms; each begins at a moment of its own, and all run before the first ends."""
     used = cpu_s(one.target.pid)
-    replies = await _stream_64(one.target, pause_s=_STREAM_S / 64)
+    moments = random.Random(len(one.cpu_chunk))  # the same for all sides of a round
+    replies = await _stream_64(one.target, [moments.uniform(0, _STREAM_S) for _ in range(64)])
     one.cpu_chunk.append((cpu_s(one.target.pid) - used) / (64 * _CHUNKS))
     one.first_s += [reply.first_s for reply in replies]
     _check(one, replies, _CHUNKS)
 
 
+async def _in_step(one: Figures) -> None:
+    """The same, but each begins 20 ms after the one before it, so in the moment in which all others have a frame."""
+    replies = await _stream_64(one.target, [at * _STREAM_S / 64 for at in range(64)])
+    one.step_first_s += [reply.first_s for reply in replies]
+    _check(one, replies, _CHUNKS)
+
+
 async def _burst(one: Figures) -> None:
     """The same, but all in one moment."""
-    replies = await _stream_64(one.target, pause_s=0)
+    replies = await _stream_64(one.target, [0.0] * 64)
     one.burst_first_s += [reply.first_s for reply in replies]
     _check(one, replies, _CHUNKS)
 
 
-async def _stream_64(target: Target, pause_s: float) -> list[Reply]:
+async def _stream_64(target: Target, begin_s: Sequence[float]) -> list[Reply]:
     request = target.chat(tokens=_CHUNKS, stream=True, pause_ms=20)
 
     async def one(connection: Connection, after_s: float) -> Reply:
@@ -161,7 +173,7 @@ async def _stream_64(target: Target, pause_s: float) -> list[Reply]:
         return reply
 
     connections = [await Connection.open(target.port) for _ in range(64)]
-    return list(await asyncio.gather(*(one(each, at * pause_s) for at, each in enumerate(connections))))
+    return list(await asyncio.gather(*map(one, connections, begin_s)))
 
 
 def _check(one: Figures, replies: list[Reply], tokens: int) -> None:
@@ -263,9 +275,9 @@ def report(all_figures: list[Figures]) -> str:
     direct = all_figures[0]
     head = (
         "| | CPU ms/request | req/s at 32 | CPU ms/64-chunk stream | streams/s at 8 | CPU us/paced chunk "
-        "| added p50 ms | added p99 ms | added TTFT p50 ms | at once | frames lost | failed |"
+        "| added p50 ms | added p99 ms | added TTFT p50 ms | in step | at once | frames lost | failed |"
     )
-    lines = [head, "|" + " --- |" * 12]
+    lines = [head, "|" + " --- |" * 13]
     for one in all_figures:
         cells = [
             one.target.name,
@@ -277,6 +289,7 @@ def report(all_figures: list[Figures]) -> str:
             f"{(_percentile(one.latencies, 50) - _percentile(direct.latencies, 50)) * 1e3:.2f}",
             f"{(_percentile(one.latencies, 99) - _percentile(direct.latencies, 99)) * 1e3:.2f}",
             f"{(statistics.median(one.first_s) - statistics.median(direct.first_s)) * 1e3:.2f}",
+            f"{(statistics.median(one.step_first_s) - statistics.median(direct.step_first_s)) * 1e3:.2f}",
             f"{(statistics.median(one.burst_first_s) - statistics.median(direct.burst_first_s)) * 1e3:.1f}",
             str(one.lost_frames),
             str(one.failed),
