@@ -11,6 +11,7 @@ from api.key_rows import ApiKey, KeyPlan
 from api.keys import NewKey
 from api.limits_form import LimitsForm, shown_limits
 from api.paging import After, Limit, page
+from api.reach_form import FIELDS, ReachForm, shown_reach
 from api.state import State
 from core.limits import Limits
 from core.principal import CacheWish, Role
@@ -28,7 +29,7 @@ _TEN_YEARS_S = 10 * 365 * 86_400
 _WEEK_S = 7 * 86_400
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(ReachForm):
     """A key to be made. A limit that is not named is the default of a new key; null means none."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +41,6 @@ class KeyRequest(BaseModel):
     team: str | None = Field(None, description="Id of the team that it belongs to. Unset: the user's.")
     scopes: Scopes = None
     limits: LimitsForm = Field(default_factory=LimitsForm)
-    local_only: bool = Field(False, description="Never leave the house for this key.")
     priority: Priority = Field(
         Priority.NORMAL, description="Who waits when a model has more to do than it can: interactive last, batch first."
     )
@@ -51,7 +51,7 @@ class KeyRequest(BaseModel):
     expires_in_s: int | None = Field(None, ge=1, le=_TEN_YEARS_S)
 
 
-class KeyChange(BaseModel):
+class KeyChange(ReachForm):
     """What is to change; what is not named stays. null takes scopes, expiry or a limit away."""
 
     model_config = ConfigDict(extra="forbid")
@@ -60,7 +60,6 @@ class KeyChange(BaseModel):
     role: Role = Role.MEMBER
     scopes: Scopes = None
     limits: LimitsForm = Field(default_factory=LimitsForm)
-    local_only: bool = False
     priority: Priority = Priority.NORMAL
     rescue: bool = True
     cache: CacheWish = CacheWish.OFF
@@ -71,6 +70,8 @@ class KeyChange(BaseModel):
         sent = {name: getattr(self, name) for name in self.model_fields_set}
         if "limits" in sent:
             sent["limits"] = self.limits.on
+        if not FIELDS.isdisjoint(sent):
+            sent["reach"] = self.reach
         return sent
 
 
@@ -91,7 +92,7 @@ async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, A
         user_id=asked.user,
         team_id=asked.team,
         scopes=asked.scopes,
-        local_only=asked.local_only,
+        reach=asked.reach(),
         priority=asked.priority,
         rescue=asked.rescue,
         cache=asked.cache,
@@ -144,7 +145,7 @@ def _shown(key: ApiKey) -> dict[str, Any]:
         "team": key.team_id,
         "scopes": key.scopes,
         "limits": None if key.limits == Limits() else shown_limits(key.limits),
-        "local_only": key.local_only,
+        **shown_reach(key.reach),
         "priority": key.priority.value,
         "rescue": key.rescue,
         "cache": key.cache.value,

@@ -10,13 +10,14 @@ from api.answers.recipes import PromptVersion, keeping
 from api.errors import RequestInvalid
 from api.identity import Caller
 from api.paging import After, Limit, page
+from api.reach_form import ReachForm, shown_reach
 from api.state import State
 from retrieval.collections import Collection
 
 routes = APIRouter(prefix="/v1/collections", tags=["Documents"])
 
 
-class CollectionRequest(BaseModel):
+class CollectionRequest(ReachForm):
     """A collection to be made."""
 
     model_config = ConfigDict(extra="forbid")
@@ -30,7 +31,6 @@ class CollectionRequest(BaseModel):
     search: dict[str, Any] | None = None
     answers: dict[str, Any] | None = None
     embedding_model: str | None = Field(None, description="The first that the embedding server serves where unset.")
-    local_only: bool = Field(False, description="No text of it leaves the house.")
 
 
 class ReindexRequest(BaseModel):
@@ -66,7 +66,7 @@ async def create_collection(asked: CollectionRequest, state: State, principal: C
         asked.language,
         asked.search,
         asked.embedding_model,
-        asked.local_only,
+        asked.reach(),
         also=None if asked.answers is None else keeping(asked.answers, principal, state.clock),
     )
     return shown(made)
@@ -154,7 +154,7 @@ def shown(collection: Collection) -> dict[str, Any]:
         "documents": collection.documents,
         "chunks": collection.chunks,
         "embedding_model": collection.embedding_space,
-        "local_only": collection.local_only,
+        **shown_reach(collection.reach),
         "title": collection.title,
         "expires_at": None if collection.life.ends_at is None else int(collection.life.ends_at),
         **reindex,

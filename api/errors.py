@@ -273,6 +273,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     router.ConfigInvalid: Meaning(500, "server_error", "configuration_invalid", logging.ERROR),
     router.ModelNotFound: Meaning(404, _INVALID, "model_not_found"),
     router.NoDeployment: Meaning(503, _UNAVAILABLE, "no_deployment", logging.WARNING),
+    router.LeavesTheHouse: Meaning(403, "permission_error", "text_may_not_leave", retryable=False),
     router.Overloaded: Meaning(503, _UNAVAILABLE, "overloaded", logging.WARNING),
     router.UpstreamFailed: Meaning(502, "upstream_error", "upstream_failed", logging.WARNING),
     router.AnswerDiverged: Meaning(502, "upstream_error", "answer_diverged", logging.WARNING),

@@ -1,5 +1,6 @@
 """Who is asking, and whether they may: the one dependency of every route that is not public."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -8,12 +9,13 @@ from starlette.types import Scope
 
 from api import roles
 from api.acting import Actor
-from api.errors import NotAuthenticated
+from api.errors import NotAuthenticated, RequestInvalid
 from api.identities import Identity
 from api.login.guard import COOKIE, check_csrf, cookie_of
 from api.record import record_of
 from api.state import AppState, State
 from core.principal import Principal
+from core.reach import HEADER, Reach
 
 SCOPE_KEY = "stoker.identity"
 
@@ -47,6 +49,17 @@ async def identify(state: AppState, authorization: str, api_key: str, scope: Sco
     return identity
 
 
+def within(identity: Identity, asked: str) -> Identity:
+    """The caller whose request is to go no further than its header asks. Raises: RequestInvalid."""
+    try:
+        reach = Reach.asked(asked)
+    except ValueError:
+        raise RequestInvalid(
+            f"{HEADER} is `local`, or such as `providers=azure,openai; regions=eu`, not {asked[:80]!r}"
+        ) from None
+    return replace(identity, principal=identity.principal.within(reach))
+
+
 def shown_text(authorization: str, api_key: str) -> str:
     """The key or token of these headers. Raises: NotAuthenticated: there is none."""
     scheme, _, value = authorization.partition(" ")
@@ -65,6 +78,9 @@ async def _identified(request: Request, state: State) -> Identity:
     if identity is None:
         headers = request.headers
         identity = await identify(state, headers.get("authorization", ""), headers.get("x-api-key", ""), request.scope)
+    asked = request.headers.get(HEADER)
+    if asked is not None:
+        identity = within(identity, asked)
     principal = identity.principal
     record = record_of(request)
     record.tenant_id, record.key_id = principal.tenant_id, principal.key_id

@@ -14,6 +14,7 @@ from core.ids import new_id
 from core.limits import Limits, Subject, SubjectKind
 from core.principal import CacheWish, Role
 from core.priority import Priority
+from core.reach import ANYWHERE, Reach
 from storage.schema import api_keys, limits
 from storage.sql import Database
 
@@ -35,7 +36,7 @@ class ApiKey:
     user_id: str | None
     team_id: str | None
     scopes: Sequence[str] | None
-    local_only: bool
+    reach: Reach
     priority: Priority
     rescue: bool
     cache: CacheWish
@@ -59,7 +60,7 @@ class KeyPlan:
     user_id: str | None = None
     team_id: str | None = None
     scopes: Sequence[str] | None = None
-    local_only: bool = False
+    reach: Reach = ANYWHERE
     priority: Priority = Priority.NORMAL
     rescue: bool = True
     cache: CacheWish = CacheWish.OFF
@@ -79,7 +80,7 @@ async def insert_key(
         "user_id": plan.user_id,
         "team_id": plan.team_id,
         "scopes": None if plan.scopes is None else sorted(set(plan.scopes)),
-        "local_only": plan.local_only,
+        "reach": plan.reach.row(),
         "priority": plan.priority.value,
         "rescue": plan.rescue,
         "cache": plan.cache.value,
@@ -111,7 +112,7 @@ def _key(row: Row[Any], bounds: Limits) -> ApiKey:
         user_id=row.user_id,
         team_id=row.team_id,
         scopes=row.scopes,
-        local_only=row.local_only,
+        reach=Reach.read(row.reach),
         priority=Priority(row.priority),
         rescue=row.rescue,
         cache=CacheWish(row.cache),

@@ -81,8 +81,8 @@ class Keys:
         return await self._database.read(lambda connection: _find(connection, by, key_id))
 
     async def change(self, by: Actor, key_id: str, changes: Mapping[str, Any]) -> ApiKey:
-        """Change `name`, `role`, `scopes`, `local_only`, `priority`, `rescue`, `cache`, `expires_in_s` (from now),
-        `limits` (of old ones).
+        """Change `name`, `role`, `scopes`, `priority`, `rescue`, `cache`, `expires_in_s` (from now), `limits` and
+        `reach` (both of old ones).
 
         Raises: KeyNotFound; NotAllowed: the key's role, or the new one, is above the actor's; RequestInvalid.
         """
@@ -94,9 +94,11 @@ class Keys:
             by.check_role(changes.get("role", before.role))
             values = {
                 name: changes[name]
-                for name in ("name", "role", "scopes", "local_only", "priority", "rescue", "cache")
+                for name in ("name", "role", "scopes", "priority", "rescue", "cache")
                 if name in changes
             }
+            if "reach" in changes:
+                values["reach"] = changes["reach"](before.reach).row()
             if "expires_in_s" in changes:
                 values["expires_at"] = _end(changes["expires_in_s"], now)
             told = dict(values)
@@ -147,7 +149,7 @@ class Keys:
                 user_id=old.user_id,
                 team_id=old.team_id,
                 scopes=old.scopes,
-                local_only=old.local_only,
+                reach=old.reach,
                 priority=old.priority,
                 rescue=old.rescue,
                 cache=old.cache,

@@ -16,6 +16,7 @@ from core.ids import new_id
 from core.limits import EVERYONE, Subject, SubjectKind
 from core.principal import CacheWish, Principal, Role
 from core.priority import Priority
+from core.reach import Reach
 from storage.schema import api_keys, limits, sessions, tenants, users
 from storage.sql import Database
 
@@ -67,7 +68,7 @@ class Lookup:
             for row in rows:
                 owner = people.get(row.user_id) if row.key_id is None else keys.get(row.key_id)
                 if owner is not None:
-                    principal = _of_user(owner, owner.tenant_local_only) if row.key_id is None else _of_key(owner)
+                    principal = _of_user(owner, owner.tenant_reach) if row.key_id is None else _of_key(owner)
                     standing[name_of_hash(row.sha256)] = row, owner, principal
             bounds = await _limits(connection, [principal for _, _, principal in standing.values()])
             return {name: _session(*parts, bounds) for name, parts in standing.items()}
@@ -88,7 +89,7 @@ class Lookup:
                 named = (0, "") if row is None else (row.generation, row.sha256)
             else:
                 row = (await connection.execute(_live_users([user_id or ""]))).one_or_none()
-                principal = None if row is None else _of_user(row, row.tenant_local_only)
+                principal = None if row is None else _of_user(row, row.tenant_reach)
                 named = (0, "")
             return None if principal is None else _identity(principal, await _limits(connection, [principal]), *named)
 
@@ -113,7 +114,7 @@ class Lookup:
                 return None, None
             if _says_something_new(user, claims):
                 return tenant.id, None
-            principal = _of_user(user, tenant.local_only)
+            principal = _of_user(user, tenant.reach)
             return tenant.id, Found(_identity(principal, await _limits(connection, [principal])), None)
 
         tenant_id, found = await self._database.read(find)
@@ -172,7 +173,7 @@ def _live_keys(which: ColumnElement[bool], now: float) -> Select[Any]:
             api_keys,
             func.coalesce(api_keys.c.team_id, users.c.team_id).label("of_team"),
             users.c.groups,
-            tenants.c.local_only.label("tenant_local_only"),
+            tenants.c.reach.label("tenant_reach"),
         )
         .join(tenants, tenants.c.id == api_keys.c.tenant_id)
         .outerjoin(users, users.c.id == api_keys.c.user_id)
@@ -188,7 +189,7 @@ def _live_keys(which: ColumnElement[bool], now: float) -> Select[Any]:
 
 def _live_users(ids: Iterable[str]) -> Select[Any]:
     return (
-        select(users, tenants.c.local_only.label("tenant_local_only"))
+        select(users, tenants.c.reach.label("tenant_reach"))
         .join(tenants, tenants.c.id == users.c.tenant_id)
         .where(users.c.id.in_(ids), users.c.disabled_at.is_(None), tenants.c.disabled_at.is_(None))
     )
@@ -276,14 +277,14 @@ def _of_key(row: Row[Any]) -> Principal:
         team_id=row.of_team,
         groups=frozenset(row.groups or ()),
         scopes=None if row.scopes is None else frozenset(row.scopes),
-        local_only=row.local_only or row.tenant_local_only,
+        reach=Reach.read(row.reach).narrowed(Reach.read(row.tenant_reach)),
         priority=Priority(row.priority),
         rescue=row.rescue,
         cache=CacheWish(row.cache),
     )
 
 
-def _of_user(user: Row[Any], local_only: bool) -> Principal:
+def _of_user(user: Row[Any], reach: Mapping[str, Any] | None) -> Principal:
     return Principal(
         tenant_id=user.tenant_id,
         key_id=None,
@@ -291,5 +292,5 @@ def _of_user(user: Row[Any], local_only: bool) -> Principal:
         user_id=user.id,
         team_id=user.team_id,
         groups=frozenset(user.groups),
-        local_only=local_only,
+        reach=Reach.read(reach),
     )

@@ -15,17 +15,18 @@ from api.errors import NameTaken, RequestInvalid, TenantNotFound
 from core.clock import Clock
 from core.ids import new_id
 from core.limits import EVERYONE
+from core.reach import Reach
 from storage.schema import api_keys, tenants
 from storage.sql import Database
 
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant; `local_only`: no request of it may leave the house. Times are seconds since the epoch."""
+    """A tenant; `reach`: where text of its requests may go. Times are seconds since the epoch."""
 
     id: str
     name: str
-    local_only: bool
+    reach: Reach
     created_at: float
     disabled_at: float | None
 
@@ -38,15 +39,15 @@ class Tenants:
         self._clock = clock
         self._announcer = announcer
 
-    async def create(self, by: Actor, name: str, local_only: bool) -> Tenant:
+    async def create(self, by: Actor, name: str, far: Reach) -> Tenant:
         """Raises: NameTaken; RequestInvalid: the name stands for all tenants."""
         _check_name(name)
         now = self._clock.time()
-        row = {"id": new_id("tenant"), "name": name, "local_only": local_only, "created_at": now, "changed_at": now}
+        row = {"id": new_id("tenant"), "name": name, "reach": far.row(), "created_at": now, "changed_at": now}
 
         async def act(connection: AsyncConnection) -> Tenant:
             await connection.execute(insert(tenants).values(**row))
-            details = {"name": name, "local_only": local_only}
+            details = {"name": name, "reach": far.row()}
             await note(connection, by, now, str(row["id"]), "tenant.create", str(row["id"]), details)
             return await _find(connection, by, str(row["id"]))
 
@@ -72,7 +73,7 @@ class Tenants:
         return await self._database.read(lambda connection: _find(connection, by, tenant_id))
 
     async def change(self, by: Actor, tenant_id: str, changes: Mapping[str, Any]) -> Tenant:
-        """Change `name`, `local_only` or `disabled`; a disabled tenant's keys and tokens end at once.
+        """Change `name`, `reach` (of the old one) or `disabled`; a disabled tenant's keys and tokens end at once.
 
         Raises: TenantNotFound; NameTaken; RequestInvalid: nobody disables the tenant that they act from, and none is
             named like all of them.
@@ -84,12 +85,14 @@ class Tenants:
 
         async def act(connection: AsyncConnection) -> tuple[Tenant, Sequence[Raised]]:
             before = await _find(connection, by, tenant_id)
-            values = {name: changes[name] for name in ("name", "local_only") if name in changes}
+            values = {"name": changes["name"]} if "name" in changes else {}
+            if "reach" in changes:
+                values["reach"] = changes["reach"](before.reach).row()
             if "disabled" in changes:
                 values["disabled_at"] = (before.disabled_at or now) if changes["disabled"] else None
             await connection.execute(update(tenants).where(tenants.c.id == tenant_id).values(**values, changed_at=now))
             action = "tenant.disable" if changes.get("disabled") else "tenant.change"
-            await note(connection, by, now, tenant_id, action, tenant_id, changes)
+            await note(connection, by, now, tenant_id, action, tenant_id, {**changes, **values})
             raised = await raise_generations(connection, api_keys.c.tenant_id == tenant_id, now)
             return await _find(connection, by, tenant_id), raised
 
@@ -115,4 +118,4 @@ async def _find(connection: AsyncConnection, by: Actor, tenant_id: str) -> Tenan
 
 
 def _tenant(row: Row[Any]) -> Tenant:
-    return Tenant(row.id, row.name, row.local_only, row.created_at, row.disabled_at)
+    return Tenant(row.id, row.name, Reach.read(row.reach), row.created_at, row.disabled_at)

@@ -30,7 +30,18 @@ from cli.ingest import Outcome, send, shown_progress
 
 FORMAT = 1
 _COLLECTION, _END = "collection.json", "end.json"
-_OF_COLLECTION = ("description", "metadata", "chunking", "language", "search", "answers", "placement", "local_only")
+_OF_COLLECTION = (
+    "description",
+    "metadata",
+    "chunking",
+    "language",
+    "search",
+    "answers",
+    "placement",
+    "local_only",
+    "providers",
+    "regions",
+)
 _KEPT = ("filename", "media_type", "sha256", "metadata", "acl", "expires_at")
 _KEPT_OF_FILES = ("file_id", "chunking")  # what older gateways do not tell
 

@@ -1,9 +1,10 @@
 """Who is asking."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.priority import Priority
+from core.reach import ANYWHERE, Reach
 
 
 class Role(enum.StrEnum):
@@ -36,7 +37,7 @@ class Principal:
         team_id: that user's or key's team.
         groups: the user's groups, as the JWT or the administrator says.
         scopes: patterns of routes such as `chat`, `embeddings`, `collections:read`; None: whatever the role allows.
-        local_only: no request of this caller may leave the house.
+        reach: where text of this caller may go.
         priority: the highest that a request of this caller has; it may ask for less.
         rescue: where a stream of this caller breaks, another deployment may go on with it.
         cache: what will do for a model request that does not say so itself.
@@ -49,7 +50,12 @@ class Principal:
     team_id: str | None = None
     groups: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
-    local_only: bool = False
+    reach: Reach = ANYWHERE
     priority: Priority = Priority.NORMAL
     rescue: bool = True
     cache: CacheWish = CacheWish.OFF
+
+    def within(self, reach: Reach) -> "Principal":
+        """The same caller, whose text goes no further than this allows, too."""
+        narrowed = self.reach.narrowed(reach)
+        return self if narrowed == self.reach else replace(self, reach=narrowed)

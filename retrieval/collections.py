@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.clock import Clock
 from core.ids import is_id, new_id
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from retrieval import lifecycle
 from retrieval.access import may_read, reads_as
 from retrieval.analyzer import LANGUAGES
@@ -49,7 +50,7 @@ class Collection:
         version: rises whenever what a search can find changes.
         documents: how many there are, in any status.
         chunks: how many are visible.
-        local_only: no text of it leaves the house.
+        reach: where text of it may go.
         title: what a vector store is called, where that is no collection's name, or was taken; None: its name.
         answers: what it says of answers from it, which is not retrieval's to read.
         prompt_version: of the template in that; 0: it has none.
@@ -72,7 +73,7 @@ class Collection:
     documents: int
     chunks: int
     created_at: float
-    local_only: bool
+    reach: Reach
     title: str | None = None
     life: Life = FOREVER
     reindex: Progress | None = None
@@ -100,7 +101,7 @@ class Collections:
         language: str | None = None,
         search: dict[str, Any] | None = None,
         embedding_model: str | None = None,
-        local_only: bool = False,
+        reach: Reach = ANYWHERE,
         title: str | None = None,
         expires_after_days: int | None = None,
         also: Also | None = None,
@@ -113,7 +114,7 @@ class Collections:
             language: one of `analyzer.LANGUAGES`, for ever; None: as the settings say.
             search: as `Way.read` takes it.
             embedding_model: the space's name; None: the first that the embedding server serves.
-            local_only: no text of it may leave the house; what a caller of this kind makes is so in any case.
+            reach: where text of it may go; that of what a caller makes goes no further than the caller's own.
             title: what it is called, where a collection's name is something else.
             expires_after_days: since its last use; None: it stays.
             also: what is done with its id in the same transaction.
@@ -139,8 +140,8 @@ class Collections:
         if language not in LANGUAGES:
             raise InputInvalid("language", f"language is one of {', '.join(sorted(LANGUAGES))}.")
         way = Way.read(search or {}, "search")
-        local_only = local_only or principal.local_only
-        space = await self._embedder.choose(embedding_model, local_only=local_only)
+        reach = reach.narrowed(principal.reach)
+        space = await self._embedder.choose(embedding_model, reach=reach)
         made_id, now_s = new_id("col"), self._clock.time()
         row = {
             "id": made_id,
@@ -157,7 +158,7 @@ class Collections:
             "dimensions": space.dimensions,
             "average_terms": self._settings.average_terms,
             "pool": pool_of(space) if placement == "pooled" else None,
-            "local_only": local_only,
+            "reach": reach.row(),
             "expires_after_days": life.days,
             "used_at": None if life.days is None else now_s,
             "created_at": now_s,
@@ -309,7 +310,7 @@ def _as_collection(row: Any, reindex: Progress | None = None) -> Collection:
         documents=row.documents,
         chunks=row.chunks,
         created_at=row.created_at,
-        local_only=row.local_only,
+        reach=Reach.read(row.reach),
         title=row.title,
         life=Life.of(row),
         reindex=reindex,

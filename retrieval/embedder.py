@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.clock import Clock, SystemClock
 from core.dependency import Dependency, DependencyUnavailable
+from core.reach import ANYWHERE, Reach
 from retrieval.errors import DocumentRejected, InputInvalid, SpaceHosted, SpaceMismatch, SpaceRefused
 from retrieval.hosted import PREFIX, Hosted, Space
 from retrieval.posting import posted
@@ -80,11 +81,11 @@ class Embedder:
             await self._list()
         return self._spaces
 
-    async def choose(self, name: str | None, *, local_only: bool = False) -> Space:
+    async def choose(self, name: str | None, *, reach: Reach = ANYWHERE) -> Space:
         """The space of an embedding model, for a collection to be made in; None: the server's first.
 
         Args:
-            local_only: no text of the collection may leave the house.
+            reach: where text of the collection may go.
 
         Raises:
             InputInvalid: there is none of this name, or not for this collection, or nobody could pay for it.
@@ -96,13 +97,13 @@ class Embedder:
             found = _named(self._spaces, name)
         if found is None and name is not None:
             found = self._find_hosted(name)
-        hosted = [] if self._hosted is None or local_only else self._hosted.names()
+        hosted = [] if self._hosted is None or reach.local_only else self._hosted.names()
         there = ", ".join([*(space.name for space in self._spaces), *hosted]) or "none"
         if found is None:
             raise InputInvalid(
                 "embedding_model", f"No embedding model {(name or '')[:200]!r} is served; there is: {there}."
             )
-        if found.hosted and local_only:
+        if found.hosted and reach.local_only:
             raise InputInvalid(
                 "embedding_model",
                 f"{found.name} is a hosted embedder, and nothing of this collection may leave the house; there is: "
@@ -117,7 +118,7 @@ class Embedder:
         deadline_s: float | None = None,
         *,
         query: bool = False,
-        local_only: bool = False,
+        reach: Reach = ANYWHERE,
         lot: int | None = None,
     ) -> NDArray[np.float32]:
         """Embed texts in input order; the end of one that is too long for the model is left out.
@@ -126,7 +127,7 @@ class Embedder:
             space: the one that the vectors must be of.
             query: somebody asks this, and waits; else they are documents.
             deadline_s: for each batch, waiting for a busy server included.
-            local_only: the texts must not leave the house.
+            reach: where the texts may go.
             lot: texts of one batch; None: as many as the settings say.
 
         Returns: float32[n, dimensions], rows L2-normalised.
@@ -139,7 +140,7 @@ class Embedder:
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         if space.hosted:
-            return await self._embed_hosted(texts, space, limit_s, query=query, local_only=local_only)
+            return await self._embed_hosted(texts, space, limit_s, query=query, reach=reach)
         if space not in await self.spaces() and not (await self._list_again() and space in self._spaces):
             raise SpaceMismatch(space.name, [served.name for served in self._spaces])
         lot = lot or self._batch
@@ -156,14 +157,14 @@ class Embedder:
             raise InputInvalid("embedding_model", str(error)) from error
 
     async def _embed_hosted(
-        self, texts: Sequence[str], space: Space, limit_s: float, *, query: bool, local_only: bool
+        self, texts: Sequence[str], space: Space, limit_s: float, *, query: bool, reach: Reach
     ) -> NDArray[np.float32]:
-        if local_only:
+        if reach.local_only:
             raise SpaceHosted(space.name)
         if self._hosted is None:
             raise SpaceMismatch(space.name, [served.name for served in self._spaces])
         parts = [
-            await self._hosted.embed(texts[first : first + self._batch], space, limit_s, query=query)
+            await self._hosted.embed(texts[first : first + self._batch], space, limit_s, query=query, reach=reach)
             for first in range(0, len(texts), self._batch)
         ]
         return np.concatenate(parts) if parts else np.empty((0, space.dimensions), np.float32)

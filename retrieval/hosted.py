@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from core.clock import Clock
 from core.dependency import Dependency, DependencyUnavailable
+from core.reach import ANYWHERE, Reach
 from retrieval.errors import DocumentRejected, SpaceRefused
 
 PREFIX = "hosted/"
@@ -85,12 +86,13 @@ class Hosted:
         return Space(PREFIX + name.removeprefix(PREFIX), model.dimensions)
 
     async def embed(
-        self, texts: Sequence[str], space: Space, deadline_s: float, *, query: bool = False
+        self, texts: Sequence[str], space: Space, deadline_s: float, *, query: bool = False, reach: Reach = ANYWHERE
     ) -> NDArray[np.float32]:
         """Embed texts in input order.
 
         Args:
             deadline_s: waiting included, where the gateway asks for it.
+            reach: where the texts may go, which the gateway is told.
 
         Returns: float32[n, dimensions], rows L2-normalised.
 
@@ -112,7 +114,7 @@ class Hosted:
             )
         prefix = model.query_prefix if query else model.document_prefix
         body = {"model": group, "input": [prefix + text for text in texts], "encoding_format": "float"}
-        header = self._header()
+        header = {**self._header(), **reach.header()}
         end_s = self._clock.monotonic() + deadline_s
         while True:
             left_s = end_s - self._clock.monotonic()

@@ -347,7 +347,7 @@ async def _hold_files(connection: AsyncConnection, principal: Principal, file_id
 
 async def _stays_in_the_house(connection: AsyncConnection, principal: Principal, collection: Any) -> None:
     """Raises: InputInvalid: what this caller sends may not go to the collection's embedder, or to the one to come."""
-    if not principal.local_only:
+    if not principal.reach.local_only:
         return
     made = await twins.being_made(connection, collection.id)
     names = [collection.embedding_space] + ([] if made is None else [made.embedding_space])

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
+from core.reach import Reach
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval import bm25, lifecycle
@@ -43,7 +44,7 @@ class Lease:
 
     Attributes:
         attempt: counted from 1.
-        local_only: nothing of the collection, or of the whole tenant, may leave the house.
+        reach: where text of the collection, and of its tenant, may go.
         metadata, readers: what the rows will say of the document.
         revision_id: the visible one, whose vectors may be used again; None: there is none.
         refresh: the document itself has not changed, and shows nothing of this work.
@@ -58,7 +59,7 @@ class Lease:
     fence: int
     attempt: int
     tenant_id: str
-    local_only: bool
+    reach: Reach
     filename: str
     media_type: str
     source_key: str
@@ -238,7 +239,8 @@ class Leases:
         about = (
             sa.select(
                 documents.c.tenant_id,
-                sa.or_(tenants.c.local_only, collections.c.local_only).label("local_only"),
+                tenants.c.reach.label("tenant_reach"),
+                collections.c.reach,
                 documents.c.filename,
                 documents.c.media_type,
                 documents.c.source_key,
@@ -265,6 +267,7 @@ class Leases:
         row = (await connection.execute(about)).one()
         known = dict(row._mapping)
         known["average_terms"] = bm25.average_terms(row.average_terms, known.pop("chunks"), known.pop("terms"))
+        known["reach"] = Reach.read(row.reach).narrowed(Reach.read(known.pop("tenant_reach")))
         known["readers"] = readers_of(known.pop("acl"))
         if task.metadata is not None:
             known["metadata"] = task.metadata

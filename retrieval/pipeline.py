@@ -156,7 +156,7 @@ class Pipeline:
 
     async def _embed_some(self, lease: Lease, texts: Sequence[str], space: Space) -> NDArray[np.float32]:
         deadline_s = self._settings.ingest_deadline_s
-        return await self._embedder.embed(texts, space, deadline_s, local_only=lease.local_only)
+        return await self._embedder.embed(texts, space, deadline_s, reach=lease.reach)
 
     async def _index_and_publish(
         self, lease: Lease, digest: Digest, vectors: NDArray[np.float32], known: str, twin_of: str | None

@@ -52,8 +52,8 @@ class Reindexes:
         """
         known = await self._collections.get(principal, name)
         cutting = known.chunking if chunking is None else check_chunking(chunking)
-        local_only = known.local_only or principal.local_only
-        space = await self._embedder.choose(embedding_model, local_only=local_only)
+        reach = known.reach.narrowed(principal.reach)
+        space = await self._embedder.choose(embedding_model, reach=reach)
 
         async def start(connection: AsyncConnection) -> None:
             collection = await lifecycle.lock_collection(connection, principal.tenant_id, name)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from core.clock import Clock
 from core.dependency import DependencyError
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval import bm25, diversity, expression, facets, fuzzy, legs, snapshot
@@ -76,7 +77,7 @@ class SearchResult:
 
     Attributes:
         degraded: a leg or the reranker was away, and the others answered alone.
-        local_only: nothing of the collection may leave the house.
+        reach: where text of the collection may go.
         facets: for each key that was asked for.
         corrections: what was looked for beside terms that no readable chunk holds, and how those terms are written.
         named: values of metadata that the question names; where facets were asked for.
@@ -87,7 +88,7 @@ class SearchResult:
     collection_version: int
     degraded: bool = False
     degraded_reason: str | None = None
-    local_only: bool = False
+    reach: Reach = ANYWHERE
     facets: Sequence[Facet] = ()
     corrections: Sequence[Spelling] = ()
     named: Sequence[Suggestion] = ()
@@ -150,7 +151,7 @@ class Searcher:
             collection_version=looked.pinned.version,
             degraded=bool(reasons),
             degraded_reason="; ".join(reasons) or None,
-            local_only=looked.pinned.local_only,
+            reach=looked.pinned.reach,
             facets=counted,
             corrections=_spelt(looked, passages),
             named=named,
@@ -253,7 +254,7 @@ class Searcher:
         space = Space(pinned.embedding_space, pinned.dimensions)
 
         async def embed(these: Sequence[str]) -> NDArray[np.float32]:
-            return await self._embedder.embed(these, space, query=True, local_only=principal.local_only)
+            return await self._embedder.embed(these, space, query=True, reach=principal.reach.narrowed(pinned.reach))
 
         if self._questions is None or anew:
             return await embed(texts)

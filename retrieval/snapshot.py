@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.reach import ANYWHERE, Reach
 from retrieval.access import live, may_read, readers_of
 from retrieval.analyzer import analyzer
 from retrieval.called import CollectionId
@@ -64,7 +65,7 @@ class Snapshot:
     language: str
     way: Way
     stale: Sequence["Stale"] = ()
-    local_only: bool = False
+    reach: Reach = ANYWHERE
     life: Life = FOREVER
 
 
@@ -123,7 +124,7 @@ async def pin(database: Database, tenant_id: str, name: str, texts: Sequence[str
             language=row.language,
             way=Way.read(row.search, "search"),
             stale=[Stale(one.id, one.metadata, readers_of(one.acl)) for one in stale],
-            local_only=row.local_only,
+            reach=Reach.read(row.reach),
             life=Life.of(row),
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.priority import Priority
+from core.reach import Reach
 from router.deployment import Deadlines, Kind
 
 Operation = Literal["chat.completions", "completions", "embeddings", "messages", "rerank"]
@@ -26,7 +27,7 @@ class Call:
         group: the model group that the caller named.
         body: the request's body, a validated JSON object; the router never changes it.
         stream: answer with server-sent events.
-        allow_hosted: deployments outside the house may be used.
+        reach: the hosted deployments that may be used.
         request_id: sent along as `x-request-id`.
         rescue: where the stream breaks, another deployment may go on with it.
         priority: who waits, and who is refused, when the group has more to do than it can.
@@ -36,7 +37,7 @@ class Call:
     group: str
     body: dict[str, Any]
     stream: bool
-    allow_hosted: bool
+    reach: Reach
     request_id: str
     priority: Priority = Priority.NORMAL
     rescue: bool = True

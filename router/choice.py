@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from core.breaker import Breaker, BreakerState, Permit
 from core.clock import Clock
+from core.reach import Reach
 from router.call import Call
 from router.deployment import Deployment, Kind, LaneName
 from router.gate import Gate
@@ -70,7 +71,7 @@ class Group:
         return Member(deployment, before.breaker if kept else Breaker(deployment.breaker, self._clock), before.health)
 
     def in_turn(
-        self, *, allow_hosted: bool, native_only: bool = False, trail: Trail | None = None
+        self, *, reach: Reach, native_only: bool = False, trail: Trail | None = None
     ) -> Iterator[tuple[Member, Permit]]:
         """Deployments to try, each at most once; report to its breaker or withdraw from it.
 
@@ -83,7 +84,7 @@ class Group:
             trail: of the prompt, where the strategy looks at it.
         """
         self._rest_outliers()
-        members = self.eligible(allow_hosted=allow_hosted, native_only=native_only)
+        members = self.eligible(reach=reach, native_only=native_only)
         for member in members:
             if member.health.gone_since_s is not None:
                 self.strategy.forget(member.deployment.name)
@@ -103,13 +104,13 @@ class Group:
         looks = self.strategy.wants_trail and call.needs == "chat" and len(self.members) > 1
         return trail_of(call) if looks else None
 
-    def eligible(self, *, allow_hosted: bool, native_only: bool = False) -> list[Member]:
+    def eligible(self, *, reach: Reach, native_only: bool = False) -> list[Member]:
         """Those that such a call may go to, whatever their health."""
         return [
             member
             for member in self.members
             if not member.deployment.draining
-            and (allow_hosted or not member.deployment.hosted)
+            and _may_reach(reach, member.deployment)
             and (not native_only or member.deployment.lane is LaneName.NATIVE)
         ]
 
@@ -120,19 +121,17 @@ class Group:
             self._looked_s = now_s
             rest_outliers([member.health for member in self.members])
 
-    def has_upright(self, *, allow_hosted: bool, native_only: bool = False) -> bool:
+    def has_upright(self, *, reach: Reach, native_only: bool = False) -> bool:
         """Whether one that might be tried is not ejected."""
-        return any(
-            not member.health.ejected for member in self.eligible(allow_hosted=allow_hosted, native_only=native_only)
-        )
+        return any(not member.health.ejected for member in self.eligible(reach=reach, native_only=native_only))
 
-    def could_answer(self, asked: Collection[str], *, allow_hosted: bool, native_only: bool = False) -> bool:
+    def could_answer(self, asked: Collection[str], *, reach: Reach, native_only: bool = False) -> bool:
         """Whether nothing is known against one that might be tried, besides those that were `asked`."""
         return any(
             member.deployment.name not in asked
             and not member.health.ejected
             and member.breaker.state is BreakerState.CLOSED
-            for member in self.eligible(allow_hosted=allow_hosted, native_only=native_only)
+            for member in self.eligible(reach=reach, native_only=native_only)
         )
 
     @property
@@ -140,12 +139,14 @@ class Group:
         """What they are all for; the configuration allows no mixture."""
         return self.members[0].deployment.kind
 
-    def retry_after_s(self, *, allow_hosted: bool) -> float:
+    def retry_after_s(self, *, reach: Reach) -> float:
         """Seconds until one of them may be tried."""
-        waits = [
-            member.breaker.retry_after_s() for member in self.members if allow_hosted or not member.deployment.hosted
-        ]
+        waits = [member.breaker.retry_after_s() for member in self.members if _may_reach(reach, member.deployment)]
         return min(waits, default=60.0)
+
+
+def _may_reach(reach: Reach, deployment: Deployment) -> bool:
+    return not deployment.hosted or reach.allows(deployment.provider, deployment.region)
 
 
 def _member(deployment: Deployment, clock: Clock) -> Member:

@@ -8,16 +8,18 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from pydantic import ValidationError
 
 from core.breaker import BreakerPolicy
 from core.money import Price
+from core.reach import Reach
 from monitoring.logs import logger
 from router import yamlfile
-from router.deployment import Deadlines, Deployment, LaneName
+from router.deployment import Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
 from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
@@ -64,6 +66,7 @@ class RouterConfig:
         unsupported: `FILE:LINE: key` of each key that has no effect.
         health: how the native deployments' engines are watched.
         strategy: in which order a group's healthy deployments are asked.
+        policies: group to where text may go that is for it, its fallbacks included.
         hold_s: how long a call is held for an engine that is asleep or scaled to zero.
     """
 
@@ -78,6 +81,7 @@ class RouterConfig:
     health: HealthPolicy = field(default_factory=HealthPolicy)
     hold_s: float = 60.0
     strategy: Strategy = "simple-shuffle"
+    policies: Mapping[str, Reach] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def assembled(
         health=HealthPolicy(**form.stoker.health.model_dump()),
         hold_s=form.stoker.waking.hold_s,
         strategy=form.router_settings.routing_strategy,
+        policies=_policies(form, document, reader.groups),
     )
 
 
@@ -164,17 +169,17 @@ class _Reader:
         where = document.where(("model_list", at, "litellm_params", "model"))
         if name in self.sources:
             raise ConfigInvalid(f"{where}: two deployments are called {name!r}: give one another `model_info.id`")
+        self.sources[name] = source
+        values = entry.litellm_params.model_dump(exclude_none=True)
+        reason = _why_not(entry, values)
+        if reason is not None:
+            self.disabled[name] = reason
+            _log.warning("deployment disabled", deployment=name, where=where, reason=reason)
+            return
         if any(other.group == group and other.kind != entry.model_info.mode for other in self.deployments):
             raise ConfigInvalid(
                 f"{where}: {group!r} mixes `mode`s: give those of chat, embedding and rerank names of their own"
             )
-        self.sources[name] = source
-        values = entry.litellm_params.model_dump(exclude_none=True)
-        unset = [value.removeprefix(_SECRET_PREFIX) for value in values.values() if _is_unset(value)]
-        if unset:
-            self.disabled[name] = f"{unset[0]} is not set"
-            _log.info("deployment disabled", deployment=name, where=where, reason=self.disabled[name])
-            return
         values = {key: _resolved(value) for key, value in values.items()}
         engine = entry.model_info.engine or ("vllm-cpu" if source == "up" else "vllm")
         deployment = self._deployment(name, group, entry, values, engine == "vllm-cpu", where)
@@ -196,8 +201,9 @@ class _Reader:
             model=model.removeprefix(_NATIVE_PREFIX),
             lane=LaneName.NATIVE if native else LaneName.LITELLM,
             hosted=not native,
-            kind=entry.model_info.mode,
+            kind=cast(Kind, entry.model_info.mode),
             provider="stoker" if native else _provider(model, values),
+            region=_region(entry, values),
             api_base=base.rstrip("/") if base else None,
             api_key=values.get("api_key"),
             parameters={key: values[key] for key in _CONNECTION if key in values},
@@ -241,6 +247,16 @@ class _Reader:
         )
 
 
+def _why_not(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:
+    """Why an entry makes no deployment; None: it does."""
+    if entry.model_info.mode not in get_args(Kind):
+        return f"mode {entry.model_info.mode} is not served; {', '.join(get_args(Kind))} are"
+    if "*" in entry.model_name or "*" in entry.litellm_params.model:
+        return "a name with * stands for many models, and is not supported: write an entry for each"
+    unset = [value.removeprefix(_SECRET_PREFIX) for value in values.values() if _is_unset(value)]
+    return f"{unset[0]} is not set" if unset else None
+
+
 def _price(entry: ModelEntry) -> Price:
     own, info = entry.litellm_params, entry.model_info
     prompt = _first(own.input_cost_per_token, info.input_cost_per_token, default=Decimal(0))
@@ -271,7 +287,7 @@ def _fallbacks(form: Form, document: yamlfile.Document, groups: list[str]) -> di
     named = _named(form, document, groups, "fallbacks")
     default = form.router_settings.default_fallbacks or form.litellm_settings.default_fallbacks
     for name in default:
-        if name not in groups:
+        if not _is_there(name, groups):
             where = document.where(("router_settings", "default_fallbacks"))
             raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
     return {group: [name for name in named.get(group, default) if name != group] for group in dict.fromkeys(groups)}
@@ -286,11 +302,29 @@ def _named(form: Form, document: yamlfile.Document, groups: list[str], key: str)
         for at, row in enumerate(rows):
             for group, others in row.items():
                 for name in (group, *others):
-                    if name not in groups:
+                    if not _is_there(name, groups):
                         where = document.where((section, key, at, group))
                         raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
                 named[group] = others
     return named
+
+
+def _is_there(name: str, groups: list[str]) -> bool:
+    """Whether an entry has this name, or stands for it by its `*` (and is disabled for that)."""
+    return name in groups or any("*" in group and fnmatchcase(name, group) for group in groups)
+
+
+def _policies(form: Form, document: yamlfile.Document, groups: list[str]) -> dict[str, Reach]:
+    found = {}
+    for group, policy in form.stoker.policy.items():
+        where = document.where(("stoker", "policy", group))
+        if group not in groups:
+            raise ConfigInvalid(f"{where}: no `model_list` entry is called {group!r}")
+        if policy.local_only and policy.providers:
+            raise ConfigInvalid(f"{where}: local_only is the same as `providers: []`; write one of them")
+        providers = [] if policy.local_only else policy.providers
+        found[group] = Reach.read({"providers": providers, "regions": policy.regions})
+    return found
 
 
 def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:
@@ -305,6 +339,11 @@ def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:
 def _provider(model: str, values: Mapping[str, Any]) -> str:
     prefix, slash, _ = model.partition("/")
     return str(values.get("custom_llm_provider") or (prefix if slash else "openai"))
+
+
+def _region(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:
+    said = (values.get(key) for key in ("region_name", "aws_region_name", "vertex_location"))
+    return entry.model_info.region or next((region for region in said if region), None)
 
 
 def _is_unset(value: object) -> bool:

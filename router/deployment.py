@@ -59,7 +59,8 @@ class Deployment:
         group: the model group, which is the name that clients use.
         model: the model's name at the upstream, with the provider's prefix on the LiteLLM lane.
         hosted: data leaves the house; allowed per request.
-        provider: who runs it, for `owned_by`.
+        provider: who runs it, for `owned_by` and for policy.
+        region: where it runs, as the configuration says; None: nobody said.
         api_base: address of the upstream's `/v1`; on the LiteLLM lane None means the provider's own.
         parameters: more of LiteLLM's connection parameters, such as `api_version`.
         price: of its tokens; ours have one too where the configuration says so.
@@ -79,6 +80,7 @@ class Deployment:
     hosted: bool
     kind: Kind = "chat"
     provider: str = "stoker"
+    region: str | None = None
     api_base: str | None = None
     api_key: str | None = field(default=None, repr=False)
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -4,6 +4,7 @@ RouterError
 ├── ConfigInvalid          the configuration can't be used; the message names file, line and remedy
 ├── ModelNotFound          no such model group
 ├── NoDeployment           every deployment of the group and its fallbacks is away, resting or not allowed
+│   ├── LeavesTheHouse     it has only hosted ones to which this text may not go
 │   └── Overloaded         they have more to do than they can, and cheaper calls are refused first
 ├── UpstreamRefused        the upstream says that the request is at fault, or that the caller must wait (429)
 └── UpstreamError          the upstream is at fault; another deployment may do better
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.priority import Priority
+from core.reach import Reach
+from router.deployment import Deployment
 
 
 class RouterError(Exception):
@@ -57,6 +60,23 @@ class NoDeployment(RouterError):
         super().__init__(f"No deployment of {group!r} can answer now: {reason}.")
         self.group = group
         self.retry_after_s = max(1.0, retry_after_s)
+
+
+class LeavesTheHouse(NoDeployment):
+    """Policy keeps the text from every deployment of the group."""
+
+    def __init__(self, group: str, deployments: Sequence[Deployment], reach: Reach) -> None:
+        if reach.local_only:
+            allowed = "this request may not leave the house"
+        else:
+            where = sorted({f"{one.provider} in {one.region or 'no known region'}" for one in deployments})
+            kept = [
+                f"{what} {', '.join(sorted(names)) or 'none'}"
+                for what, names in (("providers", reach.providers), ("regions", reach.regions))
+                if names is not None
+            ]
+            allowed = f"they are {' and '.join(where)}, and this request may go to {' and '.join(kept)} alone"
+        super().__init__(group, f"it has only hosted ones, and {allowed}")
 
 
 class Overloaded(NoDeployment):

@@ -60,13 +60,14 @@ class LitellmModelInfo(_Lenient):
     """What a deployment is."""
 
     id: Name | None = None
-    mode: Literal["chat", "embedding", "rerank"] = "chat"
+    mode: Annotated[str, StringConstraints(max_length=100)] = "chat"  # of LiteLLM's many, those of `Kind` are served
     input_cost_per_token: Cost | None = None  # LiteLLM lets prices stand here too; those of `litellm_params` win
     output_cost_per_token: Cost | None = None
     cache_read_input_token_cost: Cost | None = None
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024  # Stoker's own
     rescue: bool = True  # Stoker's own: another deployment may go on with a stream that breaks here
     wakes_in_s: Seconds | None = None  # Stoker's own: it may be asleep or scaled to zero; seconds until it is back
+    region: Name | None = None  # Stoker's own: where it runs, where no connection parameter says so
     engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
 
 
@@ -153,6 +154,14 @@ class WakingSettings(_Strict):
     hold_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
 
 
+class PolicySettings(_Strict):
+    """Where text may go that is for a group; see `core.reach.Reach`."""
+
+    local_only: bool = False
+    providers: list[Name] | None = None
+    regions: list[Name] | None = None
+
+
 class StokerSection(_Strict):
     """What LiteLLM's form has no word for."""
 
@@ -160,6 +169,7 @@ class StokerSection(_Strict):
     breaker: BreakerSettings = BreakerSettings()
     health: HealthSettings = HealthSettings()
     waking: WakingSettings = WakingSettings()
+    policy: dict[str, PolicySettings] = {}
 
 
 class Form(_Lenient):

@@ -11,13 +11,14 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from core.breaker import BreakerState, Permit
 from core.clock import Clock, SystemClock
 from core.money import Price
+from core.reach import ANYWHERE, Reach
 from router.answer import Answer
 from router.attempt import Attempt
 from router.call import Call, Operation
@@ -26,6 +27,7 @@ from router.config import RouterConfig
 from router.counting import Counted, Messages, TokenCounter
 from router.deployment import Deployment, Kind, LaneName
 from router.errors import (
+    LeavesTheHouse,
     ModelNotFound,
     NoDeployment,
     Overloaded,
@@ -198,10 +200,10 @@ class Router:
         if group not in self._groups:
             raise ModelNotFound(group, list(self._groups))
 
-    def chat_outlook(self, group: str, operation: Operation = "chat.completions", *, allow_hosted: bool) -> Outlook:
+    def chat_outlook(self, group: str, operation: Operation = "chat.completions", *, reach: Reach) -> Outlook:
         """What awaits a chat with the group or its fallbacks. Raises: ModelNotFound: there is no such group."""
         self.require(group)
-        call = Call(operation, group, {}, stream=False, allow_hosted=allow_hosted, request_id="")
+        call = Call(operation, group, {}, stream=False, reach=self._within(group, reach), request_id="")
         members = [member for member in self._members_for(call) if member.health.ejected in (None, "asleep")]
         if any(member.breaker.state is BreakerState.CLOSED for member in members):
             return "good"
@@ -229,14 +231,14 @@ class Router:
             )
         return found
 
-    async def count_tokens(self, group: str, messages: Messages, *, allow_hosted: bool) -> Counted | None:
+    async def count_tokens(self, group: str, messages: Messages, *, reach: Reach) -> Counted | None:
         """The size of a chat as an engine of the group counts it, within about a second.
 
         Returns: None: no engine of ours is there that can say.
         Raises: ModelNotFound: there is no such group.
         """
         self.require(group)
-        engines = self._groups[group].eligible(allow_hosted=allow_hosted, native_only=True)
+        engines = self._groups[group].eligible(reach=self._within(group, reach), native_only=True)
         return await self._counter.count(engines, messages)
 
     def members(self) -> list[Member]:
@@ -266,6 +268,8 @@ class Router:
             UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
         """
         self.require(call.group)
+        if call.group in self._config.policies:
+            call = replace(call, reach=self._within(call.group, call.reach))
         asked = self._groups[call.group]
         if asked.kind != call.needs:
             raise _wrong_kind(call, asked.kind)
@@ -319,6 +323,10 @@ class Router:
             raise too_long
         return last
 
+    def _within(self, group: str, reach: Reach) -> Reach:
+        """How far text may go that is for this group."""
+        return reach.narrowed(self._config.policies.get(group, ANYWHERE))
+
     def _patience(self, call: Call) -> Callable[[], Awaitable[bool]]:
         """What waits a moment while a deployment is being probed, and says whether to ask again.
 
@@ -349,7 +357,7 @@ class Router:
         """
         last: UpstreamError | UpstreamRefused | None = None
         trail = group.trail(call)
-        candidates = group.in_turn(allow_hosted=call.allow_hosted, native_only=call.native_only, trail=trail)
+        candidates = group.in_turn(reach=call.reach, native_only=call.native_only, trail=trail)
         tries = 0
         for member, offered in candidates:
             permit = await self._probes.clear(member, offered) if offered.probe else offered
@@ -379,22 +387,20 @@ class Router:
     def _could_answer(self, call: Call, asked: Collection[str]) -> bool:
         """Whether nothing is known against some deployment besides those that were `asked`."""
         return any(
-            group.could_answer(asked, allow_hosted=call.allow_hosted, native_only=call.native_only)
+            group.could_answer(asked, reach=call.reach, native_only=call.native_only)
             for group in self._groups_for(call)
         )
 
     def _candidates(self, call: Call) -> Iterator[tuple[Member, Permit]]:
         """All that might answer the call, in turn."""
         for group in self._groups_for(call):
-            yield from group.in_turn(
-                allow_hosted=call.allow_hosted, native_only=call.native_only, trail=group.trail(call)
-            )
+            yield from group.in_turn(reach=call.reach, native_only=call.native_only, trail=group.trail(call))
 
     def _members_for(self, call: Call) -> list[Member]:
         return [
             member
             for group in self._groups_for(call)
-            for member in group.eligible(allow_hosted=call.allow_hosted, native_only=call.native_only)
+            for member in group.eligible(reach=call.reach, native_only=call.native_only)
         ]
 
     def _groups_for(self, call: Call) -> list[Group]:
@@ -407,7 +413,7 @@ class Router:
             return fitting
         return sorted(
             fitting,
-            key=lambda group: not group.has_upright(allow_hosted=call.allow_hosted, native_only=call.native_only),
+            key=lambda group: not group.has_upright(reach=call.reach, native_only=call.native_only),
         )
 
     def _larger(self, call: Call) -> list[Group]:
@@ -426,13 +432,13 @@ class Router:
             return NoDeployment(call.group, why, back_s)
         if last is not None and not isinstance(last, UpstreamUnavailable):
             return last
-        wait_s = asked.retry_after_s(allow_hosted=call.allow_hosted)
+        wait_s = asked.retry_after_s(reach=call.reach)
         if isinstance(last, UpstreamUnavailable):
             return NoDeployment(call.group, f"{last.deployment} {last.reason}", max(wait_s, last.retry_after_s or 0))
         if call.native_only and all(member.deployment.lane is not LaneName.NATIVE for member in asked.members):
             return _wrong_kind(call, "hosted")
-        if not call.allow_hosted and all(member.deployment.hosted for member in asked.members):
-            return NoDeployment(call.group, "it has only hosted ones, and this request may not leave the house", wait_s)
+        if all(member.deployment.hosted for member in asked.members) and not asked.eligible(reach=call.reach):
+            return LeavesTheHouse(call.group, [member.deployment for member in asked.members], call.reach)
         if all(member.deployment.draining for member in asked.members):
             return NoDeployment(call.group, "it is being drained", wait_s)
         if {member.health.ejected for member in self._members_for(call)} == {"asleep"}:

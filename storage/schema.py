@@ -33,7 +33,7 @@ tenants = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
-    Column("local_only", Boolean, nullable=False, default=False),
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False, default=0.0),
     Column("disabled_at", Float),
@@ -78,7 +78,7 @@ api_keys = Table(
     Column("user_id", ForeignKey("users.id")),
     Column("team_id", ForeignKey("teams.id")),
     Column("scopes", JSON),  # list of texts; null: whatever the role allows
-    Column("local_only", Boolean, nullable=False, default=False),
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
     Column("priority", String(16), nullable=False, default="normal"),
     Column("rescue", Boolean, nullable=False, default=True),
     Column("cache", String(16), nullable=False, default="off"),  # what of it will do for a model request
@@ -215,7 +215,7 @@ collections = Table(
     Column("prompt_version", Integer, nullable=False, server_default="0"),  # of its template; 0: the built-in one
     Column("pool", String(200)),  # the Milvus collection that it shares with others; NULL: it has one of its own
     Column("generation", Integer, nullable=False, default=0),  # of the index that answers; a reindex makes the next
-    Column("local_only", Boolean, nullable=False, default=False),  # no text of it leaves the house
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
     Column("title", String(512)),  # the name as a vector store's maker wrote it, where that is no collection's name
     Column("expires_after_days", Integer),  # since it was last used; null: it stays
     Column("used_at", Float),  # when it was last searched or added to; kept only where it may expire
@@ -428,7 +428,7 @@ conversations = Table(
     Column("owner", String(100), nullable=False),
     Column("title", String(200)),
     Column("metadata", JSON, nullable=False),
-    Column("local_only", Boolean, nullable=False, default=False),  # something in it may not leave the house
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
     Column("items", Integer, nullable=False, default=0),  # that were ever added: the next one's position
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
@@ -459,7 +459,7 @@ responses = Table(
     Column("previous_id", String(64)),
     Column("conversation_id", String(64)),
     Column("status", String(16), nullable=False),
-    Column("local_only", Boolean, nullable=False, default=False),
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
     Column("input", JSON, nullable=False),  # the items that were sent with it, without what came before
     Column("response", JSON, nullable=False),  # as clients see it
     Column("created_at", Float, nullable=False),

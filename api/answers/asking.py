@@ -71,7 +71,7 @@ class Asker:
             model,
             prompt.body(model),
             stream=True,
-            allow_hosted=not principal.local_only,
+            reach=principal.reach,
             request_id=f"{self._request_id}.{step}",
             priority=principal.priority,
             rescue=principal.rescue,

@@ -160,7 +160,7 @@ class CachedAnswerer:
         anew: AsyncGenerator[Event, None],
     ) -> AsyncGenerator[Event, None]:
         """A new answer, or, where no model gives one, what was answered before the collection changed."""
-        outlook = self._router.chat_outlook(model, allow_hosted=not identity.principal.local_only)
+        outlook = self._router.chat_outlook(model, reach=identity.principal.reach)
         before = None if outlook == "good" else await self._before(identity.principal, edition, name)
         if before is None:
             async with aclosing(anew) as events:

@@ -7,6 +7,7 @@ from typing import Any
 from api.answers.events import Citation, Done, Event, Retrieved
 from api.conversations.items import Item
 from api.conversations.talk import Talk
+from core.reach import ANYWHERE
 from monitoring.record import RequestRecord
 
 
@@ -20,13 +21,13 @@ async def kept(
 
     Raises: as the events do; ConversationNotFound, ConversationFull: others were at it meanwhile.
     """
-    local_only = False
+    reach = ANYWHERE
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Retrieved):
-                local_only = event.result.local_only
+                reach = event.result.reach
             if isinstance(event, Done) and talk is not None:
-                await talk.add(asked, event.answer, event.citations, local_only=local_only)
+                await talk.add(asked, event.answer, event.citations, reach=reach)
             yield event
 
 

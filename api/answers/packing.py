@@ -13,6 +13,7 @@ from typing import Protocol
 from api.answers.context import Excerpt, choose_excerpts
 from api.answers.merging import distinct, fitted, in_document_order, merged, size_of
 from api.answers.recipe import Recipe
+from core.reach import Reach
 from monitoring.logs import logger
 from retrieval.search import Passage
 from router.counting import Counted
@@ -31,7 +32,7 @@ _KNOWN_S = 60.0  # for which an engine's window is taken for granted
 class Counts(Protocol):
     """Counts a chat's tokens."""
 
-    async def count_tokens(self, group: str, messages: Sequence[Message], *, allow_hosted: bool) -> Counted | None:
+    async def count_tokens(self, group: str, messages: Sequence[Message], *, reach: Reach) -> Counted | None:
         """None: nobody who may be asked can say."""
         ...
 
@@ -44,13 +45,13 @@ class Prompt:
         group: the model; None: nobody is shown what is packed.
         words: the messages with these excerpts.
         max_tokens: of the answer.
-        allow_hosted: the sources may leave the house.
+        reach: where the sources may go.
     """
 
     group: str | None
     words: Callable[[Sequence[Excerpt]], list[Message]]
     max_tokens: int
-    allow_hosted: bool
+    reach: Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Packer:
 
     async def _count(self, prompt: Prompt, group: str, excerpts: Sequence[Excerpt]) -> Counted | None:
         shown = in_document_order(excerpts)
-        counted = await self._counts.count_tokens(group, prompt.words(shown), allow_hosted=prompt.allow_hosted)
+        counted = await self._counts.count_tokens(group, prompt.words(shown), reach=prompt.reach)
         if counted is not None:
             self._windows[group] = counted.window, asyncio.get_running_loop().time() + _KNOWN_S
         return counted

@@ -126,8 +126,7 @@ class Answerer:
         result = await retrieve(self._retrieval.searcher, principal, question, recipe, asked.work, times)
         yield Retrieved(result, asked.work)
 
-        if result.local_only:  # the passages are in what a model is asked
-            principal = replace(principal, local_only=True)
+        principal = principal.within(result.reach)  # the passages are in what a model is asked
         with times.of("pack"):
             packed = await self._pack(principal, way, question, result, asks=bill.metered is not None)
             while packed.unfit and question.larger and bill.metered is not None:
@@ -207,7 +206,7 @@ class Answerer:
         def words(excerpts: Sequence[Excerpt]) -> list[dict[str, str]]:
             return messages(question.text, excerpts, question.system, way.recipe.prompt or BUILT_IN)
 
-        prompt = Prompt(way.model if asks else None, words, self._max_tokens(question), not principal.local_only)
+        prompt = Prompt(way.model if asks else None, words, self._max_tokens(question), principal.reach)
         return await self._packer.pack(question.text, result.passages, way.recipe, prompt)
 
     def _teller(self, principal: Principal, way: _Way, question: Question, packed: Packed) -> Teller:
@@ -267,7 +266,7 @@ class Answerer:
             model,
             body,
             stream=True,
-            allow_hosted=not principal.local_only,
+            reach=principal.reach,
             request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,

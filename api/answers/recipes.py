@@ -14,6 +14,7 @@ from api.answers.recipe import Recipe, read_changes
 from api.errors import RequestInvalid
 from core.clock import Clock
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from retrieval.called import of_tenant
 from retrieval.errors import CollectionNotFound
 from retrieval.rows import fetch
@@ -31,13 +32,13 @@ class Said:
     Attributes:
         answers: what is otherwise than the settings have it, without the template.
         prompt: its template; None: the built-in one.
-        local_only: nothing of its documents may leave the house.
+        reach: where text of its documents may go.
     """
 
     answers: Mapping[str, Any] = field(default_factory=dict)
     prompt: str | None = None
     prompt_version: int = 0
-    local_only: bool = False
+    reach: Reach = ANYWHERE
 
     def over(self, recipe: Recipe) -> Recipe:
         """A recipe with what the collection says over it."""
@@ -84,14 +85,14 @@ class Recipes:
             sa.select(
                 collections.c.answers,
                 collections.c.prompt_version,
-                collections.c.local_only,
+                collections.c.reach,
                 collection_prompts.c.template,
             )
             .select_from(collections.outerjoin(collection_prompts, _in_use()))
             .where(of_tenant(principal.tenant_id, collection))
         )
         for row in await fetch(self._database, statement):
-            return Said(row.answers, row.template, row.prompt_version, row.local_only)
+            return Said(row.answers, row.template, row.prompt_version, Reach.read(row.reach))
         raise CollectionNotFound(collection)
 
     async def prompts(

@@ -57,8 +57,7 @@ class Rewriting:
         question = replace(question, work=replace(question.work, rewrite=recipe.rewrite))
         fields = await self._check(principal, question)
         collection = await self._retrieval.collections.get(principal, question.collection)
-        if collection.local_only:  # what its documents carry may be in what a model is asked
-            principal = replace(principal, local_only=True)
+        principal = principal.within(collection.reach)  # what its documents carry may be in what a model is asked
         asker = Asker(self._router, reservations, principal, model, question.request_id)
         worker = QueryWorker(question, asker, self._clock, recipe.deadlines_s.rewrite, times.since)
         work = await worker.work(fields)

@@ -14,6 +14,7 @@ from api.auto.reading import Read
 from core.dependency import DependencyError
 from core.principal import Principal
 from core.priority import Priority
+from core.reach import HOME, Reach
 from monitoring import metrics
 from monitoring.logs import logger
 from retrieval.embedder import Embedder, Space
@@ -127,7 +128,7 @@ class Auto:
             try:
                 # The part's own deadline stays what it is: a vector that is late for us is no failure of the part.
                 async with asyncio.timeout(_VECTOR_S):
-                    vectors = await self._embedder.embed(shown, space, query=True, local_only=True)
+                    vectors = await self._embedder.embed(shown, space, query=True, reach=HOME)
                 return float(by_vector.difficulty(turns, vectors).max()), "vector"
             except SpaceMismatch:  # another model is served by now
                 self._by_vector = None
@@ -146,18 +147,18 @@ class Auto:
         difficulty: float | None,
         operation: Operation = "chat.completions",
     ) -> Chosen:
-        at, passed = self._there(at, operation, allow_hosted=not principal.local_only)
+        at, passed = self._there(at, operation, reach=principal.reach)
         metrics.AUTO_CHOICES.labels(self._models[at], "health" if passed else by).inc()
         return Chosen(self._models[at], self._models[at + 1 :], difficulty)
 
-    def _there(self, at: int, operation: Operation, *, allow_hosted: bool) -> tuple[int, bool]:
+    def _there(self, at: int, operation: Operation, *, reach: Reach) -> tuple[int, bool]:
         """The chosen model, or, where it is known to be away, the next larger that is not, else the next smaller.
 
         Returns: its place, and whether it is another one.
         """
         larger, smaller = range(at + 1, len(self._models)), range(at - 1, -1, -1)
         for other in (at, *larger, *smaller):
-            if self._router.chat_outlook(self._models[other], operation, allow_hosted=allow_hosted) != "none":
+            if self._router.chat_outlook(self._models[other], operation, reach=reach) != "none":
                 return other, other != at
         return at, False
 

@@ -52,7 +52,7 @@ async def settled_question(state: "AppState", principal: Principal, question: Qu
     if auto is None or (question.model or settings.answer_model) != AUTO:
         return question
     said = await state.recipes.of(principal, question.collection)
-    principal = replace(principal, local_only=principal.local_only or said.local_only)
+    principal = principal.within(said.reach)
     recipe = said.over(Recipe.of(settings)).asked(question)
     if recipe.verify is Grounding.STRICT:
         chosen = auto.cheapest(principal)

@@ -62,7 +62,7 @@ def name_of(principal: Principal, kind: Kind, asked: Mapping[str, Any], document
         "pipeline": PIPELINE,
         "tenant": principal.tenant_id,
         "readers": reads_as(principal),
-        "local_only": principal.local_only,
+        "reach": principal.reach.row(),
         "kind": kind,
         "asked": asked,
         "documents": [[one.collection_id, one.version] for one in documents],

@@ -47,7 +47,7 @@ class QuestionVectors:
 
 
 def _name(principal: Principal, space: Space, text: str) -> Name:
-    parts = [PIPELINE, principal.tenant_id, principal.local_only, space.name, space.dimensions, text]
+    parts = [PIPELINE, principal.tenant_id, principal.reach.row(), space.name, space.dimensions, text]
     maker = [] if principal.key_id is None else [of_key(principal.key_id)]
     digest = hashlib.sha256(orjson.dumps(parts)).hexdigest()
     return Name(principal.tenant_id, "vector", digest, (ALL, *maker))

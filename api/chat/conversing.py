@@ -97,8 +97,7 @@ async def open_turn(store: Conversations, identity: Identity, conversation_id: s
     if all(map(is_order, body["messages"])):
         raise RequestInvalid("messages hold nothing that is said: add a user's message", "messages")
     conversation, earlier, more = await store.newest(identity.principal, conversation_id, MOST_BYTES)
-    if conversation.local_only:
-        identity = replace(identity, principal=replace(identity.principal, local_only=True))
+    identity = replace(identity, principal=identity.principal.within(conversation.reach))
     turn = NewTurn(store, conversation_id, identity, body, earlier)
     if conversation.items + len(body["messages"]) >= MAX_ITEMS:
         raise ConversationFull("this conversation is full; begin another one", "conversation_id")
@@ -156,7 +155,7 @@ async def _open(router: Router, turn: NewTurn, group: str, request_id: str) -> A
             group,
             body,
             body.get("stream") is True,
-            allow_hosted=not principal.local_only,
+            reach=principal.reach,
             request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,

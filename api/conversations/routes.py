@@ -16,6 +16,7 @@ from api.conversations.store import UNSET, Conversations
 from api.errors import RequestInvalid
 from api.identity import Caller
 from api.paging import After, Limit, checked_cursor, page
+from api.reach_form import shown_reach
 from api.state import State
 from core.principal import Principal
 
@@ -164,7 +165,7 @@ def shown(conversation: Conversation) -> dict[str, Any]:
         "metadata": conversation.metadata,
         "title": conversation.title,
         "updated_at": int(conversation.updated_at),
-        "local_only": conversation.local_only,
+        **shown_reach(conversation.reach),
     }
 
 

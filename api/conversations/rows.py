@@ -13,6 +13,7 @@ from api.errors import ConversationFull, ConversationNotFound, ItemNotFound
 from api.owner import owner_of
 from core.ids import is_id
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from storage.schema import conversation_items, conversations
 
 MAX_ITEMS = 10_000  # that are ever added to one conversation
@@ -25,14 +26,14 @@ class Conversation:
     """A conversation as its owner sees it.
 
     Attributes:
-        local_only: something in it may not leave the house, so none of it does.
+        reach: where all of it may go.
         items: how many were ever added.
     """
 
     id: str
     title: str | None
     metadata: dict[str, Any]
-    local_only: bool
+    reach: Reach
     items: int
     created_at: float
     updated_at: float
@@ -45,12 +46,12 @@ async def append(
     items: Sequence[Item],
     now: float,
     *,
-    local_only: bool = False,
+    reach: Reach = ANYWHERE,
 ) -> None:
     """Add items in the caller's transaction; who adds at the same time waits for its end.
 
     Args:
-        local_only: something of them may not leave the house, whoever the caller is.
+        reach: where they may go, whoever the caller is.
 
     Raises: ConversationNotFound, ConversationFull.
     """
@@ -63,8 +64,8 @@ async def append(
     ]
     if rows:
         await connection.execute(conversation_items.insert(), rows)
-    kept = row.local_only or local_only or principal.local_only
-    await put(connection, row.id, items=row.items + len(rows), local_only=kept, updated_at=now)
+    kept = Reach.read(row.reach).narrowed(reach).narrowed(principal.reach)
+    await put(connection, row.id, items=row.items + len(rows), reach=kept.row(), updated_at=now)
 
 
 def own(principal: Principal) -> sa.ColumnElement[bool]:
@@ -130,7 +131,7 @@ def as_conversation(row: Any) -> Conversation:
         id=row.id,
         title=row.title,
         metadata=row.metadata,
-        local_only=row.local_only,
+        reach=Reach.read(row.reach),
         items=row.items,
         created_at=row.created_at,
         updated_at=row.updated_at,

@@ -16,6 +16,7 @@ from api.owner import owner_of
 from core.clock import Clock
 from core.ids import new_id
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from storage.schema import conversation_items, conversations
 from storage.sql import Database
 
@@ -52,7 +53,7 @@ class Conversations:
             "owner": owner_of(principal),
             "title": title,
             "metadata": metadata,
-            "local_only": principal.local_only,
+            "reach": principal.reach.row(),
             "items": 0,
             "created_at": now,
             "updated_at": now,
@@ -113,12 +114,12 @@ class Conversations:
         await self._database.write(hide)
 
     async def add(
-        self, principal: Principal, conversation_id: str, items: Sequence[Item], *, local_only: bool = False
+        self, principal: Principal, conversation_id: str, items: Sequence[Item], *, reach: Reach = ANYWHERE
     ) -> None:
         """Add items at its end, all or none. Raises: ConversationNotFound, ConversationFull."""
         now = self._clock.time()
         await self._database.write(
-            lambda connection: rows.append(connection, principal, conversation_id, items, now, local_only=local_only)
+            lambda connection: rows.append(connection, principal, conversation_id, items, now, reach=reach)
         )
 
     async def items(

@@ -11,6 +11,7 @@ from api.conversations.rows import MAX_ITEMS
 from api.conversations.store import Conversations
 from api.errors import ConversationFull
 from api.identities import Identity
+from core.reach import Reach
 
 MOST_BYTES = 64 * 1024  # of what was said before: more than small models read, and rewriting 4,000 characters of it
 _MOST_TURNS = 20
@@ -34,11 +35,11 @@ class Talk:
         """The question, with what was said in the conversation before what its request says was."""
         return replace(question, turns=(self.turns + question.turns)[-_MOST_TURNS:])
 
-    async def add(self, asked: Sequence[Item], answer: str, citations: Sequence[Citation], *, local_only: bool) -> None:
+    async def add(self, asked: Sequence[Item], answer: str, citations: Sequence[Citation], *, reach: Reach) -> None:
         """Add question and answer, both or neither. Raises: ConversationNotFound: it was deleted meanwhile."""
         annotations = [_annotation(citation, len(answer)) for citation in citations]
         items = [*asked, assistant_message(answer, annotations)]
-        await self.store.add(self.identity.principal, self.conversation_id, items, local_only=local_only)
+        await self.store.add(self.identity.principal, self.conversation_id, items, reach=reach)
 
 
 async def open_talk(store: Conversations, identity: Identity, conversation_id: str) -> Talk:
@@ -46,8 +47,7 @@ async def open_talk(store: Conversations, identity: Identity, conversation_id: s
     conversation, items, _ = await store.newest(identity.principal, conversation_id, MOST_BYTES)
     if conversation.items + 2 > MAX_ITEMS:
         raise ConversationFull("this conversation is full; begin another one", "conversation_id")
-    if conversation.local_only:
-        identity = replace(identity, principal=replace(identity.principal, local_only=True))
+    identity = replace(identity, principal=identity.principal.within(conversation.reach))
     turns = [turn for item in items if (turn := _turn(item)) is not None]
     return Talk(store, conversation_id, identity, tuple(turns[-_MOST_TURNS:]))
 

@@ -26,7 +26,7 @@ from api.hot.cache import Copies, cache_wish
 from api.hot.exchange import ClientLeft, Exchange, Headers
 from api.hot.headers import answer_headers, priority_of, rate_headers, rescue_of
 from api.hot.routes import ROUTES, HotRoute
-from api.identity import identify
+from api.identity import identify, within
 from api.metering import Metered, Size
 from api.responses.serving import respond
 from api.roles import require
@@ -103,6 +103,8 @@ class HotDoor:
     async def _answer(self, route: HotRoute, exchange: Exchange, record: RequestRecord) -> None:
         state: AppState = self._state_of.stoker
         identity = await identify(state, exchange.authorization, exchange.api_key, exchange.scope)
+        if exchange.reach:
+            identity = within(identity, exchange.reach)
         record.tenant_id, record.key_id = identity.principal.tenant_id, identity.principal.key_id
         require(identity.principal, "POST", route.path)
         exchange.guard(self._settings.body_deadline_s, _TOO_SLOW)
@@ -127,7 +129,7 @@ class HotDoor:
             model_of(body),
             body,
             body.get("stream") is True and route.kind not in ("embeddings", "rerank"),
-            allow_hosted=not identity.principal.local_only,
+            reach=identity.principal.reach,
             request_id=exchange.request_id,
             priority=priority_of(identity.principal.priority, exchange.priority),
             rescue=rescue_of(identity.principal.rescue, exchange.rescue),

@@ -18,6 +18,7 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
+from core.reach import Reach
 from core.usage import Usage
 from monitoring.logs import logger
 from router.errors import UpstreamFailed
@@ -46,7 +47,7 @@ class Answering:
         metered: Metered,
         clock: Clock,
         *,
-        local_only: bool,
+        reach: Reach,
         found: Found | None,
         annotator: Annotator | None,
         links: Links | None,
@@ -55,7 +56,7 @@ class Answering:
         self._principal = principal
         self._asked = asked
         self._clock = clock
-        self._local_only = local_only
+        self._reach = reach
         self._found = found
         self._annotator = annotator
         self._links = links
@@ -132,7 +133,7 @@ class Answering:
         Raises: DependencyError: it belongs to a conversation, which would go on without it.
         """
         try:
-            await self._keeper.keep(self._principal, self._asked, self.response, local_only=self._local_only)
+            await self._keeper.keep(self._principal, self._asked, self.response, reach=self._reach)
         except DependencyError as error:
             if self._asked.conversation_id is not None:
                 raise

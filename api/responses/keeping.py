@@ -14,6 +14,7 @@ from api.responses.request import Asked
 from api.responses.store import Responses, Stored
 from core.clock import Clock
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from monitoring.logs import logger
 from storage.sql import Database
 
@@ -23,10 +24,10 @@ _log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What came before a request; `local_only`: something of it may not leave the house."""
+    """What came before a request, and where all of it may go."""
 
     items: Sequence[Item] = ()
-    local_only: bool = False
+    reach: Reach = ANYWHERE
 
 
 class Keeper:
@@ -44,35 +45,35 @@ class Keeper:
         Raises: PreviousNotFound, ConversationNotFound, ConversationFull; ContextTooLong: it is more than is read.
         """
         if asked.previous_id is not None:
-            items, local_only, more = await self._responses.chain(principal, asked.previous_id, _MOST_EARLIER)
+            items, reach, more = await self._responses.chain(principal, asked.previous_id, _MOST_EARLIER)
         elif asked.conversation_id is not None:
             conversation, items, more = await self._conversations.newest(
                 principal, asked.conversation_id, _MOST_EARLIER
             )
-            local_only = conversation.local_only
+            reach = conversation.reach
             if conversation.items + len(asked.input) >= MAX_ITEMS:
                 raise ConversationFull("this conversation is full; begin another one", "conversation")
         else:
             return Earlier()
         if more and asked.truncation == "disabled":
             raise ContextTooLong("more was said before than any model reads; send truncation: auto", "truncation")
-        return Earlier(items, local_only)
+        return Earlier(items, reach)
 
-    async def keep(self, principal: Principal, asked: Asked, response: dict[str, Any], *, local_only: bool) -> None:
+    async def keep(self, principal: Principal, asked: Asked, response: dict[str, Any], *, reach: Reach) -> None:
         """Write down an answer that has ended; what failed is added to no conversation.
 
         Raises: DependencyError: SQL is away; nothing was kept.
         """
         items = [*asked.input, *response["output"]]
         stored = Stored(
-            str(response["id"]), asked.previous_id, asked.conversation_id, local_only, list(asked.input), dict(response)
+            str(response["id"]), asked.previous_id, asked.conversation_id, reach, list(asked.input), dict(response)
         )
         adds = asked.conversation_id if response["status"] != "failed" else None
 
         async def write(connection: AsyncConnection, conversation_id: str | None = adds) -> None:
             if conversation_id is not None:
                 now = self._clock.time()
-                await append(connection, principal, conversation_id, items, now, local_only=local_only)
+                await append(connection, principal, conversation_id, items, now, reach=reach)
             if asked.store:
                 await self._responses.keep(connection, principal, stored)
 

@@ -21,6 +21,7 @@ from api.settings import ApiSettings
 from core.clock import Clock
 from core.principal import Principal
 from core.priority import Priority
+from core.reach import ANYWHERE, Reach
 from core.usage import Usage
 from router.errors import UpstreamRefused
 from router.router import Answer, Call, Router
@@ -88,8 +89,8 @@ class Responder:
         earlier = await self._keeper.earlier(principal, asked)
         plan = Plan(asked, earlier.items, self._settings.file_search_characters)
         if asked.model == AUTO:
-            policy = replace(principal, local_only=principal.local_only or earlier.local_only)
-            asked = replace(asked, model=str(await settled(self._auto, policy, asked.model, plan.body())))
+            chosen = await settled(self._auto, principal.within(earlier.reach), asked.model, plan.body())
+            asked = replace(asked, model=str(chosen))
             plan = Plan(asked, earlier.items, self._settings.file_search_characters)
         if not plan.body()["messages"]:
             raise RequestInvalid("input is missing: a text, or a list of items", "input")
@@ -97,8 +98,8 @@ class Responder:
         answer: Answer | None = None
         try:
             found = await self._search(principal, asked, plan)
-            local_only = principal.local_only or earlier.local_only or (found is not None and found.local_only)
-            answer = await self._open(asked, plan, wishes, local_only=local_only)
+            reach = principal.reach.narrowed(earlier.reach).narrowed(ANYWHERE if found is None else found.reach)
+            answer = await self._open(asked, plan, wishes, reach)
             metered.opened(answer.deployment)
             answer.on_switch = metered.switched
             yield Answering(
@@ -108,7 +109,7 @@ class Responder:
                 answer,
                 metered,
                 self._clock,
-                local_only=local_only,
+                reach=reach,
                 found=found,
                 annotator=self._annotator(principal, found, plan, wishes.request_id),
                 links=None if found is None else self._links(found),
@@ -151,7 +152,7 @@ class Responder:
         sources = (passage.metadata for passage in found.passages)
         return Links(self._settings.answer_link_hosts, addresses_of(sources))
 
-    async def _open(self, asked: Asked, plan: Plan, wishes: Wishes, *, local_only: bool) -> Answer:
+    async def _open(self, asked: Asked, plan: Plan, wishes: Wishes, reach: Reach) -> Answer:
         """Ask the model, and again with less where its window is too small for all of it."""
         while True:
             call = Call(
@@ -159,7 +160,7 @@ class Responder:
                 asked.model,
                 plan.body(),
                 stream=True,
-                allow_hosted=not local_only,
+                reach=reach,
                 request_id=wishes.request_id,
                 priority=wishes.priority,
                 rescue=wishes.rescue,

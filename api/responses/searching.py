@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 from api.conversations.items import Item
@@ -10,6 +11,7 @@ from api.responses.tools import FileSearch
 from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from monitoring.logs import logger
 from retrieval.called import CollectionId
 from retrieval.collections import Collection
@@ -28,14 +30,14 @@ class Found:
     Attributes:
         passages: the best first.
         collections: of each document.
-        local_only: nothing of it may leave the house.
+        reach: where all of it may go.
         degraded_reason: why this is less than could have been found; None: it is all.
     """
 
     question: str
     passages: tuple[Passage, ...] = ()
     collections: Mapping[str, CollectionId] = field(default_factory=dict)
-    local_only: bool = False
+    reach: Reach = ANYWHERE
     degraded_reason: str | None = None
     failed: bool = False
 
@@ -80,7 +82,7 @@ class DocumentSearch:
             question,
             tuple(passage for passage, _ in best),
             {passage.document_id: collection for passage, collection in best},
-            any(store.local_only for store in stores),
+            reduce(Reach.narrowed, (store.reach for store in stores), ANYWHERE),
             "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None,
             all(isinstance(result, DependencyError) for result in results),
         )

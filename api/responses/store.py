@@ -14,6 +14,7 @@ from api.owner import owner_of
 from core.clock import Clock
 from core.ids import is_id
 from core.principal import Principal
+from core.reach import ANYWHERE, Reach
 from storage.schema import responses
 from storage.sql import Database
 
@@ -29,13 +30,13 @@ class Stored:
     Attributes:
         input: the items that were sent with it, without what came before.
         response: as clients see it, with all that they may ask for.
-        local_only: something in it may not leave the house.
+        reach: where all of it may go.
     """
 
     id: str
     previous_id: str | None
     conversation_id: str | None
-    local_only: bool
+    reach: Reach
     input: list[Item]
     response: dict[str, Any]
 
@@ -62,7 +63,7 @@ class Responses:
             "previous_id": stored.previous_id,
             "conversation_id": stored.conversation_id,
             "status": stored.response["status"],
-            "local_only": stored.local_only,
+            "reach": stored.reach.row(),
             "input": stored.input,
             "response": stored.response,
             "created_at": now,
@@ -84,7 +85,7 @@ class Responses:
 
         await self._database.write(hide)
 
-    async def chain(self, principal: Principal, response_id: str, most_bytes: int) -> tuple[list[Item], bool, bool]:
+    async def chain(self, principal: Principal, response_id: str, most_bytes: int) -> tuple[list[Item], Reach, bool]:
         """What was said up to and with this response, the oldest first, as far back as the bytes go.
 
         A chain ends where a response of it was deleted or has expired: nothing before it is shown to a model.
@@ -93,9 +94,9 @@ class Responses:
         Raises: PreviousNotFound: the response itself is not there.
         """
 
-        async def walk(connection: AsyncConnection) -> tuple[list[Item], bool, bool]:
+        async def walk(connection: AsyncConnection) -> tuple[list[Item], Reach, bool]:
             links: list[list[Item]] = []
-            local_only, used = False, 0
+            reach, used = ANYWHERE, 0
             next_id: str | None = response_id
             while next_id is not None and len(links) < _MOST_LINKS:
                 try:
@@ -107,11 +108,11 @@ class Responses:
                 items = [*found.input, *found.response["output"]]
                 used += sum(map(size_of, items))
                 if used > most_bytes:
-                    return _joined(links), local_only, True
+                    return _joined(links), reach, True
                 links.append(items)
-                local_only = local_only or found.local_only
+                reach = reach.narrowed(found.reach)
                 next_id = found.previous_id
-            return _joined(links), local_only, len(links) == _MOST_LINKS
+            return _joined(links), reach, len(links) == _MOST_LINKS
 
         try:
             return await self._database.read(walk)
@@ -129,7 +130,7 @@ class Responses:
         row = (await connection.execute(statement)).one_or_none() if is_id(response_id, "resp") else None
         if row is None:
             raise ResponseNotFound(f"there is no response {response_id[:100]!r}; it was never kept, or is no longer")
-        return Stored(row.id, row.previous_id, row.conversation_id, row.local_only, row.input, row.response)
+        return Stored(row.id, row.previous_id, row.conversation_id, Reach.read(row.reach), row.input, row.response)
 
 
 async def forget_gone(database: Database, clock: Clock) -> int:

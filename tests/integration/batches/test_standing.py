@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from api.identities import Identity
 from api.lookup import Lookup
 from core.priority import Priority
+from core.reach import HOME
 from storage.schema import api_keys, limits, tenants, users
 from tests.integration.batches.conftest import House
 
@@ -32,13 +33,13 @@ async def test_a_key_is_what_it_is_now(house: House) -> None:
     await change(house, sa.insert(limits).values(limit))
     second = await now(house)
     assert second is not None
-    assert (second.principal.local_only, second.principal.scopes) == (True, frozenset({"chat"}))
+    assert (second.principal.reach.local_only, second.principal.scopes) == (True, frozenset({"chat"}))
     assert ([one.limits.parallel for one in second.subjects], second.generation) == ([3], 4)
-    await change(house, sa.update(api_keys).values(local_only=False))
-    await change(house, sa.update(tenants).values(local_only=True))
+    await change(house, sa.update(api_keys).values(reach=None))
+    await change(house, sa.update(tenants).values(reach=HOME.row()))
     third = await now(house)
     assert third is not None
-    assert third.principal.local_only
+    assert third.principal.reach.local_only
     await change(house, sa.update(tenants).values(disabled_at=1.0))
     assert await now(house) is None
 

@@ -12,6 +12,7 @@ from api.caching.name import ALL, of_key
 from api.caching.vectors import QuestionVectors
 from core.dependency import DependencyUnavailable
 from core.principal import Principal, Role
+from core.reach import HOME
 from retrieval.hosted import Space
 from retrieval.questions import Vectors
 from tests.integration.caching.conftest import House
@@ -63,7 +64,7 @@ async def test_another_tenant_space_or_policy_shares_none(url: str) -> None:
         others = [
             (CALLER, SPACE),
             (replace(CALLER, tenant_id="ten_b"), SPACE),
-            (replace(CALLER, local_only=True), SPACE),
+            (replace(CALLER, reach=HOME), SPACE),
             (CALLER, Space("other", 3)),
         ]
         for caller, space in others:

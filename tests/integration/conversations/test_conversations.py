@@ -15,6 +15,7 @@ from api.conversations.sweep import forget_deleted
 from api.errors import ConversationFull, ConversationNotFound
 from core.clock import SystemClock
 from core.principal import Principal, Role
+from core.reach import HOME
 from storage.schema import conversation_items, conversations
 from tests.support.gate import Gate
 
@@ -240,13 +241,13 @@ async def test_who_adds_at_the_same_time_is_put_in_some_order_and_nobody_is_lost
 async def test_what_was_said_by_one_who_keeps_it_in_the_house_stays_there_for_ever(light_gate: Gate) -> None:
     kept = Conversations(light_gate.database, SystemClock())
     tenant = await tenant_of(light_gate)
-    free, bound = Principal(tenant, "key_1", Role.MEMBER), Principal(tenant, "key_2", Role.MEMBER, local_only=True)
+    free, bound = Principal(tenant, "key_1", Role.MEMBER), Principal(tenant, "key_2", Role.MEMBER, reach=HOME)
     made = await kept.create(free, [store_item("Hello.")], {})
-    assert not made.local_only
+    assert not made.reach.local_only
     await kept.add(bound, made.id, [store_item("a secret")])
     await kept.add(free, made.id, [store_item("and on")])
-    assert (await kept.get(free, made.id)).local_only
-    assert (await kept.create(bound, [], {})).local_only
+    assert (await kept.get(free, made.id)).reach.local_only
+    assert (await kept.create(bound, [], {})).reach.local_only
 
 
 async def test_the_newest_items_come_first_as_far_as_the_bytes_go(light_gate: Gate) -> None:

@@ -68,7 +68,7 @@ async def test_everything_asked_of_a_key_is_kept_and_held(gate: Gate) -> None:
     assert made["scopes"] == ["collections:read", "search"]
     principal = (await gate.directory.identities.identify(made["key"])).principal
     assert (principal.user_id, principal.team_id, principal.groups) == (user["id"], team["id"], {"a", "b"})
-    assert principal.local_only
+    assert principal.reach.local_only
     assert principal.priority is Priority.BATCH
     assert principal.rescue is False
     assert (principal.cache, made["cache"]) == (CacheWish.EXACT, "exact")
@@ -120,7 +120,7 @@ async def test_a_changed_key_is_held_to_it_on_its_next_request(gate: Gate) -> No
     assert (changed["name"], changed["limits"]["rpm"], changed["limits"]["tpm"]) == ("new", 7, 9)
     identity = await gate.directory.identities.identify(made["key"])
     assert identity.generation == 1
-    assert identity.principal.local_only
+    assert identity.principal.reach.local_only
     assert identity.principal.priority is Priority.INTERACTIVE
     assert identity.principal.rescue is False
     assert identity.principal.cache is CacheWish.SEMANTIC

@@ -164,8 +164,9 @@ def test_readers_and_ingesters_change_nothing_else() -> None:
     assert changing == asking | signing_out | own | putting
 
 
-def test_only_admins_make_and_change_tenants_and_see_every_tenants_usage() -> None:
-    reserved = {("POST", "/v1/admin/tenants"), ("GET", "/v1/admin/usage"), ("GET", "/status")}
+def test_only_admins_change_tenants_and_deployments_and_see_every_tenants_usage() -> None:
+    reserved = {(method, template) for method, template in ROUTES if template.startswith("/v1/admin/deployments")}
+    reserved |= {("POST", "/v1/admin/tenants"), ("GET", "/v1/admin/usage"), ("GET", "/status")}
     reserved |= {(method, "/v1/admin/tenants/{tenant_id}") for method in ("PATCH", "DELETE")}
     assert {(method, template) for method, template, rule in PRIVATE if rule.roles == {Role.ADMIN}} == reserved
 

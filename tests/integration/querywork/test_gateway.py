@@ -97,10 +97,14 @@ def whole(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @contextmanager
-def open_house(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
+def open_house(
+    servers: Servers, folder: Path, *, models: str = "", routing: str = "", policy: str = "", **more: str
+) -> Iterator[House]:
     """Start it, and fill it with documents.
 
     Args:
+        models: more entries of `model_list`.
+        routing: more sections of stoker.yaml; `policy`: more of its section `stoker`.
         more: settings of the gateway.
     """
     settings = {
@@ -111,7 +115,7 @@ def open_house(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
         "STOKER_QUERY_WORK_DEADLINE_S": str(DEADLINE_S),
         **more,
     }
-    with bare_house(folder, **settings) as house:
+    with bare_house(folder, models=models, routing=routing, policy=policy, **settings) as house:
         worker = {**settings, "STOKER_DATA_DIR": str(house.gate.folder), "STOKER_REDIS_URL": house.gate.redis_url}
         with running([sys.executable, "-m", "retrieval.worker"], folder / "worker.log", lambda: True, worker):
             fill(house)
@@ -119,7 +123,9 @@ def open_house(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
 
 
 @contextmanager
-def bare_house(folder: Path, **settings: str) -> Iterator[House]:
+def bare_house(
+    folder: Path, *, models: str = "", routing: str = "", policy: str = "", **settings: str
+) -> Iterator[House]:
     """The same without documents, and without what indexes them."""
     says: dict[str, str | Fault] = {}
 
@@ -131,7 +137,7 @@ def bare_house(folder: Path, **settings: str) -> Iterator[House]:
         configuration = (
             "model_list:\n  - model_name: words\n    litellm_params: {model: hosted_vllm/words, "
             f"api_base: '{server.base_url}', input_cost_per_token: 0.000001, output_cost_per_token: 0.000002}}\n"
-            "stoker:\n  breaker: {failures_to_open: 1000}\n"
+            f"{models}{routing}stoker:\n  breaker: {{failures_to_open: 1000}}\n{policy}"
         )
         with gateway(folder, 1, settings=settings, configuration=configuration) as gate:
             headers = {"authorization": f"Bearer {gate.key}"}

@@ -13,6 +13,7 @@ from api.responses.store import Responses, Stored, forget_gone
 from core.clock import ManualClock
 from core.ids import new_id
 from core.principal import Principal, Role
+from core.reach import ANYWHERE, HOME, Reach
 from storage.schema import responses
 from storage.sql import Database
 from tests.integration.identity.conftest import gate, postgres, postgres_url, sqlite_url, url
@@ -35,10 +36,10 @@ class Kept:
         self.conversations = conversations
         self.keeper = Keeper(database, conversations, self.store, self.clock)
 
-    async def keep(self, text: str, previous_id: str | None = None, local_only: bool = False) -> str:
+    async def keep(self, text: str, previous_id: str | None = None, reach: Reach = ANYWHERE) -> str:
         said = assistant_message(f"on {text}")
         response = {"id": new_id("resp"), "status": "completed", "output": [said]}
-        stored = Stored(response["id"], previous_id, None, local_only, [user_message(text)], response)
+        stored = Stored(response["id"], previous_id, None, reach, [user_message(text)], response)
 
         async def write(connection: AsyncConnection) -> None:
             await self.store.keep(connection, self.asker, stored)
@@ -108,10 +109,10 @@ async def test_a_chain_is_read_as_far_back_as_the_bytes_go(kept: Kept) -> None:
 
 
 async def test_what_may_not_leave_the_house_stays_there_down_the_chain(kept: Kept) -> None:
-    first = await kept.keep("a secret", local_only=True)
+    first = await kept.keep("a secret", reach=HOME)
     last = await kept.keep("more", await kept.keep("on", first))
-    assert (await kept.store.chain(kept.asker, last, MUCH))[1]
-    assert not (await kept.store.chain(kept.asker, await kept.keep("free"), MUCH))[1]
+    assert (await kept.store.chain(kept.asker, last, MUCH))[1].local_only
+    assert (await kept.store.chain(kept.asker, await kept.keep("free"), MUCH))[1] == ANYWHERE
 
 
 async def test_a_response_ends_with_its_days_and_the_sweep_removes_what_is_gone(kept: Kept) -> None:
@@ -134,14 +135,14 @@ async def test_an_answer_and_its_place_in_a_conversation_are_kept_together_or_no
     conversation = await kept.conversations.create(kept.asker, [], {})
     asked, _ = read({"model": "m", "input": "One?", "conversation": conversation.id})
     response = {"id": new_id("resp"), "status": "completed", "output": [assistant_message("One.")]}
-    await kept.keeper.keep(kept.asker, asked, response, local_only=True)
+    await kept.keeper.keep(kept.asker, asked, response, reach=HOME)
     items = await kept.conversations.items(kept.asker, conversation.id, None, 10, "asc")
     assert [item["content"][0]["text"] for item in items] == ["One?", "One."]
-    assert (await kept.conversations.get(kept.asker, conversation.id)).local_only
+    assert (await kept.conversations.get(kept.asker, conversation.id)).reach.local_only
     again, _ = read({"model": "m", "input": "Two?", "conversation": conversation.id})
     taken = {**response, "output": [assistant_message("Two.")]}  # the response's id is another's already
     with pytest.raises(sa.exc.IntegrityError):
-        await kept.keeper.keep(kept.asker, again, taken, local_only=False)
+        await kept.keeper.keep(kept.asker, again, taken, reach=ANYWHERE)
     assert len(await kept.conversations.items(kept.asker, conversation.id, None, 10, "asc")) == 2
 
 
@@ -150,7 +151,7 @@ async def test_an_answer_whose_conversation_was_deleted_meanwhile_is_kept_alone(
     asked, _ = read({"model": "m", "input": "One?", "conversation": conversation.id})
     await kept.conversations.delete(kept.asker, conversation.id)
     response = {"id": new_id("resp"), "status": "completed", "output": []}
-    await kept.keeper.keep(kept.asker, asked, response, local_only=False)
+    await kept.keeper.keep(kept.asker, asked, response, reach=ANYWHERE)
     assert (await kept.store.get(kept.asker, response["id"])).id == response["id"]
 
 
@@ -158,6 +159,6 @@ async def test_what_failed_is_added_to_no_conversation(kept: Kept) -> None:
     conversation = await kept.conversations.create(kept.asker, [], {})
     asked, _ = read({"model": "m", "input": "One?", "conversation": conversation.id})
     response = {"id": new_id("resp"), "status": "failed", "output": [assistant_message("On")]}
-    await kept.keeper.keep(kept.asker, asked, response, local_only=False)
+    await kept.keeper.keep(kept.asker, asked, response, reach=ANYWHERE)
     assert await kept.conversations.items(kept.asker, conversation.id) == []
     assert (await kept.store.get(kept.asker, response["id"])).response["status"] == "failed"

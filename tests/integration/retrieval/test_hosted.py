@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from core.clock import SystemClock
 from core.principal import Principal
+from core.reach import ANYWHERE, HOME
 from retrieval import generations
 from retrieval.errors import InputInvalid, SpaceHosted
 from retrieval.hosted import HostedModel
@@ -98,7 +99,7 @@ async def hosted(house: House, cloud: Cloud) -> AsyncIterator[House]:
 
 
 def local(principal: Principal) -> Principal:
-    return replace(principal, local_only=True)
+    return replace(principal, reach=HOME)
 
 
 async def test_documents_and_questions_go_through_the_gateway_and_are_paid_for_there(
@@ -139,7 +140,7 @@ async def test_what_may_not_leave_the_house_is_never_sent(hosted: House, cloud: 
         await retrieval.intake.accept(local(manager), "c", [NewFile("b.md", None, b"A secret.")])
     # A tenant that became so after its documents had been accepted.
     await retrieval.intake.accept(manager, "c", [NewFile("b.md", None, b"A secret.")])
-    closed = tenants.update().where(tenants.c.id == manager.tenant_id).values(local_only=True)
+    closed = tenants.update().where(tenants.c.id == manager.tenant_id).values(reach=HOME.row())
     await hosted.database.write(lambda connection: connection.execute(closed))
     async with hosted.worker():
         job = await hosted.ingest("c", c="Another secret.")
@@ -153,17 +154,17 @@ async def test_a_local_only_collection_takes_no_hosted_embedder_ever(hosted: Hou
     for caller, flag in ((manager, True), (local(manager), False)):
         for name in ("cloud", "hosted/cloud"):
             with pytest.raises(InputInvalid, match="may leave the house") as refused:
-                await retrieval.collections.create(caller, "c", embedding_model=name, local_only=flag)
+                await retrieval.collections.create(caller, "c", embedding_model=name, reach=HOME if flag else ANYWHERE)
             assert refused.value.param == "embedding_model"
             assert "there is: all-minilm-l6-v2." in str(refused.value)
     made = await retrieval.collections.create(local(manager), "c")
-    assert made.local_only
+    assert made.reach.local_only
     await retrieval.collections.create(manager, "open")
     for caller, name in ((manager, "c"), (local(manager), "c"), (local(manager), "open")):
         with pytest.raises(InputInvalid, match="may leave the house"):
             await retrieval.reindexes.begin(caller, name, "cloud")
-    assert (await retrieval.searcher.search(manager, Query("c", "tide"))).local_only
-    assert not (await retrieval.searcher.search(manager, Query("open", "tide"))).local_only
+    assert (await retrieval.searcher.search(manager, Query("c", "tide"))).reach.local_only
+    assert not (await retrieval.searcher.search(manager, Query("open", "tide"))).reach.local_only
     # While a collection moves to a hosted embedder, what may not leave the house does not come in.
     async with hosted.worker():
         await hosted.ingest("open", a=TEXT)

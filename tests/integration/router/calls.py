@@ -3,6 +3,7 @@
 from typing import Any
 
 from core.breaker import BreakerPolicy
+from core.reach import ANYWHERE
 from router.config import RouterConfig
 from router.deployment import Deadlines, Deployment, LaneName
 from router.router import Answer, Call
@@ -37,11 +38,11 @@ def config(*deployments: Deployment, **fallbacks: list[str]) -> RouterConfig:
 
 def chat(text: str = "one two three four", stream: bool = False, group: str = "g", **more: Any) -> Call:
     """A chat call; keywords beyond Call's own fields go into the body."""
-    allow_hosted = more.pop("allow_hosted", True)
+    reach = more.pop("reach", ANYWHERE)
     body = {"model": group, "messages": [{"role": "user", "content": text}], **more}
     if stream:
         body["stream"] = True
-    return Call("chat.completions", group, body, stream, allow_hosted, "req_1")
+    return Call("chat.completions", group, body, stream, reach, "req_1")
 
 
 async def read(answer: Answer) -> bytes:

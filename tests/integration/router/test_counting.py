@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from core.clock import ManualClock
+from core.reach import ANYWHERE, HOME
 from router.counting import Counted
 from router.errors import ModelNotFound
 from router.native_lane import NativeLane
@@ -18,7 +19,7 @@ MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content
 
 async def test_the_engine_counts_as_it_bills(server: OpenAiServer) -> None:
     async with open_router(config(native(server))) as router:
-        assert await router.count_tokens("g", MESSAGES, allow_hosted=False) == Counted(5, 4096)
+        assert await router.count_tokens("g", MESSAGES, reach=HOME) == Counted(5, 4096)
         answer = await router.open(chat(messages=MESSAGES, max_tokens=1))
     assert answer.usage is not None
     assert answer.usage.prompt_tokens == 5
@@ -32,7 +33,7 @@ async def test_who_has_no_such_route_is_asked_more_and_more_seldom(server: OpenA
         asked = []
         for at_s in range(1000):
             before = server.refused_counts
-            assert await router.count_tokens("g", MESSAGES, allow_hosted=True) is None
+            assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) is None
             if server.refused_counts > before:
                 asked.append(at_s)
             clock.advance(1.0)
@@ -43,12 +44,12 @@ async def test_a_rest_ends(server: OpenAiServer) -> None:
     server.counts = False
     clock = ManualClock()
     async with open_router(config(native(server)), clock) as router:
-        assert await router.count_tokens("g", MESSAGES, allow_hosted=True) is None
+        assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) is None
         server.counts = True
         clock.advance(4.9)
-        assert await router.count_tokens("g", MESSAGES, allow_hosted=True) is None
+        assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) is None
         clock.advance(0.2)
-        assert await router.count_tokens("g", MESSAGES, allow_hosted=True) == Counted(5, 4096)
+        assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) == Counted(5, 4096)
 
 
 @pytest.mark.parametrize("fault", [Fault.ERROR_500, Fault.HANG])
@@ -58,23 +59,23 @@ async def test_an_engine_that_fails_or_hangs_costs_a_second_at_most_and_another_
     server.fault = fault
     async with open_router(config(native(server), native(other, "b"))) as router:
         async with asyncio.timeout(5):
-            assert await router.count_tokens("g", MESSAGES, allow_hosted=True) is None
-            assert await router.count_tokens("g", MESSAGES, allow_hosted=True) == Counted(5, 4096)
+            assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) is None
+            assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) == Counted(5, 4096)
         assert [one.state for one in router.status()] == ["closed", "closed"], "it counts for nobody's health"
 
 
 async def test_what_must_stay_in_the_house_is_shown_to_no_hosted_engine(server: OpenAiServer) -> None:
     async with open_router(config(replace(native(server), hosted=True))) as router:
-        assert await router.count_tokens("g", MESSAGES, allow_hosted=False) is None
+        assert await router.count_tokens("g", MESSAGES, reach=HOME) is None
         assert server.counted == []
-        assert await router.count_tokens("g", MESSAGES, allow_hosted=True) == Counted(5, 4096)
+        assert await router.count_tokens("g", MESSAGES, reach=ANYWHERE) == Counted(5, 4096)
 
 
 async def test_a_hosted_provider_and_an_unknown_group_are_not_asked(server: OpenAiServer) -> None:
     lane = NativeLane()
     router = Router(config(hosted(server)), lane, ManualClock())
-    assert await router.count_tokens("hosted", MESSAGES, allow_hosted=True) is None
+    assert await router.count_tokens("hosted", MESSAGES, reach=ANYWHERE) is None
     with pytest.raises(ModelNotFound):
-        await router.count_tokens("nobody", MESSAGES, allow_hosted=True)
+        await router.count_tokens("nobody", MESSAGES, reach=ANYWHERE)
     await lane.aclose()
     assert server.counted == []

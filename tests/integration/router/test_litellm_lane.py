@@ -7,6 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from core.reach import HOME
 from core.usage import Usage
 from router.errors import (
     NoDeployment,
@@ -145,9 +146,9 @@ async def test_a_request_that_may_not_leave_the_house_never_does(
     async with open_router(config(native(server), hosted(other), g=["hosted"])) as router:
         for _ in range(4):
             with pytest.raises((UpstreamFailed, NoDeployment)):
-                await router.open(chat(stream=stream, allow_hosted=False))
+                await router.open(chat(stream=stream, reach=HOME))
         with pytest.raises(NoDeployment, match="may not leave the house"):
-            await router.open(chat(group="hosted", allow_hosted=False))
+            await router.open(chat(group="hosted", reach=HOME))
     assert other.requests == 0
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from core.reach import HOME
 from router.config import RouterConfig
 from router.deployment import Deployment, LaneName
 from router.router import Call, Router, open_router
@@ -81,7 +82,7 @@ async def _turn(
     """Ask the next question of one conversation, and the answer to it."""
     messages = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)]
     body = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "stream": True}
-    call = Call("chat.completions", "g", body, stream=True, allow_hosted=False, request_id=f"{number}")
+    call = Call("chat.completions", "g", body, stream=True, reach=HOME, request_id=f"{number}")
     async with free:
         answer = await router.open(call)
         assert answer.frames is not None

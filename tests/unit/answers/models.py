@@ -11,6 +11,7 @@ import orjson
 from api.ledger.line import Line
 from core.clock import Clock
 from core.money import Price
+from core.reach import Reach
 from core.usage import Usage
 from router.call import Call
 from router.counting import Counted
@@ -96,7 +97,7 @@ class Plays:
     def require(self, _group: str) -> None:
         """There is every group."""
 
-    async def count_tokens(self, _group: str, messages: Sequence[Mapping[str, str]], *, allow_hosted: bool) -> Counted:
+    async def count_tokens(self, _group: str, messages: Sequence[Mapping[str, str]], *, reach: Reach) -> Counted:
         return Counted(sum(len(message["content"]) for message in messages) // 4, 4096)
 
     async def open(self, call: Call) -> Any:

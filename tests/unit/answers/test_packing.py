@@ -14,6 +14,7 @@ from api.answers.packing import Message, Packed, Packer, Prompt
 from api.answers.prompt import messages
 from api.answers.recipe import Recipe
 from api.settings import ApiSettings
+from core.reach import Reach
 from retrieval.search import Passage
 from router.counting import Counted
 from tests.simulation.loop import VirtualLoop
@@ -51,7 +52,7 @@ class Engine:
     def length(self, said: Sequence[Message]) -> int:
         return HEAD_TOKENS + sum(self.tokens(message["content"]) for message in said)
 
-    async def count_tokens(self, group: str, messages: Sequence[Message], *, allow_hosted: bool) -> Counted | None:
+    async def count_tokens(self, group: str, messages: Sequence[Message], *, reach: Reach) -> Counted | None:
         self.asked += 1
         if self.silent:
             await asyncio.sleep(3600)

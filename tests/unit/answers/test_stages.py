@@ -15,6 +15,7 @@ from api.settings import ApiSettings
 from core.clock import Clock
 from core.dependency import DependencyTimeout
 from core.principal import Principal, Role
+from core.reach import ANYWHERE, Reach
 from retrieval.errors import InputInvalid
 from retrieval.query import Query
 from retrieval.search import Passage, SearchResult
@@ -58,7 +59,7 @@ class House:
         await asyncio.sleep(self.content_s)
         return TEXT
 
-    async def count_tokens(self, _group: str, messages: Sequence[Mapping[str, str]], *, allow_hosted: bool) -> Counted:
+    async def count_tokens(self, _group: str, messages: Sequence[Mapping[str, str]], *, reach: Reach) -> Counted:
         await asyncio.sleep(self.count_s)
         return Counted(sum(len(message["content"]) for message in messages) // 4, 4096)
 
@@ -79,7 +80,7 @@ class House:
         )
 
     async def get(self, *_: object) -> Any:
-        return SimpleNamespace(local_only=False)
+        return SimpleNamespace(reach=ANYWHERE)
 
     def ask(self, said: Said | None = None, **fields: Any) -> Done:
         question = Question(**{"text": QUESTION, "collection": "c", "request_id": "req", **fields})

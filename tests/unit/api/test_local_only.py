@@ -24,6 +24,7 @@ from core.clock import ManualClock
 from core.money import Price
 from core.principal import Principal, Role
 from core.priority import Priority
+from core.reach import ANYWHERE, HOME, Reach
 from retrieval.metadata_fields import FieldSummary
 from router.call import Call
 from router.errors import NoDeployment
@@ -66,8 +67,12 @@ class Fields:
         return {"year": FieldSummary(frozenset({"number"}), 1, (2024,))}
 
 
+def far(local_only: bool) -> Reach:
+    return HOME if local_only else ANYWHERE
+
+
 def principal(local_only: bool) -> Principal:
-    return Principal("t", "key_1", Role.MEMBER, local_only=local_only, priority=Priority.BATCH, rescue=False)
+    return Principal("t", "key_1", Role.MEMBER, reach=far(local_only), priority=Priority.BATCH, rescue=False)
 
 
 @pytest.mark.parametrize("local_only", [False, True])
@@ -96,7 +101,7 @@ async def test_a_key_that_keeps_its_data_in_the_house_allows_no_hosted_provider(
         for path in ROUTES:
             fields = body if path != "/v1/responses" else {"model": "m", "input": "i"}
             assert (await client.post(path, json=fields, headers={"x-api-key": "k"})).status_code == 503
-    assert [call.allow_hosted for call in router.calls] == [not local_only] * len(ROUTES)
+    assert [call.reach.local_only for call in router.calls] == [local_only] * len(ROUTES)
 
 
 @pytest.mark.parametrize("local_only", [False, True])
@@ -105,7 +110,7 @@ def test_its_questions_allow_none_either(local_only: bool) -> None:
     answerer = Answerer(unused, unused, unused, SETTINGS, ManualClock())
     question = Question("When?", "port", "req_1")
     call = answerer._call(principal(local_only), question, Recipe.of(SETTINGS), "m", [], "req_1")
-    assert call.allow_hosted is not local_only
+    assert call.reach.local_only is local_only
 
 
 class Kept:
@@ -115,7 +120,7 @@ class Kept:
         self._local_only = local_only
 
     async def get(self, _principal: Principal, _name: str) -> Any:
-        return SimpleNamespace(local_only=self._local_only)
+        return SimpleNamespace(reach=far(self._local_only))
 
 
 @pytest.mark.parametrize(("local_only", "collection"), [(False, False), (True, False), (False, True)])
@@ -129,7 +134,7 @@ async def test_nor_does_any_step_that_works_on_them(local_only: bool, collection
     with pytest.raises(FilterUnreadable):
         await anext(answerer.answer(Identity(principal(local_only)), question))
     assert [call.request_id for call in router.calls] == [f"req_1.{step}" for step in get_args(Step)]
-    assert [call.allow_hosted for call in router.calls] == [not (local_only or collection)] * len(router.calls)
+    assert [call.reach.local_only for call in router.calls] == [local_only or collection] * len(router.calls)
     assert {(call.priority, call.rescue) for call in router.calls} == {(Priority.BATCH, False)}
 
 
@@ -140,7 +145,7 @@ class Before:
         self._local_only = local_only
 
     async def earlier(self, *_: object) -> Earlier:
-        return Earlier((), self._local_only)
+        return Earlier((), far(self._local_only))
 
 
 class Searching:
@@ -150,7 +155,7 @@ class Searching:
         self._local_only = local_only
 
     async def search(self, *_: object) -> Found:
-        return Found("When?", local_only=self._local_only)
+        return Found("When?", reach=far(self._local_only))
 
 
 @pytest.mark.parametrize("key", [False, True])
@@ -169,7 +174,7 @@ async def test_nor_does_a_response_with_its_earlier_turns_and_its_documents(
         async with Responder(*parts).answering(Identity(principal(key)), asked, wishes):
             pass
     (call,) = router.calls
-    assert call.allow_hosted is not (key or before or store)
+    assert call.reach.local_only is (key or before or store)
     assert (call.priority, call.rescue) == (Priority.BATCH, False)
 
 
@@ -180,7 +185,7 @@ class Talks:
         self._local_only = local_only
 
     async def newest(self, *_: object) -> tuple[object, list[Any], bool]:
-        return SimpleNamespace(local_only=self._local_only, items=0), [], False
+        return SimpleNamespace(reach=far(self._local_only), items=0), [], False
 
 
 @pytest.mark.parametrize("key", [False, True])
@@ -192,5 +197,5 @@ async def test_nor_does_a_chat_in_a_conversation(key: bool, before: bool) -> Non
     with pytest.raises(NoDeployment):
         await conversing._open(cast(Any, router), turn, "m", "req_1")
     (call,) = router.calls
-    assert call.allow_hosted is not (key or before)
+    assert call.reach.local_only is (key or before)
     assert (call.priority, call.rescue) == (Priority.BATCH, False)

@@ -13,6 +13,7 @@ from api.auto.reading import Read
 from core.dependency import DependencyUnavailable
 from core.principal import Principal, Role
 from core.priority import Priority
+from core.reach import HOME, Reach
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import SpaceMismatch
 from router.errors import ConfigInvalid
@@ -34,8 +35,8 @@ class _Models:
             ModelInfo("vectors", "test", 1, "embedding")
         ]
 
-    def chat_outlook(self, group: str, operation: str, *, allow_hosted: bool) -> str:
-        closed = group in self.hosted and (not allow_hosted or operation == "messages")
+    def chat_outlook(self, group: str, operation: str, *, reach: Reach) -> str:
+        closed = group in self.hosted and (reach.local_only or operation == "messages")
         return "none" if group in self.away or closed else "good"
 
 
@@ -184,7 +185,7 @@ def test_a_model_that_is_away_is_passed_over() -> None:
 
 
 def test_what_must_not_leave_the_house_goes_to_no_hosted_model() -> None:
-    local_only = Principal("ten_1", "key_1", Role.MEMBER, local_only=True)
+    local_only = Principal("ten_1", "key_1", Role.MEMBER, reach=HOME)
     auto = _auto(_Models(hosted={"large"}), _Vectors(), 0.0, 0.0)
     assert _chosen(auto, _HARD) == "large"
     assert _chosen(auto, _HARD, principal=local_only) == "middle"

@@ -21,7 +21,7 @@ from core.principal import Principal, Role
 from core.priority import Priority
 from retrieval.search import Passage, SearchResult
 from tests.unit.api.test_grounding import QUESTION, TEXT, TRUE, Model
-from tests.unit.api.test_local_only import Metering, Router
+from tests.unit.api.test_local_only import Metering, Router, far
 
 BODY = '{"model":"m","messages":[{}],"prompt":"p","input":"i","max_tokens":1,"query":"q","documents":["d"]}'
 BODIES = {"/v1/responses": '{"model":"m","input":"i"}'}
@@ -48,9 +48,9 @@ async def test_what_may_not_leave_the_house_does_not_do_so_in_a_batch(local_only
     router = Router()
     for endpoint in ENDPOINTS:
         body = BODIES.get(endpoint, BODY)
-        reply = await sender(router).send(identity(local_only=local_only), endpoint, body, "batch_1-1-1")
+        reply = await sender(router).send(identity(reach=far(local_only)), endpoint, body, "batch_1-1-1")
         assert (reply.status, reply.retry_after_s) == (503, 1.0)
-    assert [call.allow_hosted for call in router.calls] == [not local_only] * len(ENDPOINTS)
+    assert [call.reach.local_only for call in router.calls] == [local_only] * len(ENDPOINTS)
 
 
 @pytest.mark.parametrize("allowed", list(Priority))

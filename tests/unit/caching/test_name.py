@@ -6,6 +6,7 @@ import pytest
 
 from api.caching.name import Documents, Name, name_of
 from core.principal import Principal, Role
+from core.reach import HOME
 
 ASKED = {"model": "words", "query": "When does the pier open?", "temperature": 0.0}
 PIER = Documents("col_a", 3)
@@ -22,7 +23,7 @@ NAME = name_of(CALLER, "answer", ASKED, [PIER])
         name_of(replace(CALLER, groups=frozenset()), "answer", ASKED, [PIER]),
         name_of(replace(CALLER, groups=frozenset({"staff", "board"})), "answer", ASKED, [PIER]),
         name_of(replace(CALLER, role=Role.MANAGER), "answer", ASKED, [PIER]),
-        name_of(replace(CALLER, local_only=True), "answer", ASKED, [PIER]),
+        name_of(replace(CALLER, reach=HOME), "answer", ASKED, [PIER]),
         name_of(CALLER, "search", ASKED, [PIER]),
         name_of(CALLER, "answer", {**ASKED, "temperature": 0.5}, [PIER]),
         name_of(CALLER, "answer", {**ASKED, "query": "When does the pier open"}, [PIER]),

@@ -9,6 +9,7 @@ from api.responses.searching import DocumentSearch, Found
 from api.responses.tools import FileSearch
 from core.dependency import DependencyUnavailable
 from core.principal import Principal, Role
+from core.reach import ANYWHERE, HOME
 from retrieval.called import CollectionId
 from retrieval.errors import CollectionNotFound
 from retrieval.query import Query
@@ -33,7 +34,9 @@ class Stores:
         assert isinstance(collection_id, CollectionId)
         if collection_id not in self.found:
             raise CollectionNotFound(collection_id)
-        return SimpleNamespace(id=collection_id, name=f"name of {collection_id}", local_only=collection_id == "inner")
+        return SimpleNamespace(
+            id=collection_id, name=f"name of {collection_id}", reach=HOME if collection_id == "inner" else ANYWHERE
+        )
 
     async def search(self, principal: Principal, query: Query) -> SearchResult:
         assert principal is ASKER
@@ -66,7 +69,7 @@ async def test_the_best_of_all_stores_are_taken() -> None:
         ("file of d1", 0.9, {"a": 1}),
         ("d3", 0.5, {"a": 1}),
     ]
-    assert (found.local_only, found.degraded_reason, found.item()["status"]) == (False, None, "completed")
+    assert (found.reach.local_only, found.degraded_reason, found.item()["status"]) == (False, None, "completed")
 
 
 async def test_where_one_store_or_leg_is_away_the_others_answer_and_it_is_said() -> None:
@@ -84,7 +87,7 @@ async def test_where_all_are_away_nothing_is_found_and_the_search_has_failed() -
 
 
 async def test_what_is_found_in_one_local_store_keeps_all_in_the_house() -> None:
-    assert (await searched(Stores(one=result(), inner=result()), "one", "inner")).local_only
+    assert (await searched(Stores(one=result(), inner=result()), "one", "inner")).reach.local_only
 
 
 async def test_a_store_that_is_not_there_is_no_outage() -> None:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from core.clock import SystemClock
 from core.dependency import DependencyUnavailable
+from core.reach import HOME
 from retrieval.embedder import Embedder
 from retrieval.errors import DocumentRejected, InputInvalid, SpaceHosted, SpaceMismatch, SpaceRefused
 from retrieval.hosted import Hosted, HostedModel, Space
@@ -124,9 +125,9 @@ async def test_a_model_of_the_house_is_never_taken_for_a_hosted_one(fake: Fake, 
     with pytest.raises(InputInvalid, match="there is: own, hosted/cloud"):
         await embedder.choose("other")
     with pytest.raises(InputInvalid, match="there is: own\\."):
-        await embedder.choose("cloud", local_only=True)
+        await embedder.choose("cloud", reach=HOME)
     with pytest.raises(SpaceHosted):
-        await embedder.embed(["a"], SPACE, query=True, local_only=True)
+        await embedder.embed(["a"], SPACE, query=True, reach=HOME)
     with pytest.raises(SpaceMismatch):
         await embedder.embed(["a"], Space("cloud", 2))
     with pytest.raises(SpaceRefused, match="cloud \\(2 dimensions\\)"):

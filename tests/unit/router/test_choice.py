@@ -2,6 +2,7 @@
 
 from core.breaker import BreakerPolicy
 from core.clock import ManualClock
+from core.reach import ANYWHERE, HOME, Reach
 from router.choice import Group, RetryBudget
 from router.deployment import Deployment, LaneName
 
@@ -14,9 +15,9 @@ def _group(clock: ManualClock, *hosted: bool) -> Group:
     return Group("g", deployments, clock)
 
 
-def _names(group: Group, *, allow_hosted: bool = True) -> list[str]:
+def _names(group: Group, *, reach: Reach = ANYWHERE) -> list[str]:
     names = []
-    for member, permit in group.in_turn(allow_hosted=allow_hosted):
+    for member, permit in group.in_turn(reach=reach):
         names.append(member.deployment.name)
         member.breaker.withdraw(permit)
     return names
@@ -38,15 +39,15 @@ def test_a_resting_one_is_left_out_and_comes_back_as_the_first_once_its_rest_is_
     group = _group(clock, False, False)
     _fail(group, 0)
     assert _names(group) == ["d1"]
-    assert group.retry_after_s(allow_hosted=True) == 0
+    assert group.retry_after_s(reach=ANYWHERE) == 0
     clock.advance(5)
     assert _names(group)[0] == "d0"
 
 
 def test_a_hosted_one_is_never_offered_where_it_is_not_allowed() -> None:
     group = _group(ManualClock(), True, False)
-    assert _names(group, allow_hosted=False) == ["d1"]
-    assert _names(_group(ManualClock(), True), allow_hosted=False) == []
+    assert _names(group, reach=HOME) == ["d1"]
+    assert _names(_group(ManualClock(), True), reach=HOME) == []
 
 
 def test_when_all_rest_the_shortest_rest_is_the_wait() -> None:
@@ -56,7 +57,7 @@ def test_when_all_rest_the_shortest_rest_is_the_wait() -> None:
     clock.advance(2)
     _fail(group, 1)
     assert _names(group) == []
-    assert group.retry_after_s(allow_hosted=True) == 3
+    assert group.retry_after_s(reach=ANYWHERE) == 3
 
 
 def test_an_ejected_one_comes_last_until_it_is_readmitted() -> None:
@@ -71,7 +72,7 @@ def test_an_ejected_one_comes_last_until_it_is_readmitted() -> None:
 def test_one_that_comes_back_while_another_is_asked_is_asked_next() -> None:
     group = _group(ManualClock(), False, False)
     group.members[0].health.eject("away")
-    turn = group.in_turn(allow_hosted=True)
+    turn = group.in_turn(reach=ANYWHERE)
     assert next(turn)[0].deployment.name == "d1"
     group.members[0].health.readmit()
     assert next(turn)[0].deployment.name == "d0"
@@ -82,7 +83,7 @@ def test_where_all_that_may_be_tried_are_ejected_they_are_tried_anyway() -> None
     for member in group.members[:2]:
         member.health.eject("wedged")
     assert _names(group)[0] == "d2"
-    assert sorted(_names(group, allow_hosted=False)) == ["d0", "d1"]
+    assert sorted(_names(group, reach=HOME)) == ["d0", "d1"]
 
 
 def test_an_ejected_one_is_tried_where_the_others_rest() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from core.clock import ManualClock
 from core.money import Price
+from core.reach import ANYWHERE
 from router.call import Call
 from router.choice import Group, Member
 from router.deployment import Deployment, LaneName
@@ -26,7 +27,7 @@ def replicas(count: int, **fields: float) -> list[Deployment]:
 def first(one: Group, asked: Call | None = None) -> Member:
     """Who is asked; it holds the prompt from then on."""
     trail = None if asked is None else one.trail(asked)
-    for member, permit in one.in_turn(allow_hosted=True, trail=trail):
+    for member, permit in one.in_turn(reach=ANYWHERE, trail=trail):
         member.breaker.withdraw(permit)
         one.strategy.sent(member.deployment.name, trail)
         return member
