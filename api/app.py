@@ -38,6 +38,7 @@ from api.batches.runner import running as batches_running
 from api.conversations import routes as conversations
 from api.deployments import routes as deployments
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
+from api.experiments import routes as experiments
 from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
@@ -138,6 +139,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_audit,
         admin_cache,
         deployments,
+        experiments,
         usage,
         files,
         vector_stores,

@@ -28,7 +28,7 @@ ApiError
 ├── UpgradeRequired     only a WebSocket is there
 ├── QuestionRunning     a socket answers one question at a time
 ├── BatchNotFound
-├── DeploymentNotFound
+├── DeploymentNotFound, ExperimentNotFound
 ├── BatchOver           nothing is left of it to be cancelled
 ├── TooManyBatches      too many have not ended yet
 └── SettingsRefused     at start only
@@ -177,6 +177,9 @@ class BatchNotFound(ApiError): ...
 class DeploymentNotFound(ApiError): ...
 
 
+class ExperimentNotFound(ApiError): ...
+
+
 class BatchOver(ApiError): ...
 
 
@@ -246,6 +249,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     UpgradeRequired: Meaning(426, _INVALID, "upgrade_required"),
     QuestionRunning: Meaning(409, _INVALID, "question_running", retryable=False),
     BatchNotFound: Meaning(404, _INVALID, "batch_not_found"),
+    ExperimentNotFound: Meaning(404, _INVALID, "experiment_not_found"),
     DeploymentNotFound: Meaning(404, _INVALID, "deployment_not_found"),
     BatchOver: Meaning(409, _INVALID, "batch_over", retryable=False),
     TooManyBatches: Meaning(429, "rate_limit_error", "too_many_batches", retryable=False),

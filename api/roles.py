@@ -165,6 +165,9 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", _DEPLOYMENT): Rule(_ADMIN, "admin"),
     ("PATCH", _DEPLOYMENT): Rule(_ADMIN, "admin"),
     ("DELETE", _DEPLOYMENT): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/admin/experiments"): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
+    ("PATCH", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }

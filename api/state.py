@@ -21,8 +21,9 @@ from api.caching.vectors import QuestionVectors
 from api.conversations.store import Conversations
 from api.deployments.book import DeploymentBook
 from api.deployments.deployments import Deployments
-from api.deployments.following import open_following
+from api.deployments.following import looking, open_following
 from api.directory import Directory, open_directory
+from api.experiments.judging import Judging
 from api.files.store import Files
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
@@ -48,6 +49,7 @@ from storage.redis import RedisClient
 from storage.scripts import ScriptLine
 from storage.sql import Database
 
+_JUDGED_EVERY_S = 2.0
 _VECTOR_PATIENCE_S = 1.0  # for somebody else's vector; after that a question is embedded twice
 
 
@@ -103,6 +105,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         stack.callback(mark.close)
         book = DeploymentBook(database, clock, mark.move)
         router, following = await stack.enter_async_context(open_following(settings, book, mark, clock, redis))
+        await stack.enter_async_context(looking(following.look, settings.config_poll_s))
+        await stack.enter_async_context(looking(Judging(following, book).look, _JUDGED_EVERY_S))
         auto = await stack.enter_async_context(
             open_auto(router, retrieval.embedder, settings.auto_models, settings.auto_thresholds)
         )

@@ -55,6 +55,11 @@ class Principal:
     rescue: bool = True
     cache: CacheWish = CacheWish.OFF
 
+    @property
+    def who(self) -> str:
+        """The user, or else the key, or the tenant: whoever is to be treated alike each time."""
+        return self.user_id or self.key_id or self.tenant_id
+
     def within(self, reach: Reach) -> "Principal":
         """The same caller, whose text goes no further than this allows, too."""
         narrowed = self.reach.narrowed(reach)

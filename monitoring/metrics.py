@@ -23,6 +23,7 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from prometheus_client.samples import Sample
 
 from monitoring.tally import tally
 
@@ -78,6 +79,22 @@ UPSTREAM_CALLS = Counter(
 UPSTREAM_RUNNING = Gauge(
     "stoker_upstream_running", "Calls that deployments have now.", ("deployment",), multiprocess_mode="livesum"
 )
+EXPERIMENT_CALLS = Counter(
+    "stoker_experiment_calls_total",
+    "Calls of experiments, by side (control, variant, shadow) and outcome: ok, failed, left out.",
+    ("experiment", "arm", "outcome"),
+)
+EXPERIMENT_SECONDS = Counter(
+    "stoker_experiment_seconds_total",
+    "Of the calls that were answered: seconds to the first token, or to the whole of an answer in one piece.",
+    ("experiment", "arm"),
+)
+EXPERIMENT_SQUARES = Counter(
+    "stoker_experiment_square_seconds_total", "The same, squared, for their spread.", ("experiment", "arm")
+)
+EXPERIMENT_NANO_USD = Counter(
+    "stoker_experiment_nano_usd_total", "What those calls cost by their deployments' prices.", ("experiment", "arm")
+)
 CONFIGURATION_READS = Counter(
     "stoker_configuration_reads_total", "Readings of the configuration, by outcome: used, refused.", ("outcome",)
 )
@@ -114,17 +131,18 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
-def values_of(gauge: Gauge, label: str) -> dict[str, float]:
-    """A gauge's values by one label, over all processes that share the folder."""
+def samples_of(*metrics: Counter | Gauge) -> list[Sample]:
+    """What these metrics say, over all processes that share the folder."""
+    tally.flush()
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        families: Iterable[Metric] = gauge.collect()
+        families: Iterable[Metric] = (family for metric in metrics for family in metric.collect())
     else:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         families = registry.collect()
-    (described,) = gauge.describe()
-    samples = [sample for family in families if family.name == described.name for sample in family.samples]
-    return {sample.labels[label]: sample.value for sample in samples}
+    names = {described.name for metric in metrics for described in metric.describe()}
+    found = [sample for family in families if family.name in names for sample in family.samples]
+    return [sample for sample in found if not sample.name.endswith("_created")]
 
 
 def forget_process(pid: int) -> None:

@@ -237,11 +237,11 @@ class Answer:
         self._first = self._stream
         self._usage, self._finish_reason = said
         self._ended_whole = False
-        self._closed: Callable[[], None] | None = None
+        self._closed: list[Callable[[], None]] = []
 
     def on_close(self, closed: Callable[[], None]) -> None:
-        """Have this called when the answer is closed."""
-        self._closed = closed
+        """Have this called, too, when the answer is closed."""
+        self._closed.append(closed)
 
     @property
     def fallback(self) -> str | None:
@@ -273,13 +273,13 @@ class Answer:
 
     async def aclose(self) -> None:
         """Cancel the upstream at once; may be called at any time, and twice; every answer is to be closed."""
-        closed, self._closed = self._closed, None
+        closed, self._closed = self._closed, []
         try:
             if self._stream is not None:
                 await self._stream.aclose()
         finally:
-            if closed is not None:
-                closed()
+            for each in closed:
+                each()
 
     async def _frames(self, stream: FrameStream) -> AsyncIterator[bytes]:
         while True:

@@ -114,12 +114,16 @@ class Attempt:
             self._count("diverged")
             raise
         except UpstreamError as error:
+            self._count(_outcome(error))
+            if self._call.shadow:
+                self._flight.end()
+                self._breaker.withdraw(self._permit)
+                raise
             self._flight.end(ok=False)
             self._breaker.report(self._permit, ok=False)
             if isinstance(error, UpstreamUnavailable):
                 self._health.gone()
             self._rest(error.retry_after_s)
-            self._count(_outcome(error))
             self._warn("deployment failed", error)
             raise
         except BaseException:  # cancelled, or a bug: nothing was learnt, and the permit must not be lost

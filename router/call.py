@@ -30,6 +30,8 @@ class Call:
         reach: the hosted deployments that may be used.
         request_id: sent along as `x-request-id`.
         rescue: where the stream breaks, another deployment may go on with it.
+        who: the caller, for experiments; all calls of one caller go the same way.
+        shadow: nobody waits for it, so it may harm nobody who does: it is tried once, and says nothing of anybody.
         priority: who waits, and who is refused, when the group has more to do than it can.
     """
 
@@ -41,6 +43,8 @@ class Call:
     request_id: str
     priority: Priority = Priority.NORMAL
     rescue: bool = True
+    who: str = ""
+    shadow: bool = False
 
     @property
     def wants_usage_chunk(self) -> bool:

@@ -21,6 +21,7 @@ from monitoring.logs import logger
 from router import yamlfile
 from router.deployment import Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
+from router.experiments import Experiment, Stop
 from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
 from router.strategy import Name as Strategy
@@ -67,6 +68,7 @@ class RouterConfig:
         health: how the native deployments' engines are watched.
         strategy: in which order a group's healthy deployments are asked.
         policies: group to where text may go that is for it, its fallbacks included.
+        experiments: all, those that were ended as well.
         hold_s: how long a call is held for an engine that is asleep or scaled to zero.
     """
 
@@ -82,6 +84,7 @@ class RouterConfig:
     hold_s: float = 60.0
     strategy: Strategy = "simple-shuffle"
     policies: Mapping[str, Reach] = field(default_factory=dict)
+    experiments: Sequence[Experiment] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,13 @@ class Changes:
         added: more entries of `model_list`, each with a `model_info.id`.
         draining: names of those that are given no new calls.
         removed: names of those that are there no more.
+        stopped: names of experiments that were ended.
     """
 
     added: Sequence[Mapping[str, Any]] = ()
     draining: Set[str] = frozenset()
     removed: Set[str] = frozenset()
+    stopped: Set[str] = frozenset()
 
 
 def load(path: Path | None, local_deployments: Sequence[Mapping[str, Any]] = ()) -> RouterConfig:
@@ -146,6 +151,7 @@ def assembled(
         hold_s=form.stoker.waking.hold_s,
         strategy=form.router_settings.routing_strategy,
         policies=_policies(form, document, reader.groups),
+        experiments=_experiments(form, document, reader, changes.stopped),
     )
 
 
@@ -307,6 +313,29 @@ def _named(form: Form, document: yamlfile.Document, groups: list[str], key: str)
                         raise ConfigInvalid(f"{where}: no `model_list` entry is called {name!r}")
                 named[group] = others
     return named
+
+
+def _experiments(form: Form, document: yamlfile.Document, reader: _Reader, stopped: Set[str]) -> list[Experiment]:
+    found: list[Experiment] = []
+    kinds = {deployment.group: deployment.kind for deployment in reader.deployments}
+    taken: dict[tuple[str, bool], str] = {}
+    for name, asked in form.stoker.experiments.items():
+        where = document.where(("stoker", "experiments", name))
+        for group in (asked.group, asked.to):
+            if group not in reader.groups:
+                raise ConfigInvalid(f"{where}: no `model_list` entry is called {group!r}")
+            if kinds.get(group, "chat") != "chat":
+                raise ConfigInvalid(f"{where}: {group!r} is no chat model: vectors of two models can't be mixed")
+        if asked.group == asked.to:
+            raise ConfigInvalid(f"{where}: {asked.group!r} can't be tried against itself")
+        other = taken.setdefault((asked.group, asked.shadow), name)
+        if other != name:
+            what = "shadow" if asked.shadow else "experiment"
+            raise ConfigInvalid(f"{where}: {asked.group!r} has the {what} {other!r} already: end that one first")
+        stop = None if asked.stop is None else Stop(**asked.stop.model_dump())
+        ended = name in stopped
+        found.append(Experiment(name, asked.group, asked.to, asked.percent, asked.shadow, stop, ended))
+    return found
 
 
 def _is_there(name: str, groups: list[str]) -> bool:

@@ -162,6 +162,24 @@ class PolicySettings(_Strict):
     regions: list[Name] | None = None
 
 
+class StopSettings(_Strict):
+    """When an experiment ends itself; see `router.experiments.Stop`."""
+
+    after: Annotated[int, Field(ge=10, le=1_000_000)] = 200
+    failures: Annotated[float, Field(ge=0, le=1)] = 0.02
+    slower: Annotated[float, Field(ge=1, le=1000)] = 1.5
+
+
+class ExperimentSettings(_Strict):
+    """See `router.experiments.Experiment`."""
+
+    group: Name
+    to: Name
+    percent: Annotated[float, Field(ge=0, le=100)]
+    shadow: bool = False
+    stop: StopSettings | None = StopSettings()
+
+
 class StokerSection(_Strict):
     """What LiteLLM's form has no word for."""
 
@@ -170,6 +188,7 @@ class StokerSection(_Strict):
     health: HealthSettings = HealthSettings()
     waking: WakingSettings = WakingSettings()
     policy: dict[str, PolicySettings] = {}
+    experiments: dict[Name, ExperimentSettings] = {}
 
 
 class Form(_Lenient):

@@ -38,6 +38,7 @@ from router.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from router.experiments import Experiments
 from router.lane import Lane
 from router.native_lane import NativeLane
 from router.probes import Probes
@@ -150,6 +151,7 @@ class Router:
         self._leaving: list[Member] = []
         self._probes = probes or Probes(None)
         self._watches = Watches(clock)
+        self._experiments = Experiments(self._open, clock)
         self._counter = TokenCounter(native, clock)
         self._lanes: dict[LaneName, Lane] = {LaneName.NATIVE: native}
         self._take(config)
@@ -183,9 +185,11 @@ class Router:
         known = {member.health for member in self.members()}
         self._leaving += [member for member in before if member.health not in known]
         self._probes.listen(self.members())
+        self._experiments.follow(tuple(one for one in config.experiments if one.group in groups and one.to in groups))
 
     async def close(self) -> None:
         """End the watches, and close the lanes."""
+        await self._experiments.close()
         await self._watches.close()
         await self._probes.close()
         for lane in self._lanes.values():
@@ -217,9 +221,9 @@ class Router:
         self.require(group)
         found = self._bounds.get(group)
         if found is None:
-            groups = [
-                self._groups[name] for name in (group, *self._config.fallbacks.get(group, ())) if name in self._groups
-            ]
+            named = (group, *self._experiments.others(group))
+            able = [name for one in named for name in (one, *self._config.fallbacks.get(one, ()))]
+            groups = [self._groups[name] for name in able if name in self._groups]
             prices = [member.deployment.price for each in groups for member in each.members]
             found = self._bounds[group] = Bound(
                 Price(
@@ -261,6 +265,8 @@ class Router:
     async def open(self, call: Call) -> Answer:
         """Get an answer, or a stream with its first token at hand. Cancelling it cancels the upstream.
 
+        An experiment may have another group answer than the one that was asked for.
+
         Raises:
             ModelNotFound: no such group.
             UpstreamRefused: the request is at fault, or every deployment that could be asked is busy (429).
@@ -268,18 +274,26 @@ class Router:
             UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
         """
         self.require(call.group)
+        if not self._experiments.concern(call.group):
+            return await self._open(call)
+        return await self._experiments.open(replace(call, reach=self._within(call.group, call.reach)))
+
+    async def _open(self, call: Call) -> Answer:
+        """Ask the group that is named. Raises: as `open`."""
+        self.require(call.group)
         if call.group in self._config.policies:
             call = replace(call, reach=self._within(call.group, call.reach))
         asked = self._groups[call.group]
         if asked.kind != call.needs:
             raise _wrong_kind(call, asked.kind)
-        self._budget.earn()
+        if not call.shadow:
+            self._budget.earn()
         patience, hold = self._patience(call), Hold(lambda: self._members_for(call), self._config.hold_s, self._clock)
         while True:
             found = await self._ask_all(call)
             if isinstance(found, Answer):
                 return found
-            if not (await patience() or (_is_gone(found) and await hold.wait())):
+            if call.shadow or not (await patience() or (_is_gone(found) and await hold.wait())):
                 raise self._verdict(call, asked, found)
 
     async def _ask_all(self, call: Call) -> Answer | RouterError | None:
@@ -360,6 +374,9 @@ class Router:
         candidates = group.in_turn(reach=call.reach, native_only=call.native_only, trail=trail)
         tries = 0
         for member, offered in candidates:
+            if call.shadow and (offered.probe or tries):
+                member.breaker.withdraw(offered)
+                continue
             permit = await self._probes.clear(member, offered) if offered.probe else offered
             if permit is None:
                 continue

@@ -135,6 +135,15 @@ deployments = Table(
     Column("changed_at", Float, nullable=False),
 )
 
+# Experiments that were ended, by an administrator or by themselves.
+stopped_experiments = Table(
+    "stopped_experiments",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("reason", String(1000), nullable=False),
+    Column("stopped_at", Float, nullable=False),
+)
+
 # Every act of an administrator; triggers refuse changes and deletions.
 audit_log = Table(
     "audit_log",

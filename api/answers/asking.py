@@ -75,6 +75,7 @@ class Asker:
             request_id=f"{self._request_id}.{step}",
             priority=principal.priority,
             rescue=principal.rescue,
+            who=principal.who,
         )
 
     async def _said(self, call: Call, metered: Metered, prompt: Prompt) -> str:

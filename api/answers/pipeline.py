@@ -270,6 +270,7 @@ class Answerer:
             request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,
+            who=principal.who,
         )
 
 

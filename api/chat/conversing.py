@@ -159,6 +159,7 @@ async def _open(router: Router, turn: NewTurn, group: str, request_id: str) -> A
             request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,
+            who=principal.who,
         )
         try:
             return await router.open(call)

@@ -15,7 +15,7 @@ from api.errors import NameTaken, RequestInvalid
 from core.clock import Clock
 from core.limits import EVERYONE
 from router.config import Changes
-from storage.schema import deployments
+from storage.schema import deployments, stopped_experiments
 from storage.sql import Database
 
 State = Literal["active", "draining", "removed"]
@@ -41,6 +41,32 @@ class Row:
     changed_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An experiment that was ended; `stopped_at` in seconds since the epoch."""
+
+    name: str
+    reason: str
+    stopped_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """All that administrators changed, and what experiments ended themselves."""
+
+    deployments: Sequence[Row] = ()
+    stopped: Sequence[Stopped] = ()
+
+    def changes(self) -> Changes:
+        """As the configuration's reader takes them."""
+        return Changes(
+            added=[row.entry for row in self.deployments if row.entry is not None],
+            draining={row.name for row in self.deployments if row.state == "draining"},
+            removed={row.name for row in self.deployments if row.state == "removed"},
+            stopped={one.name for one in self.stopped},
+        )
+
+
 class DeploymentBook:
     """Reads and writes the rows; `changed` is called after each commit."""
 
@@ -49,14 +75,43 @@ class DeploymentBook:
         self._clock = clock
         self._changed = changed
 
-    async def rows(self) -> Sequence[Row]:
+    async def kept(self) -> Kept:
         """All, in the order of their names."""
 
-        async def find(connection: AsyncConnection) -> Sequence[Row]:
-            found = await connection.execute(select(deployments).order_by(deployments.c.name))
-            return [Row(row.name, row.state, row.entry, row.changed_at) for row in found]
+        async def find(connection: AsyncConnection) -> Kept:
+            rows = await connection.execute(select(deployments).order_by(deployments.c.name))
+            ended = await connection.execute(select(stopped_experiments).order_by(stopped_experiments.c.name))
+            return Kept(
+                [Row(row.name, row.state, row.entry, row.changed_at) for row in rows],
+                [Stopped(row.name, row.reason, row.stopped_at) for row in ended],
+            )
 
         return await self._database.read(find)
+
+    async def stop(self, by: Actor, name: str, reason: str) -> None:
+        """End an experiment; one that has ended stays as it is."""
+        now = self._clock.time()
+        row = {"name": name, "reason": reason[:1000], "stopped_at": now}
+
+        async def act(connection: AsyncConnection) -> None:
+            made = await connection.execute(self._database.insert_or_ignore(stopped_experiments).values(**row))
+            if made.rowcount:
+                await note(connection, by, now, EVERYONE, "experiment.stop", name, {"reason": reason})
+
+        await self._database.write(act)
+        self._changed()
+
+    async def start(self, by: Actor, name: str) -> None:
+        """Have an experiment that has ended go on."""
+        now = self._clock.time()
+
+        async def act(connection: AsyncConnection) -> None:
+            gone = await connection.execute(delete(stopped_experiments).where(stopped_experiments.c.name == name))
+            if gone.rowcount:
+                await note(connection, by, now, EVERYONE, "experiment.start", name)
+
+        await self._database.write(act)
+        self._changed()
 
     async def add(self, by: Actor, name: str, entry: Mapping[str, Any]) -> None:
         """Add a deployment. Raises: NameTaken: by one that was added before."""
@@ -93,15 +148,6 @@ class DeploymentBook:
 
 
 _ACTS: Mapping[State, str] = {"active": "activate", "draining": "drain", "removed": "remove"}
-
-
-def changes_of(rows: Sequence[Row]) -> Changes:
-    """The rows as the configuration's reader takes them."""
-    return Changes(
-        added=[row.entry for row in rows if row.entry is not None],
-        draining={row.name for row in rows if row.state == "draining"},
-        removed={row.name for row in rows if row.state == "removed"},
-    )
 
 
 def check_secrets(parameters: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from api.acting import Actor
@@ -12,7 +12,7 @@ from api.deployments.following import Following
 from api.errors import DeploymentNotFound, RequestInvalid
 from core.clock import Clock
 from core.dependency import DependencyError
-from monitoring.metrics import UPSTREAM_RUNNING, values_of
+from monitoring.metrics import UPSTREAM_RUNNING, samples_of
 from router.config import Source
 from router.deployment import Deployment
 from router.errors import ConfigInvalid
@@ -62,9 +62,10 @@ class Deployments:
     async def all(self) -> Sequence[Shown]:
         """All, those of the configuration first; also the disabled and the removed ones."""
         config = self._following.config
-        running = await asyncio.to_thread(values_of, UPSTREAM_RUNNING, "deployment")
+        counted = await asyncio.to_thread(samples_of, UPSTREAM_RUNNING)
+        running = {sample.labels["deployment"]: sample.value for sample in counted}
         health = {status.name: status for status in self._router.status()}
-        rows = {row.name: row for row in self._following.rows}
+        rows = {row.name: row for row in self._following.kept.deployments}
         by_name = {deployment.name: deployment for deployment in (*config.deployments, *config.removed)}
         removed = {deployment.name for deployment in config.removed}
         found = []
@@ -99,7 +100,9 @@ class Deployments:
         name = entry.model_info.id or self._free_name(entry.model_name)
         written["model_info"] = {**written.get("model_info", {}), "id": name}
         try:
-            self._following.tried([*self._following.rows, Row(name, "active", written, self._clock.time())])
+            kept = self._following.kept
+            added = Row(name, "active", written, self._clock.time())
+            self._following.tried(replace(kept, deployments=[*kept.deployments, added]))
         except ConfigInvalid as error:
             raise RequestInvalid(str(error)) from error
         await self._book.add(by, name, written)
@@ -118,6 +121,14 @@ class Deployments:
             return await self.get(name)
         return None
 
+    async def try_experiment(self, by: Actor, name: str, stopped: str | None) -> None:
+        """End an experiment, and say why; None: have it go on."""
+        if stopped is None:
+            await self._book.start(by, name)
+        else:
+            await self._book.stop(by, name, stopped or "an administrator ended it")
+        await self._follow()
+
     async def reload(self) -> None:
         """Read the file now; other workers do so within a second. Raises: RequestInvalid: it can't be used."""
         try:
@@ -127,7 +138,7 @@ class Deployments:
 
     async def _follow(self) -> None:
         with suppress(DependencyError):  # the change is made; this worker learns of it with its next look
-            await self._following.follow_rows()
+            await self._following.follow_kept()
 
     def _condition(self, deployment: Deployment, row: Row | None, running: int) -> Condition:
         if not deployment.draining:

@@ -6,11 +6,11 @@ file that is being written is no configuration. One that can't be used changes n
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from api.deployments.book import DeploymentBook, Row, changes_of
+from api.deployments.book import DeploymentBook, Kept
 from api.mark import HostMark
 from api.settings import ApiSettings
 from core.clock import Clock
@@ -34,7 +34,7 @@ class Following:
 
     Attributes:
         config: by which the router works.
-        rows: what administrators changed, as of the last look.
+        kept: what administrators changed, as of the last look.
         read_at: when the configuration was last put to use, in seconds since the epoch.
         error: why the file as it stands now is not used; None: it is.
 
@@ -54,7 +54,7 @@ class Following:
         self._rows_s = clock.monotonic()
         self._router: Router | None = None
         self._running: dict[str, int] = {}
-        self.rows: Sequence[Row] = ()
+        self.kept = Kept()
         self.config = RouterConfig()
         self.read_at = clock.time()
         self.error: str | None = None
@@ -65,11 +65,11 @@ class Following:
         Raises: ConfigInvalid: the file can't be used.
         """
         try:
-            self.rows = await self._book.rows()
+            self.kept = await self._book.kept()
         except DependencyError as error:
             _log.warning("what administrators changed of the deployments is not known yet", reason=str(error))
         try:
-            self.config = self.tried(self.rows)
+            self.config = self.tried(self.kept)
         except ConfigInvalid as error:
             self.config = assembled(self._document, self._local, Changes())
             self.error = str(error)
@@ -79,9 +79,9 @@ class Following:
         """Have this router follow from now on."""
         self._router = router
 
-    def tried(self, rows: Sequence[Row]) -> RouterConfig:
+    def tried(self, kept: Kept) -> RouterConfig:
         """The configuration with these changes. Raises: ConfigInvalid."""
-        return assembled(self._document, self._local, changes_of(rows))
+        return assembled(self._document, self._local, kept.changes())
 
     async def look(self) -> None:
         """Follow what has changed since the last look. Raises: DependencyError: SQL is away."""
@@ -95,24 +95,24 @@ class Following:
             marked, now_s = self._mark.read(), self._clock.monotonic()
             if marked != self._marked or now_s >= self._rows_s + _ROWS_EVERY_S:
                 self._marked, self._rows_s = marked, now_s
-                await self._follow_rows()
+                await self._follow_kept()
 
     async def reload(self) -> None:
         """Read the file now. Raises: ConfigInvalid: nothing has changed."""
         async with self._lock:
             await self._read(_signature(self._path))
 
-    async def follow_rows(self) -> None:
+    async def follow_kept(self) -> None:
         """Follow what administrators changed, now. Raises: DependencyError: SQL is away."""
         async with self._lock:
-            await self._follow_rows()
+            await self._follow_kept()
 
     async def _read(self, file: _Signature | None) -> None:
         self._seen = self._used = file
         before = self._document
         try:
             self._document = await asyncio.to_thread(written, self._path)
-            await self._use(self.tried(self.rows))
+            await self._use(self.tried(self.kept))
         except ConfigInvalid as error:
             self._document, self.error = before, str(error)
             CONFIGURATION_READS.labels("refused").inc()
@@ -120,13 +120,13 @@ class Following:
             raise
         self.error = None
 
-    async def _follow_rows(self) -> None:
-        rows = await self._book.rows()
-        if rows == self.rows:
+    async def _follow_kept(self) -> None:
+        kept = await self._book.kept()
+        if kept == self.kept:
             return
-        self.rows = rows
+        self.kept = kept
         try:
-            await self._use(self.tried(rows))
+            await self._use(self.tried(kept))
         except ConfigInvalid as error:
             _log.error("what administrators changed of the deployments is left out", reason=str(error))
 
@@ -157,7 +157,7 @@ class Following:
 async def open_following(
     settings: ApiSettings, book: DeploymentBook, mark: HostMark, clock: Clock, redis: RedisClient
 ) -> AsyncIterator[tuple[Router, Following]]:
-    """Open the worker's router, and have it follow its configuration until the block ends.
+    """Open the worker's router; `looking` has it follow its configuration.
 
     Raises: ConfigInvalid: the file can't be used.
     """
@@ -166,23 +166,29 @@ async def open_following(
     workers = settings.workers * settings.hosts
     async with open_router(following.config, workers=workers, patience_s=settings.queue_s, redis=redis) as router:
         following.guide(router)
-        task = asyncio.create_task(_look_for_ever(following, settings.config_poll_s))
-        try:
-            yield router, following
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
+        yield router, following
 
 
-async def _look_for_ever(following: Following, every_s: float) -> None:
-    while True:
-        await asyncio.sleep(every_s)
-        try:
-            await following.look()
-        except DependencyError:
-            pass  # it is asked again, and its breaker tells of it
-        except Exception:
-            _log.exception("the configuration could not be looked at")
+@asynccontextmanager
+async def looking(look: Callable[[], Awaitable[None]], every_s: float) -> AsyncIterator[None]:
+    """Look every so many seconds until the block ends."""
+
+    async def look_for_ever() -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await look()
+            except DependencyError:
+                pass  # it is asked again, and its breaker tells of it
+            except Exception:
+                _log.exception("the configuration could not be looked at")
+
+    task = asyncio.create_task(look_for_ever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def _signature(path: Path | None) -> _Signature | None:

@@ -133,6 +133,7 @@ class HotDoor:
             request_id=exchange.request_id,
             priority=priority_of(identity.principal.priority, exchange.priority),
             rescue=rescue_of(identity.principal.rescue, exchange.rescue),
+            who=identity.principal.who,
         )
         bound = state.router.bound(call.group)
         size = _size(call, len(raw), bound, limited=identity.limits_amounts)

@@ -21,7 +21,7 @@ from api.settings import ApiSettings
 from core.clock import Clock
 from core.principal import Principal
 from core.priority import Priority
-from core.reach import ANYWHERE, Reach
+from core.reach import ANYWHERE
 from core.usage import Usage
 from router.errors import UpstreamRefused
 from router.router import Answer, Call, Router
@@ -98,8 +98,8 @@ class Responder:
         answer: Answer | None = None
         try:
             found = await self._search(principal, asked, plan)
-            reach = principal.reach.narrowed(earlier.reach).narrowed(ANYWHERE if found is None else found.reach)
-            answer = await self._open(asked, plan, wishes, reach)
+            within = principal.within(earlier.reach).within(ANYWHERE if found is None else found.reach)
+            answer = await self._open(asked, plan, wishes, within)
             metered.opened(answer.deployment)
             answer.on_switch = metered.switched
             yield Answering(
@@ -109,7 +109,7 @@ class Responder:
                 answer,
                 metered,
                 self._clock,
-                reach=reach,
+                reach=within.reach,
                 found=found,
                 annotator=self._annotator(principal, found, plan, wishes.request_id),
                 links=None if found is None else self._links(found),
@@ -152,7 +152,7 @@ class Responder:
         sources = (passage.metadata for passage in found.passages)
         return Links(self._settings.answer_link_hosts, addresses_of(sources))
 
-    async def _open(self, asked: Asked, plan: Plan, wishes: Wishes, reach: Reach) -> Answer:
+    async def _open(self, asked: Asked, plan: Plan, wishes: Wishes, principal: Principal) -> Answer:
         """Ask the model, and again with less where its window is too small for all of it."""
         while True:
             call = Call(
@@ -160,10 +160,11 @@ class Responder:
                 asked.model,
                 plan.body(),
                 stream=True,
-                reach=reach,
+                reach=principal.reach,
                 request_id=wishes.request_id,
                 priority=wishes.priority,
                 rescue=wishes.rescue,
+                who=principal.who,
             )
             try:
                 return await self._router.open(call)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from api.deployments.book import DeploymentBook, Row
+from api.deployments.book import DeploymentBook, Kept, Row
 from api.deployments.following import Following
 from api.mark import HostMark
 from api.settings import ApiSettings
@@ -33,15 +33,15 @@ class Book:
     """The rows, and how often they were asked for."""
 
     def __init__(self) -> None:
-        self.kept: Sequence[Row] = ()
+        self.rows: Sequence[Row] = ()
         self.asked = 0
         self.away = False
 
-    async def rows(self) -> Sequence[Row]:
+    async def kept(self) -> Kept:
         self.asked += 1
         if self.away:
             raise DependencyError("sql", "it is silent")
-        return list(self.kept)
+        return Kept(list(self.rows))
 
 
 class Followed:
@@ -109,13 +109,13 @@ async def test_a_file_that_cannot_be_used_is_told_of_once_and_changes_nothing(ho
 
 async def test_what_another_worker_changed_is_followed_at_once_and_another_host_within_seconds(house: House) -> None:
     await house.following.start()
-    house.book.kept = [added("x")]
+    house.book.rows = [added("x")]
     await house.following.look()
     assert house.router.told == []
     house.mark.move()
     await house.following.look()
     assert house.router.told == [["a-1", "x"]]
-    house.book.kept = []
+    house.book.rows = []
     await house.following.look()
     house.clock.advance(2)
     await house.following.look()
@@ -130,8 +130,8 @@ async def test_while_the_file_is_broken_administrators_are_followed_by_the_last_
     house.file.write_text(broken)
     for _ in range(2):
         await house.following.look()
-    house.book.kept = [added("x")]
-    await house.following.follow_rows()
+    house.book.rows = [added("x")]
+    await house.following.follow_kept()
     assert house.router.told == [["a-1", "x"]]
     assert house.following.error is not None
 
@@ -146,14 +146,14 @@ async def test_a_silent_sql_is_asked_again_and_keeps_no_file_from_being_read(hou
     with pytest.raises(DependencyError):
         await house.following.look()
     assert house.router.told == [["a-1", "b-1"]]
-    house.book.away, house.book.kept = False, [added("x")]
+    house.book.away, house.book.rows = False, [added("x")]
     house.clock.advance(2)
     await house.following.look()
     assert house.router.told[-1] == ["a-1", "b-1", "x"]
 
 
 async def test_a_start_leaves_out_what_was_added_where_it_fits_no_more(house: House) -> None:
-    house.book.kept = [added("a-1")]
+    house.book.rows = [added("a-1")]
     following = house.made()
     await following.start()
     assert [deployment.name for deployment in following.config.deployments] == ["a-1"]

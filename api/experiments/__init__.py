@@ -1,0 +1,1 @@
+"""What experiments have shown, and when one is ended."""

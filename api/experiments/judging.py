@@ -1,0 +1,155 @@
+"""What an experiment has shown so far, and whether its variant is worse.
+
+Calls of all workers of this host are counted, from the start of the gateway on: on several hosts each judges by its own
+share, and the first one that finds the variant worse ends it for all.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from api.acting import Actor
+from api.deployments.book import DeploymentBook
+from api.deployments.following import Following
+from api.first_key import DEFAULT_TENANT
+from core.principal import Principal, Role
+from monitoring import metrics
+from monitoring.logs import logger
+from router.experiments import Arm, Stop
+
+_log = logger(__name__)
+
+_SHOWN_Z = 1.96  # of the intervals that are shown: 95 %
+_STOPS_Z = 3.0  # of the judgement, which is made again and again: 99.7 %
+_ITSELF = Actor(Principal(tenant_id=DEFAULT_TENANT, key_id=None, role=Role.ADMIN), request_id="experiment")
+
+_COUNTED = (
+    metrics.EXPERIMENT_CALLS,
+    metrics.EXPERIMENT_SECONDS,
+    metrics.EXPERIMENT_SQUARES,
+    metrics.EXPERIMENT_NANO_USD,
+)
+_WHAT = {
+    "stoker_experiment_seconds_total": "seconds",
+    "stoker_experiment_square_seconds_total": "squares",
+    "stoker_experiment_nano_usd_total": "nano_usd",
+}
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The calls of one side.
+
+    Attributes:
+        calls: that were answered or failed; `failed` of them.
+        left_out: that were to cast a shadow while there were too many.
+        seconds, squares: sums over the answered ones, to the first token or the whole answer.
+        nano_usd: what they cost.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    left_out: int = 0
+    seconds: float = 0.0
+    squares: float = 0.0
+    nano_usd: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        return self.calls - self.failed
+
+    @property
+    def share_failed(self) -> float | None:
+        return self.failed / self.calls if self.calls else None
+
+    @property
+    def mean_s(self) -> float | None:
+        return self.seconds / self.answered if self.answered else None
+
+    def failed_interval(self, z: float = _SHOWN_Z) -> Interval | None:
+        """Within which the share of failed calls lies, by Wilson's score."""
+        n = self.calls
+        if n == 0:
+            return None
+        share = self.failed / n
+        middle = share + z * z / (2 * n)
+        spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        scale = 1 + z * z / n
+        return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+    def error_s(self) -> float | None:
+        """The standard error of the mean time."""
+        n = self.answered
+        if n < 2:
+            return None
+        variance = max(0.0, (self.squares - self.seconds**2 / n) / (n - 1))
+        return math.sqrt(variance / n)
+
+
+def sides(name: str) -> Mapping[Arm, Side]:
+    """What the metrics of all workers say of an experiment."""
+    found: dict[Arm, dict[str, float]] = {}
+
+    def at(labels: Mapping[str, str]) -> dict[str, float]:
+        arm: Arm = labels["arm"]  # type: ignore[assignment]  # only `router.experiments` writes them
+        return found.setdefault(arm, {})
+
+    for sample in metrics.samples_of(*_COUNTED):
+        if sample.labels["experiment"] == name:
+            at(sample.labels)[sample.labels.get("outcome") or _WHAT[sample.name]] = sample.value
+    return {arm: _side(said) for arm, said in found.items()}
+
+
+def _side(said: Mapping[str, float]) -> Side:
+    ok, failed = int(said.get("ok", 0)), int(said.get("failed", 0))
+    return Side(
+        calls=ok + failed,
+        failed=failed,
+        left_out=int(said.get("left out", 0)),
+        seconds=said.get("seconds", 0.0),
+        squares=said.get("squares", 0.0),
+        nano_usd=said.get("nano_usd", 0.0),
+    )
+
+
+def worse(control: Side, variant: Side, stop: Stop) -> str | None:
+    """Why the variant is to be ended; None: it is not known to be worse."""
+    if min(control.calls, variant.calls) < stop.after:
+        return None
+    of_control, of_variant = control.failed_interval(_STOPS_Z), variant.failed_interval(_STOPS_Z)
+    assert of_control is not None
+    assert of_variant is not None
+    failing, usual = variant.failed / variant.calls, control.failed / control.calls
+    # Newcombe's interval of the difference of two shares, from Wilson's of each.
+    least = (failing - usual) - math.hypot(failing - of_variant[0], of_control[1] - usual)
+    if least > 0 and failing - usual > stop.failures:
+        return f"{failing:.1%} of its {variant.calls} calls failed, {usual:.1%} of the control's {control.calls}"
+    mean, mean_usual, error, error_usual = variant.mean_s, control.mean_s, variant.error_s(), control.error_s()
+    if mean is None or mean_usual is None or error is None or error_usual is None:
+        return None
+    if mean > stop.slower * mean_usual and mean - mean_usual > _STOPS_Z * math.hypot(error, error_usual):
+        return f"its first token takes {mean:.3f} s on average, the control's {mean_usual:.3f} s"
+    return None
+
+
+class Judging:
+    """Ends experiments whose variant is worse."""
+
+    def __init__(self, following: Following, book: DeploymentBook) -> None:
+        self._following = following
+        self._book = book
+
+    async def look(self) -> None:
+        """Judge each experiment that runs. Raises: DependencyError: SQL is away."""
+        for experiment in self._following.config.experiments:
+            if experiment.stopped or experiment.shadow or experiment.stop is None:
+                continue
+            found = await asyncio.to_thread(sides, experiment.name)
+            reason = worse(found.get("control", Side()), found.get("variant", Side()), experiment.stop)
+            if reason is not None:
+                _log.warning("an experiment is ended", experiment=experiment.name, reason=reason)
+                await self._book.stop(_ITSELF, experiment.name, reason)
+                await self._following.follow_kept()
