@@ -23,6 +23,7 @@ from core.dependency import DependencyError
 from core.limits import Limits, Subject, SubjectKind
 from core.money import Price
 from core.priority import Priority
+from core.reach import ANYWHERE
 from core.usage import Usage
 from router.answer import Answer
 from router.call import Call
@@ -297,7 +298,7 @@ class House:
             body["tools"] = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
             body["max_tokens"] = 100
         return Call(
-            "completions" if kind < 0.25 else "chat.completions", group, body, stream, True, name,
+            "completions" if kind < 0.25 else "chat.completions", group, body, stream, ANYWHERE, name,
             draw.choice(list(Priority)), draw.random() < 0.95,
         )  # fmt: skip
 
@@ -701,7 +702,7 @@ class House:
                 for _ in range(count):
                     self._served += 1
                     body = {"model": name, "max_tokens": 2, "stream": True, "prompt": "sing a song"}
-                    call = Call("completions", name, body, True, True, f"q{self._served}")
+                    call = Call("completions", name, body, True, ANYWHERE, f"q{self._served}")
                     seen = Seen(self.loop.time(), [])
                     plan = Plan(0.0, worker, call, self.subjects[-1])
                     await self._ask(plan, seen)

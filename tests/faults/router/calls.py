@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.breaker import BreakerPolicy
+from core.reach import ANYWHERE
 from router.call import Call
 from router.deployment import Deadlines, Deployment, LaneName
 from tests.support.exact.faults import Fault
@@ -51,7 +52,7 @@ def chat(*, stream: bool = True, group: str = "g", **more: Any) -> Call:
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return Call("chat.completions", group, body | more, stream, True, f"req_{number}")
+    return Call("chat.completions", group, body | more, stream, ANYWHERE, f"req_{number}")
 
 
 def completion(*, stream: bool = True, group: str = "g", **more: Any) -> Call:

@@ -210,7 +210,7 @@ def url(request: pytest.FixtureRequest) -> str:
 async def open_house(url: str, folder: Path) -> AsyncIterator[House]:
     database = Database(url, 10.0)
     clock = ShiftedClock()
-    row = {"id": "t", "name": "t", "local_only": False, "created_at": 0.0}
+    row = {"id": "t", "name": "t", "created_at": 0.0}
     key = {
         "id": "key_1",
         "tenant_id": "t",

@@ -27,7 +27,7 @@ async def test_a_key_is_what_it_is_now(house: House) -> None:
     first = await now(house)
     assert first is not None
     assert (first.principal, first.subjects) == (house.principal, ())
-    values = {"local_only": True, "scopes": ["chat"], "priority": Priority.INTERACTIVE, "generation": 4}
+    values = {"reach": HOME.row(), "scopes": ["chat"], "priority": Priority.INTERACTIVE, "generation": 4}
     await change(house, sa.update(api_keys).values(values))
     limit = {"tenant_id": "t", "kind": "key", "subject_id": "key_1", "parallel": 3, "strict": False, "changed_at": 0.0}
     await change(house, sa.insert(limits).values(limit))

@@ -35,7 +35,7 @@ async def limit(database: Database, kind: str, subject_id: str, tenant_id: str =
     values = {"tenant_id": tenant_id, "kind": kind, "subject_id": subject_id, "strict": False, "changed_at": 0.0}
 
     async def write(connection: Any) -> None:
-        tenant = {"id": "default", "name": "default", "local_only": False, "created_at": 0.0, "changed_at": 0.0}
+        tenant = {"id": "default", "name": "default", "created_at": 0.0, "changed_at": 0.0}
         await connection.execute(database.insert_or_ignore(tenants).values(tenant))
         await connection.execute(insert(limits).values(values | bounds))
 

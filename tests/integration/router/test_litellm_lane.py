@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from core.reach import HOME
+from core.reach import ANYWHERE, HOME
 from core.usage import Usage
 from router.errors import (
     NoDeployment,
@@ -56,7 +56,7 @@ async def test_a_stream_is_translated_with_its_usage(server: OpenAiServer) -> No
 
 async def test_embeddings_pass(server: OpenAiServer) -> None:
     async with open_router(config(hosted(server, kind="embedding"))) as router:
-        call = Call("embeddings", "hosted", {"model": "hosted", "input": ["a b", "c"]}, False, True, "r")
+        call = Call("embeddings", "hosted", {"model": "hosted", "input": ["a b", "c"]}, False, ANYWHERE, "r")
         answer = await router.open(call)
     assert len(orjson.loads(answer.body)["data"]) == 2
     assert answer.usage == Usage(3, 0)

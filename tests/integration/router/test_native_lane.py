@@ -6,6 +6,7 @@ import time
 import orjson
 import pytest
 
+from core.reach import ANYWHERE
 from core.usage import Usage
 from router.deployment import Deployment
 from router.errors import ModelNotFound, NoDeployment, RouterError, UpstreamFailed, UpstreamRefused, UpstreamTimeout
@@ -52,7 +53,7 @@ async def test_a_stream_is_passed_on_and_its_usage_chunk_is_kept_from_a_caller_w
 
 async def test_embeddings_pass(server: OpenAiServer) -> None:
     async with open_router(config(native(server, kind="embedding"))) as router:
-        call = Call("embeddings", "g", {"model": "g", "input": ["a b", "c"]}, False, True, "r")
+        call = Call("embeddings", "g", {"model": "g", "input": ["a b", "c"]}, False, ANYWHERE, "r")
         answer = await router.open(call)
         assert [model.kind for model in router.models()] == ["embedding"]
     assert len(orjson.loads(answer.body)["data"]) == 2
@@ -218,7 +219,7 @@ async def test_an_unknown_model_names_the_known_ones(server: OpenAiServer) -> No
 async def test_a_chat_model_is_not_for_embeddings(server: OpenAiServer) -> None:
     async with open_router(config(native(server))) as router:
         with pytest.raises(UpstreamRefused, match="is for /v1/chat/completions"):
-            await router.open(Call("embeddings", "g", {"input": "a"}, False, True, "r"))
+            await router.open(Call("embeddings", "g", {"input": "a"}, False, ANYWHERE, "r"))
 
 
 async def test_a_body_of_megabytes_arrives_whole(server: OpenAiServer) -> None:

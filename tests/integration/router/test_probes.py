@@ -13,6 +13,7 @@ from redis import Redis
 
 from core.breaker import Breaker, BreakerPolicy, BreakerState, Permit
 from core.clock import ManualClock, SystemClock
+from core.reach import ANYWHERE
 from router.choice import Member
 from router.deployment import Deadlines
 from router.errors import RouterError
@@ -78,7 +79,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> float:
 
 def one_token() -> Call:
     body = {"model": "g", "messages": [{"role": "user", "content": "a word"}], "max_tokens": 1}
-    return Call("chat.completions", "g", body, False, True, "req_1")
+    return Call("chat.completions", "g", body, False, ANYWHERE, "req_1")
 
 
 async def outcomes(routers: list[Router], each: int) -> list[str]:

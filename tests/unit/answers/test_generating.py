@@ -14,6 +14,7 @@ from core.clock import Clock
 from core.dependency import DependencyUnavailable
 from core.principal import Principal, Role
 from core.priority import Priority
+from core.reach import ANYWHERE
 from core.usage import Usage
 from retrieval.search import Passage
 from router.call import Call
@@ -74,7 +75,7 @@ def write(
 
     def call(shown: Sequence[Excerpt], again: bool) -> Call:
         name = "req.again" if again else "req"
-        return Call("chat.completions", "m", {"excerpts": len(shown)}, True, True, name, Priority.NORMAL)
+        return Call("chat.completions", "m", {"excerpts": len(shown)}, True, ANYWHERE, name, Priority.NORMAL)
 
     async def work(clock: Clock) -> None:
         book: Any = came.book

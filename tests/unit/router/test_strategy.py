@@ -142,7 +142,7 @@ def test_what_an_engine_held_is_forgotten_when_it_was_away() -> None:
 def test_other_strategies_do_not_look_at_prompts() -> None:
     assert group("least-busy", *replicas(2)).trail(call("a" * 5000)) is None
     assert group("prefix-affinity", *replicas(1)).trail(call("a" * 5000)) is None
-    embedding = Call("embeddings", "g", {"input": "a" * 5000}, False, True, "req_1")
+    embedding = Call("embeddings", "g", {"input": "a" * 5000}, False, ANYWHERE, "req_1")
     assert group("prefix-affinity", *replicas(2)).trail(embedding) is None
 
 
