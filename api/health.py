@@ -11,6 +11,7 @@ from api.identity import Caller
 from api.state import AppState, State
 from core.dependency import DependencyError
 from monitoring.metrics import exposition
+from monitoring.tally import tally
 
 routes = APIRouter(tags=["Operations"])
 
@@ -55,6 +56,7 @@ async def status(state: State, _: Caller) -> dict[str, Any]:
 @routes.get("/metrics", include_in_schema=False)
 async def metrics() -> Response:
     """All metrics of all processes of this host's API side, for Prometheus."""
+    tally.flush()
     text, media_type = await asyncio.to_thread(exposition)
     return Response(text, headers={"content-type": media_type})
 

@@ -49,15 +49,17 @@ async def identify(state: AppState, authorization: str, api_key: str, scope: Sco
     return identity
 
 
-def within(identity: Identity, asked: str) -> Identity:
-    """The caller whose request is to go no further than its header asks. Raises: RequestInvalid."""
-    try:
-        reach = Reach.asked(asked)
-    except ValueError:
-        raise RequestInvalid(
-            f"{HEADER} is `local`, or such as `providers=azure,openai; regions=eu`, not {asked[:80]!r}"
-        ) from None
-    return replace(identity, principal=identity.principal.within(reach))
+def within(identity: Identity, *asked: str) -> Identity:
+    """The caller whose request is to go no further than all of its headers ask. Raises: RequestInvalid."""
+    principal = identity.principal
+    for text in asked:
+        try:
+            principal = principal.within(Reach.asked(text))
+        except ValueError:
+            raise RequestInvalid(
+                f"{HEADER} is `local`, or such as `providers=azure,openai; regions=eu`, not {text[:80]!r}"
+            ) from None
+    return replace(identity, principal=principal)
 
 
 def shown_text(authorization: str, api_key: str) -> str:
@@ -78,9 +80,9 @@ async def _identified(request: Request, state: State) -> Identity:
     if identity is None:
         headers = request.headers
         identity = await identify(state, headers.get("authorization", ""), headers.get("x-api-key", ""), request.scope)
-    asked = request.headers.get(HEADER)
-    if asked is not None:
-        identity = within(identity, asked)
+    asked = request.headers.getlist(HEADER)
+    if asked:
+        identity = within(identity, *asked)
     principal = identity.principal
     record = record_of(request)
     record.tenant_id, record.key_id = principal.tenant_id, principal.key_id

@@ -221,6 +221,11 @@ class ApiSettings(RetrievalSettings):
         10, ge=0, description="Requests at the same time of a new key that names no limit. 0: no limit."
     )
     identity_cache: int = Field(10_000, ge=1, le=1_000_000, description="Keys and tokens that a worker remembers.")
+    deployment_secrets: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Variables of the environment that deployments added by /v1/admin/deployments may name as their "
+        "secrets, separated by commas.",
+    )
     config_poll_s: float = Field(
         0.5, gt=0, le=60, description="Seconds between two looks whether the configuration's file has changed."
     )
@@ -286,7 +291,7 @@ class ApiSettings(RetrievalSettings):
             raise ValueError("difficulties rise from 0 to 1, such as 0.3,0.8")
         return value
 
-    @field_validator("cors_origins", "auto_models", "auto_thresholds", mode="before")
+    @field_validator("cors_origins", "deployment_secrets", "auto_models", "auto_thresholds", mode="before")
     @classmethod
     def _from_commas(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -155,7 +155,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             vector_stores=VectorStores(database, clock, settings),
             attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
-            deployments=Deployments(router, following, book, clock),
+            deployments=Deployments(router, following, book, settings, clock),
             auto=auto,
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),

@@ -25,8 +25,6 @@ from prometheus_client import (
 )
 from prometheus_client.samples import Sample
 
-from monitoring.tally import tally
-
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -122,8 +120,10 @@ ORPHANS = Counter("stoker_orphans_removed_total", "Things that belonged to nothi
 
 
 def exposition() -> tuple[bytes, str]:
-    """The metrics of all processes that share the folder, as text for Prometheus, and its media type."""
-    tally.flush()
+    """The metrics of all processes that share the folder, as text for Prometheus, and its media type.
+
+    What `tally` holds, which is the event loop's, is to be flushed before.
+    """
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
     registry = CollectorRegistry()
@@ -132,8 +132,7 @@ def exposition() -> tuple[bytes, str]:
 
 
 def samples_of(*metrics: Counter | Gauge) -> list[Sample]:
-    """What these metrics say, over all processes that share the folder."""
-    tally.flush()
+    """What these metrics say, over all processes that share the folder; what `tally` holds comes later."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         families: Iterable[Metric] = (family for metric in metrics for family in metric.collect())
     else:

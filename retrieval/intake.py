@@ -13,6 +13,7 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from core.ids import new_id
 from core.principal import Principal
+from core.reach import Reach
 from retrieval import cutting, fingerprint, lifecycle, media, twins
 from retrieval.access import check_acl, check_expiry, may_read, reads_as, set_readers
 from retrieval.called import of_tenant
@@ -347,7 +348,8 @@ async def _hold_files(connection: AsyncConnection, principal: Principal, file_id
 
 async def _stays_in_the_house(connection: AsyncConnection, principal: Principal, collection: Any) -> None:
     """Raises: InputInvalid: what this caller sends may not go to the collection's embedder, or to the one to come."""
-    if not principal.reach.local_only:
+    its = Reach.read(collection.reach)
+    if principal.reach.narrowed(its) == its:  # an embedder of the collection's is one that this text may go to
         return
     made = await twins.being_made(connection, collection.id)
     names = [collection.embedding_space] + ([] if made is None else [made.embedding_space])

@@ -102,7 +102,9 @@ class Attempt:
             self._flight.end(ok=True)
             # It is healthy either way; one that is busy says nothing that would close a breaker.
             self._count("busy" if error.status == 429 else "refused")
-            if error.status == 429:
+            if self._call.shadow:
+                self._breaker.withdraw(self._permit)
+            elif error.status == 429:
                 self._breaker.withdraw(self._permit)
                 self._rest(error.rest_s)
             else:
@@ -141,9 +143,13 @@ class Attempt:
         except ValueError as error:
             what = "something that is no JSON" if isinstance(error, orjson.JSONDecodeError) else error
             raise UpstreamFailed(self._deployment.name, f"answered with {what}") from error
+        self._count("ok")
+        if self._call.shadow:
+            self._flight.end()
+            self._breaker.withdraw(self._permit)
+            return whole, said
         self._flight.end(ok=True)
         self._breaker.report(self._permit, ok=True)
-        self._count("ok")
         return whole, said
 
     async def _stream(self, scanner: SseScanner, limit_s: float) -> FrameStream:

@@ -45,7 +45,8 @@ class Group:
     ) -> None:
         self.name = name
         self.strategy = strategy or Strategy()
-        self.gate = Gate(name, _places(deployments, share), patience_s, clock)
+        self.gate = Gate(name, _places(deployments, share), patience_s, clock, self._elsewhere)
+        self._left: list[Health] = []
         self.members = [_member(deployment, clock) for deployment in deployments]
         self._share = share
         self._clock = clock
@@ -54,12 +55,26 @@ class Group:
     def follow(self, deployments: Sequence[Deployment], strategy: StrategyName) -> None:
         """Have other deployments from now on. What is known of those that stay is kept; calls under way go on."""
         before = {member.deployment.name: member for member in self.members}
+        were = [member.health for member in self.members]
         if strategy != self.strategy.name:
             self.strategy = Strategy(strategy)
         self.members = [self._successor(deployment, before.pop(deployment.name, None)) for deployment in deployments]
         for name in before:
             self.strategy.leave(name)
+        known = {member.health for member in self.members}
+        self._left = [health for health in (*self._left, *were) if health not in known and health.in_flight]
         self.gate.resize(_places(deployments, self._share))
+
+    def _elsewhere(self) -> int:
+        """Calls at those that are draining or have left: they have no places, and are still inside."""
+        leaving = sum(health.in_flight for health in self._left)
+        return leaving + sum(member.health.in_flight for member in self.members if member.deployment.draining)
+
+    def _is_current(self, member: Member) -> bool:
+        """Whether it still takes calls: it may have been drained or removed while others were asked."""
+        return any(
+            now is member or (now.health is member.health and not now.deployment.draining) for now in self.members
+        )
 
     def _successor(self, deployment: Deployment, before: Member | None) -> Member:
         if before is None:
@@ -94,7 +109,8 @@ class Group:
         self.strategy.turn(upright)
         for wanted in (upright, awake):
             for member in sorted(self.strategy.order(wanted, trail), key=_is_closed):
-                permit = None if member.deployment.name in offered else member.breaker.acquire()
+                taken = member.deployment.name in offered or not self._is_current(member)
+                permit = None if taken else member.breaker.acquire()
                 if permit is not None:
                     offered.add(member.deployment.name)
                     yield member, permit
@@ -120,6 +136,10 @@ class Group:
         if len(self.members) > 1 and now_s >= self._looked_s + _OUTLIERS_EVERY_S:
             self._looked_s = now_s
             rest_outliers([member.health for member in self.members])
+
+    def may_have(self, reach: Reach) -> bool:
+        """Whether text may go to any of them, whatever their health."""
+        return any(_may_reach(reach, member.deployment) for member in self.members)
 
     def has_upright(self, *, reach: Reach, native_only: bool = False) -> bool:
         """Whether one that might be tried is not ejected."""

@@ -18,7 +18,7 @@ from core.breaker import BreakerPolicy
 from core.money import Price
 from core.reach import Reach
 from monitoring.logs import logger
-from router import yamlfile
+from router import http1, yamlfile
 from router.deployment import Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
 from router.experiments import Experiment, Stop
@@ -36,6 +36,7 @@ Source = Literal["up", "file", "admin"]
 
 _NATIVE_PREFIX = "hosted_vllm/"
 _SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
+_BARE_NAMES = {"claude": "anthropic", "command": "cohere", "embed-": "cohere", "rerank-": "cohere", "voyage": "voyage"}
 _CONNECTION = (
     "api_version",
     "organization",
@@ -199,8 +200,10 @@ class _Reader:
         if native and not values.get("api_base"):
             raise ConfigInvalid(f"{where}: {model} needs `api_base`, the address of its server's /v1")
         base = values.get("api_base")
-        if base is not None and not base.startswith(("http://", "https://")):
-            raise ConfigInvalid(f"{where}: `api_base` must begin with http:// or https://, not {base!r}")
+        if base is not None:
+            _check_address(base, where)
+        if native and not str(values.get("api_key") or "").isascii():
+            raise ConfigInvalid(f"{where}: `api_key` must be of ASCII signs, as a header carries them")
         return Deployment(
             name=name,
             group=group,
@@ -208,11 +211,11 @@ class _Reader:
             lane=LaneName.NATIVE if native else LaneName.LITELLM,
             hosted=not native,
             kind=cast(Kind, entry.model_info.mode),
-            provider="stoker" if native else _provider(model, values),
+            provider="stoker" if native else entry.model_info.provider or _provider(model, values),
             region=_region(entry, values),
             api_base=base.rstrip("/") if base else None,
             api_key=values.get("api_key"),
-            parameters={key: values[key] for key in _CONNECTION if key in values},
+            parameters=_parameters(model, values),
             price=_price(entry),
             default_max_tokens=entry.model_info.default_max_tokens,
             max_parallel=entry.litellm_params.max_parallel_requests,
@@ -251,6 +254,14 @@ class _Reader:
             ),
             successes_to_close=wanted.successes_to_close,
         )
+
+
+def _check_address(base: str, where: str) -> None:
+    """Raises: ConfigInvalid: it is no address that can be asked."""
+    try:
+        http1.Origin.of(base)
+    except (ValueError, UnicodeError):
+        raise ConfigInvalid(f"{where}: `api_base` must be such as http://host:8000/v1, not {base!r}") from None
 
 
 def _why_not(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:
@@ -332,6 +343,8 @@ def _experiments(form: Form, document: yamlfile.Document, reader: _Reader, stopp
         if other != name:
             what = "shadow" if asked.shadow else "experiment"
             raise ConfigInvalid(f"{where}: {asked.group!r} has the {what} {other!r} already: end that one first")
+        if asked.percent == 100 and not asked.shadow and asked.stop is not None:
+            raise ConfigInvalid(f"{where}: with all callers in it there is nothing to judge by: write `stop: null`")
         stop = None if asked.stop is None else Stop(**asked.stop.model_dump())
         ended = name in stopped
         found.append(Experiment(name, asked.group, asked.to, asked.percent, asked.shadow, stop, ended))
@@ -365,9 +378,16 @@ def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:
     return found
 
 
+def _parameters(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What LiteLLM is given beside the model; a name without a prefix goes to the provider that policy takes it for."""
+    found = {key: values[key] for key in _CONNECTION if key in values}
+    return found if "/" in model else {"custom_llm_provider": _provider(model, values), **found}
+
+
 def _provider(model: str, values: Mapping[str, Any]) -> str:
     prefix, slash, _ = model.partition("/")
-    return str(values.get("custom_llm_provider") or (prefix if slash else "openai"))
+    named = next((provider for start, provider in _BARE_NAMES.items() if model.startswith(start)), "openai")
+    return str(values.get("custom_llm_provider") or (prefix if slash else named))
 
 
 def _region(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:

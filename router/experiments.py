@@ -20,12 +20,13 @@ from monitoring.logs import logger
 from monitoring.tally import tally
 from router.answer import Answer
 from router.call import Call
-from router.errors import LeavesTheHouse, RouterError, UpstreamRefused
+from router.errors import LeavesTheHouse, Overloaded, RouterError, UpstreamRefused
 
 _log = logger(__name__)
 
 Arm = Literal["control", "variant", "shadow"]
 
+_GIVEN_UP_S = 10.0  # after which a call that its client leaves unanswered counts as failed
 _SHADOWS = 8  # at once in one worker; what comes meanwhile casts none
 
 
@@ -75,7 +76,8 @@ class Trial:
     """One call of an experiment; told once how it ended."""
 
     def __init__(self, experiment: Experiment, arm: Arm, clock: Clock) -> None:
-        self._labels = experiment.name, arm
+        self.labels = experiment.name, arm
+        self._group = experiment.group if arm == "control" else experiment.to
         self._clock = clock
         self._began_s: float | None = clock.monotonic()
 
@@ -83,27 +85,32 @@ class Trial:
         """It gave no answer, or a broken one."""
         self._end("failed")
 
+    def left(self) -> None:
+        """Its client gave it up before anything came: after so long that is a failure."""
+        if self._began_s is not None and self._clock.monotonic() - self._began_s > _GIVEN_UP_S:
+            self.failed()
+
     def ended(self, answer: Answer) -> None:
         """It is over, as its answer tells; one that its client left says nothing."""
         began_s = self._began_s
         if not answer.over or began_s is None:
             self._began_s = None
             return
-        if answer.broken:
+        if answer.broken or answer.deployment.group != self._group:  # another group had to help
             self.failed()
             return
         first_s = answer.first_token_s
         taken_s = (self._clock.monotonic() if first_s is None else first_s) - began_s
         self._end("ok")
-        tally.add(metrics.EXPERIMENT_SECONDS.labels(*self._labels), taken_s)
-        tally.add(metrics.EXPERIMENT_SQUARES.labels(*self._labels), taken_s**2)
+        tally.add(metrics.EXPERIMENT_SECONDS.labels(*self.labels), taken_s)
+        tally.add(metrics.EXPERIMENT_SQUARES.labels(*self.labels), taken_s**2)
         spent = _nano_usd(answer.deployment.price, answer.usage)
-        tally.add(metrics.EXPERIMENT_NANO_USD.labels(*self._labels), spent)
+        tally.add(metrics.EXPERIMENT_NANO_USD.labels(*self.labels), spent)
 
     def _end(self, outcome: str) -> None:
         began_s, self._began_s = self._began_s, None
         if began_s is not None:
-            tally.add(metrics.EXPERIMENT_CALLS.labels(*self._labels, outcome))
+            tally.add(metrics.EXPERIMENT_CALLS.labels(*self.labels, outcome))
 
 
 def _nano_usd(price: Price, usage: Usage | None) -> int:
@@ -159,18 +166,24 @@ class Experiments:
             trial = Trial(experiment, "variant", self._clock)
             try:
                 return _followed(await self._open(replace(call, group=experiment.to)), trial)
+            except asyncio.CancelledError:
+                trial.left()
+                raise
             except LeavesTheHouse:
                 return await self._open(call)  # the caller's text may not go there, which says nothing of it
             except RouterError as error:
-                answer = await self._open(call)  # where this is refused, too, the request is at fault
-                trial.failed()
-                _log.warning("a variant failed", experiment=experiment.name, reason=str(error))
-                return answer
+                if not _is_callers(error):
+                    trial.failed()
+                _log.warning("a variant gave no answer", experiment=experiment.name, reason=str(error))
+                return await self._open(call)
         trial = Trial(experiment, "control", self._clock)
         try:
             return _followed(await self._open(call), trial)
+        except asyncio.CancelledError:
+            trial.left()
+            raise
         except RouterError as error:
-            if not isinstance(error, UpstreamRefused) or error.status == 429:
+            if not _is_callers(error):
                 trial.failed()
             raise
 
@@ -198,8 +211,12 @@ class Experiments:
             answer = await self._open(call)
         except LeavesTheHouse:
             return
+        except Overloaded:
+            tally.add(metrics.EXPERIMENT_CALLS.labels(*trial.labels, "left out"))
+            return
         except RouterError as error:
-            trial.failed()
+            if not _is_callers(error):
+                trial.failed()
             _log.info("a shadow failed", group=call.group, request_id=call.request_id, reason=str(error))
             return
         except Exception:  # nobody waits for it who would hear of it
@@ -207,6 +224,11 @@ class Experiments:
             return
         trial.ended(answer)
         await answer.aclose()
+
+
+def _is_callers(error: RouterError) -> bool:
+    """The request is at fault, or nothing for this group: that says nothing of how well it answers."""
+    return isinstance(error, UpstreamRefused) and error.status != 429
 
 
 def _followed(answer: Answer, trial: Trial) -> Answer:

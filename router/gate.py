@@ -7,7 +7,7 @@ number of answers that come in time stays what it is without overload.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from core.clock import Clock
@@ -40,13 +40,17 @@ class Gate:
     Args:
         places: calls at once; None: as many as come.
         patience_s: how long a call may wait.
+        elsewhere: how many of those inside are at deployments whose places are not counted any more.
     """
 
-    def __init__(self, group: str, places: int | None, patience_s: float, clock: Clock) -> None:
+    def __init__(
+        self, group: str, places: int | None, patience_s: float, clock: Clock, elsewhere: Callable[[], int] = int
+    ) -> None:
         self._group = group
         self._places = places
         self._patience_s = patience_s
         self._clock = clock
+        self._elsewhere = elsewhere
         self._running = 0
         self._waiting: Sequence[deque[asyncio.Future[None]]] = [deque() for _ in Priority]
         self._takes_s: float | None = None
@@ -54,9 +58,12 @@ class Gate:
     def resize(self, places: int | None) -> None:
         """Let so many in at once from now on; those who are in stay."""
         self._places = places
-        while self.waiting and (places is None or self._running < places):
-            self._running += 1
-            self._hand_on()
+        self._let_in()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a call may enter that need not wait behind others."""
+        return self._places is None or self._running - self._elsewhere() < self._places
 
     @property
     def running(self) -> int:
@@ -71,8 +78,8 @@ class Gate:
 
         Raises: Overloaded: it would not come in time, or did not.
         """
-        if self._places is not None and (self._running >= self._places or self.waiting):
-            await self._wait(priority, self._places)  # whoever left has counted this one in
+        if self._places is not None and (self.waiting or not self.has_room):
+            await self._wait(priority, self._places)  # whoever let it in has counted it
         else:
             self._running += 1
         return Place(self, self._clock.monotonic())
@@ -81,20 +88,20 @@ class Gate:
         """A call is over that began then; called by its place."""
         took_s = self._clock.monotonic() - since_s
         self._takes_s = took_s if self._takes_s is None else self._takes_s + _WEIGHT * (took_s - self._takes_s)
-        self._hand_on()
+        self._free()
 
-    def _hand_on(self) -> None:
-        """Give a place that became free to whoever is next, unless there are fewer places than before."""
-        if self._places is not None and self._running > self._places:
-            self._running -= 1
-            return
+    def _free(self) -> None:
+        self._running -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Let those in who are next, as many as there is room for."""
         for queue in self._waiting:
-            while queue:
+            while queue and self.has_room:
                 future = queue.popleft()
                 if not future.done():
+                    self._running += 1
                     future.set_result(None)
-                    return
-        self._running -= 1
 
     async def _wait(self, priority: Priority, places: int) -> None:
         ahead = sum(len(queue) for queue in self._waiting[: priority.rank + 1])
@@ -109,7 +116,7 @@ class Gate:
                 await future
         except BaseException as error:
             if future.done() and not future.cancelled():
-                self._hand_on()  # the place came in the same moment
+                self._free()  # the place came in the same moment
             elif future in queue:
                 queue.remove(future)
             if isinstance(error, TimeoutError):

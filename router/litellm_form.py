@@ -67,6 +67,7 @@ class LitellmModelInfo(_Lenient):
     default_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1024  # Stoker's own
     rescue: bool = True  # Stoker's own: another deployment may go on with a stream that breaks here
     wakes_in_s: Seconds | None = None  # Stoker's own: it may be asleep or scaled to zero; seconds until it is back
+    provider: Name | None = None  # Stoker's own: who runs it, for policy, where that is not what `model` says
     region: Name | None = None  # Stoker's own: where it runs, where no connection parameter says so
     engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
 

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
-from core.breaker import BreakerState, Permit
+from core.breaker import Breaker, BreakerState, Permit
 from core.dependency import DependencyError
 from router.choice import Member
 from storage.redis import RedisClient
@@ -34,7 +34,7 @@ class Probes:
         self._take = Script(clock, "probes/take")
         self._tell = Script(clock, "probes/tell")
         self._name = secrets.token_hex(4)
-        self._out: dict[Member, str] = {}
+        self._out: dict[Breaker, str] = {}
         self._count = 0
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -63,7 +63,7 @@ class Probes:
             breaker.withdraw(permit)
             raise
         if said == "go":
-            self._out[member] = name
+            self._out[breaker] = name
             return permit
         if said == "busy":
             breaker.elsewhere(permit, _AGAIN_S)
@@ -81,7 +81,7 @@ class Probes:
             await self._line.close()
 
     def _ended(self, member: Member, ok: bool | None) -> None:
-        name = self._out.pop(member, None)
+        name = self._out.pop(member.breaker, None)
         if name is None:
             return
         if ok:  # one that needs several says nothing before the last

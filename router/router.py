@@ -304,10 +304,15 @@ class Router:
         groups = deque(self._groups_for(call))
         while groups:
             group = groups.popleft()
+            if call.shadow and not group.gate.has_room:
+                raise Overloaded(group.name, call.priority, 1.0)
             try:
                 place = await group.gate.enter(call.priority)
             except Overloaded as error:
                 last = error
+                continue
+            if self._groups.get(group.name) is not group:  # it was taken away while the call waited
+                place.leave()
                 continue
             try:
                 answer = await self._open_in(group, call, asked)
@@ -425,7 +430,8 @@ class Router:
 
         A fallback is left out where all its deployments are disabled, or none can answer such a call.
         """
-        fitting = self._fitting(call, (call.group, *self._config.fallbacks.get(call.group, ())))
+        others = () if call.shadow else self._config.fallbacks.get(call.group, ())
+        fitting = self._fitting(call, (call.group, *others))
         if len(fitting) == 1:
             return fitting
         return sorted(
@@ -454,7 +460,7 @@ class Router:
             return NoDeployment(call.group, f"{last.deployment} {last.reason}", max(wait_s, last.retry_after_s or 0))
         if call.native_only and all(member.deployment.lane is not LaneName.NATIVE for member in asked.members):
             return _wrong_kind(call, "hosted")
-        if all(member.deployment.hosted for member in asked.members) and not asked.eligible(reach=call.reach):
+        if not asked.may_have(call.reach):
             return LeavesTheHouse(call.group, [member.deployment for member in asked.members], call.reach)
         if all(member.deployment.draining for member in asked.members):
             return NoDeployment(call.group, "it is being drained", wait_s)

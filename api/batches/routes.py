@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.batches.forms import shown
@@ -13,6 +13,7 @@ from api.identity import Caller
 from api.paging import After, Limit, checked_cursor, page
 from api.roles import require
 from api.state import State
+from core.reach import HEADER
 
 routes = APIRouter(prefix="/v1/batches", tags=["Batches"])
 
@@ -42,8 +43,10 @@ class BatchRequest(BaseModel):
 
 
 @routes.post("")
-async def create_batch(asked: BatchRequest, state: State, principal: Caller) -> dict[str, Any]:
+async def create_batch(asked: BatchRequest, state: State, principal: Caller, request: Request) -> dict[str, Any]:
     """Make a batch; its lines are sent when there is room, and its limits and budgets are those of the caller."""
+    if HEADER in request.headers:
+        raise RequestInvalid(f"lines are sent in the name of the key alone: give a key what {HEADER} says", HEADER)
     if asked.endpoint not in ENDPOINTS:
         raise RequestInvalid(f"endpoint must be one of {', '.join(ENDPOINTS)}", "endpoint")
     require(principal, "POST", asked.endpoint)

@@ -1,7 +1,6 @@
 """What administrators changed of the deployments, in SQL, so that every worker and every start knows of it."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +21,6 @@ State = Literal["active", "draining", "removed"]
 
 _REFERENCE = "os.environ/"
 _SECRETS = ("api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "vertex_credentials")
-# Whatever else the environment holds, such as the address of SQL with its password, is sent to no upstream.
-_SECRET_NAME = re.compile(r"(?!STOKER_)[A-Z][A-Z0-9_]*_(KEY|KEY_ID|TOKEN|CREDENTIALS)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +147,11 @@ class DeploymentBook:
 _ACTS: Mapping[State, str] = {"active": "activate", "draining": "drain", "removed": "remove"}
 
 
-def check_secrets(parameters: Mapping[str, Any]) -> None:
+def check_secrets(parameters: Mapping[str, Any], allowed: Collection[str]) -> None:
     """Let through parameters whose secrets are named and not told: SQL and the audit log keep them.
+
+    Args:
+        allowed: variables that may be named; an administrator of the API need not be one of the host.
 
     Raises: RequestInvalid: names the field.
     """
@@ -166,8 +166,9 @@ def check_secrets(parameters: Mapping[str, Any]) -> None:
                 raise RequestInvalid(f"{key} is kept nowhere: set a variable, and write os.environ/ITS_NAME", place)
             if refers and key not in _SECRETS:
                 raise RequestInvalid(f"only secrets are read from the environment; write {key} itself", place)
-            if refers and not _SECRET_NAME.fullmatch(text.removeprefix(_REFERENCE)):
+            if refers and text.removeprefix(_REFERENCE) not in allowed:
                 raise RequestInvalid(
-                    "the variable's name must end in _KEY, _KEY_ID, _TOKEN or _CREDENTIALS and not begin with STOKER_",
-                    place,
+                    "this variable may not be named here: add it to STOKER_DEPLOYMENT_SECRETS, and restart", place
                 )
+            if key == "api_base" and ("@" in text or "?" in text):
+                raise RequestInvalid("api_base is kept as it stands, so it may hold no user and no query", place)

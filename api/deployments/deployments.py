@@ -10,9 +10,11 @@ from api.acting import Actor
 from api.deployments.book import DeploymentBook, Row, State, check_secrets
 from api.deployments.following import Following
 from api.errors import DeploymentNotFound, RequestInvalid
+from api.settings import ApiSettings
 from core.clock import Clock
 from core.dependency import DependencyError
 from monitoring.metrics import UPSTREAM_RUNNING, samples_of
+from monitoring.tally import tally
 from router.config import Source
 from router.deployment import Deployment
 from router.errors import ConfigInvalid
@@ -30,7 +32,7 @@ class Shown:
     """One deployment.
 
     Attributes:
-        condition: drained is one that gets no calls from any worker and has none left.
+        condition: drained is one that gets no calls from any worker and has none left; told where there is one host.
         deployment: None: it is disabled.
         health: None: it is disabled or removed.
         reason: why it is disabled.
@@ -49,8 +51,11 @@ class Shown:
 class Deployments:
     """Of one worker; what it does, all workers do within seconds."""
 
-    def __init__(self, router: Router, following: Following, book: DeploymentBook, clock: Clock) -> None:
+    def __init__(
+        self, router: Router, following: Following, book: DeploymentBook, settings: ApiSettings, clock: Clock
+    ) -> None:
         self._router = router
+        self._settings = settings
         self._following = following
         self._book = book
         self._clock = clock
@@ -62,6 +67,7 @@ class Deployments:
     async def all(self) -> Sequence[Shown]:
         """All, those of the configuration first; also the disabled and the removed ones."""
         config = self._following.config
+        tally.flush()
         counted = await asyncio.to_thread(samples_of, UPSTREAM_RUNNING)
         running = {sample.labels["deployment"]: sample.value for sample in counted}
         health = {status.name: status for status in self._router.status()}
@@ -96,7 +102,7 @@ class Deployments:
             key = ".".join(str(part) for part in place)
             raise RequestInvalid(f"{key} is not supported and would have no effect; leave it out", key)
         written = entry.model_dump(mode="json", exclude_unset=True)
-        check_secrets(written["litellm_params"])
+        check_secrets(written["litellm_params"], self._settings.deployment_secrets)
         name = entry.model_info.id or self._free_name(entry.model_name)
         written["model_info"] = {**written.get("model_info", {}), "id": name}
         try:
@@ -143,8 +149,9 @@ class Deployments:
     def _condition(self, deployment: Deployment, row: Row | None, running: int) -> Condition:
         if not deployment.draining:
             return "active"
-        known = row is not None and self._clock.time() >= row.changed_at + _ALL_KNOW_S
-        return "drained" if known and not running else "draining"
+        all_know_s = max(_ALL_KNOW_S, 3 * self._settings.config_poll_s)
+        known = row is not None and self._clock.time() >= row.changed_at + all_know_s
+        return "drained" if known and not running and self._settings.hosts == 1 else "draining"
 
     def _free_name(self, group: str) -> str:
         taken: Mapping[str, Any] = self._following.config.sources

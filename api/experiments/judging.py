@@ -16,6 +16,7 @@ from api.first_key import DEFAULT_TENANT
 from core.principal import Principal, Role
 from monitoring import metrics
 from monitoring.logs import logger
+from monitoring.tally import tally
 from router.experiments import Arm, Stop
 
 _log = logger(__name__)
@@ -89,18 +90,15 @@ class Side:
         return math.sqrt(variance / n)
 
 
-def sides(name: str) -> Mapping[Arm, Side]:
-    """What the metrics of all workers say of an experiment."""
-    found: dict[Arm, dict[str, float]] = {}
-
-    def at(labels: Mapping[str, str]) -> dict[str, float]:
-        arm: Arm = labels["arm"]  # type: ignore[assignment]  # only `router.experiments` writes them
-        return found.setdefault(arm, {})
-
-    for sample in metrics.samples_of(*_COUNTED):
-        if sample.labels["experiment"] == name:
-            at(sample.labels)[sample.labels.get("outcome") or _WHAT[sample.name]] = sample.value
-    return {arm: _side(said) for arm, said in found.items()}
+async def shown() -> Mapping[str, Mapping[Arm, Side]]:
+    """What the metrics of all workers say of each experiment."""
+    tally.flush()
+    found: dict[str, dict[Arm, dict[str, float]]] = {}
+    for sample in await asyncio.to_thread(metrics.samples_of, *_COUNTED):
+        arm: Arm = sample.labels["arm"]  # type: ignore[assignment]  # only `router.experiments` writes them
+        said = found.setdefault(sample.labels["experiment"], {}).setdefault(arm, {})
+        said[sample.labels.get("outcome") or _WHAT[sample.name]] = sample.value
+    return {name: {arm: _side(said) for arm, said in arms.items()} for name, arms in found.items()}
 
 
 def _side(said: Mapping[str, float]) -> Side:
@@ -144,10 +142,11 @@ class Judging:
 
     async def look(self) -> None:
         """Judge each experiment that runs. Raises: DependencyError: SQL is away."""
-        for experiment in self._following.config.experiments:
-            if experiment.stopped or experiment.shadow or experiment.stop is None:
-                continue
-            found = await asyncio.to_thread(sides, experiment.name)
+        judged = [one for one in self._following.config.experiments if not one.stopped and not one.shadow and one.stop]
+        told = await shown() if judged else {}
+        for experiment in judged:
+            assert experiment.stop is not None
+            found = told.get(experiment.name, {})
             reason = worse(found.get("control", Side()), found.get("variant", Side()), experiment.stop)
             if reason is not None:
                 _log.warning("an experiment is ended", experiment=experiment.name, reason=reason)

@@ -1,13 +1,12 @@
 """/v1/admin/experiments."""
 
-import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import ExperimentNotFound
-from api.experiments.judging import Side, sides
+from api.experiments.judging import Side, shown
 from api.identity import Acting, Caller
 from api.paging import whole_page
 from api.state import AppState, State
@@ -30,7 +29,7 @@ class ExperimentChange(BaseModel):
 async def list_experiments(state: State, _: Caller) -> dict[str, Any]:
     """All experiments of the configuration, and what each side has shown since the gateway was started."""
     found = [await _shown(state, experiment) for experiment in state.deployments.following.config.experiments]
-    return whole_page(found, lambda shown: shown, has_more=False)
+    return whole_page(found, lambda one: one, has_more=False)
 
 
 @routes.get("/{name}")
@@ -56,7 +55,7 @@ def _find(state: AppState, name: str) -> Experiment:
 
 async def _shown(state: AppState, experiment: Experiment) -> dict[str, Any]:
     ended = {one.name: one for one in state.deployments.following.kept.stopped}.get(experiment.name)
-    found = await asyncio.to_thread(sides, experiment.name)
+    found = (await shown()).get(experiment.name, {})
     return {
         "id": experiment.name,
         "object": "experiment",

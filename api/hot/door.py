@@ -104,7 +104,7 @@ class HotDoor:
         state: AppState = self._state_of.stoker
         identity = await identify(state, exchange.authorization, exchange.api_key, exchange.scope)
         if exchange.reach:
-            identity = within(identity, exchange.reach)
+            identity = within(identity, *exchange.reach)
         record.tenant_id, record.key_id = identity.principal.tenant_id, identity.principal.key_id
         require(identity.principal, "POST", route.path)
         exchange.guard(self._settings.body_deadline_s, _TOO_SLOW)

@@ -22,7 +22,8 @@ class Exchange:
 
     Attributes:
         request_id: the client's own where it is 1 to 128 signs of `A-Z a-z 0-9 . _ : -`, else a new one.
-        authorization, api_key, origin, priority, reach, rescue: those headers; empty where they are missing.
+        authorization, api_key, origin, priority, rescue: those headers; empty where they are missing.
+        reach: every header of that name.
         scope: the request's, for what is seldom needed of it.
         left: the client is gone.
         expired: the error of the deadline that passed.
@@ -57,7 +58,8 @@ class Exchange:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.authorization = self.api_key = self.origin = self.priority = self.reach = self.rescue = ""
+        self.authorization = self.api_key = self.origin = self.priority = self.rescue = ""
+        self.reach: tuple[str, ...] = ()
         self._declared = 0
         self.request_id = ""
         for name, value in scope["headers"]:
@@ -72,7 +74,7 @@ class Exchange:
             elif name == b"x-stoker-priority":
                 self.priority = value.decode("latin-1")
             elif name == b"x-stoker-reach":
-                self.reach = value.decode("latin-1")
+                self.reach += (value.decode("latin-1"),)
             elif name == b"x-stoker-rescue":
                 self.rescue = value.decode("latin-1")
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):

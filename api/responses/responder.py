@@ -97,7 +97,7 @@ class Responder:
         metered = await self._admit(identity, asked, plan, wishes)
         answer: Answer | None = None
         try:
-            found = await self._search(principal, asked, plan)
+            found = await self._search(principal.within(earlier.reach), asked, plan)
             within = principal.within(earlier.reach).within(ANYWHERE if found is None else found.reach)
             answer = await self._open(asked, plan, wishes, within)
             metered.opened(answer.deployment)

@@ -11,11 +11,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from api.answers.doors import note
 from api.answers.events import Done
 from api.errors import NotAuthenticated, QuestionRunning, RequestInvalid, RequestTooLong, describe_error
+from api.identities import Identity
+from api.identity import within
 from api.query import answered, told
 from api.sockets.entering import PATH, Who, by_cookie, by_key, checked
 from api.sockets.words import Ask, Auth, Cancel, read_word
 from api.state import AppState
 from core.ids import unique_hex
+from core.reach import HEADER
 from monitoring import metrics
 from monitoring.record import RequestRecord, finish
 
@@ -56,13 +59,13 @@ class SocketSession:
         state = self._state
         found = await by_cookie(state.identities, self._socket.headers, state.settings)
         if not isinstance(found, Exception):
-            return found
+            return self._within_reach(found)
         seconds = state.settings.socket_auth_s
         late = NotAuthenticated(f"nobody has said within {seconds:g} s who is there")
         record = self._record(_new_id())
         try:
             text = await _within(seconds, self._hear(), late)
-            return await by_key(state.identities, text, found)
+            return self._within_reach(await by_key(state.identities, text, found))
         except _GONE:
             raise
         except Exception as error:
@@ -70,6 +73,15 @@ class SocketSession:
             finish(record, state.clock.monotonic())
             await self._socket.close(_REFUSED, "not authenticated")
             return None
+
+    def _within_reach(self, who: Who) -> Who:
+        """The caller, whose text goes no further than the handshake's headers ask."""
+        asked = self._socket.headers.getlist(HEADER)
+
+        async def narrowed() -> Identity:
+            return within(await who(), *asked)
+
+        return narrowed if asked else who
 
     async def _listen(self, who: Who) -> None:
         """Hear what the client says, until it has nothing to say for too long."""

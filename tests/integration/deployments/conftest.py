@@ -18,7 +18,12 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def standing(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder: Path = tmp_path_factory.mktemp("deployments")
-    settings = {"STOKER_WORKERS": "2", "STOKER_CONFIG_POLL_S": "0.1", "FIRST_API_KEY": "sk-planted"}
+    settings = {
+        "STOKER_WORKERS": "2",
+        "STOKER_CONFIG_POLL_S": "0.1",
+        "FIRST_API_KEY": "sk-planted",
+        "STOKER_DEPLOYMENT_SECRETS": "FIRST_API_KEY",
+    }
     with gateway(folder, upstream.port, settings=settings) as standing:
         yield standing
 

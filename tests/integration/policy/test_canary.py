@@ -136,7 +136,7 @@ CLOSED = [
     (path, reason)
     for path in PATHS
     for reason in REASONS
-    if not (path is runs_a_batch and "header" in reason)  # a batch is sent by the gateway, by its key alone
+    if not (path is runs_a_batch and "header" in reason)  # that one is refused
 ]
 
 
@@ -217,6 +217,20 @@ def test_fields_that_contradict_each_other_are_refused(watched: Watched, fields:
         refused = watched.house.client.post(path, json={**body, **fields})
         assert refused.status_code == 400, refused.text
         assert refused.json()["error"]["param"] == "local_only"
+
+
+def test_every_header_counts_and_an_empty_one_is_none(watched: Watched) -> None:
+    key = new_key(watched.house.client)["key"]
+    for route, body in (("/v1/chat/completions", chat("cloud")), ("/v1/responses", {"model": "cloud", "input": "a"})):
+        for said in (("local", "providers=openai"), ("providers=openai", "local")):
+            headers = [("authorization", f"Bearer {key}"), *(("x-stoker-reach", one) for one in said)]
+            assert watched.house.client.post(route, json=body, headers=headers).status_code == 403
+        empty = asking(watched, key, **{"x-stoker-reach": ""})
+        assert empty(route, body).status_code == 400
+    asked = {"input_file_id": "file_none", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = watched.house.client.post("/v1/batches", json=asked, headers={"x-stoker-reach": "local"})
+    assert (batch.status_code, batch.json()["error"]["param"]) == (400, "x-stoker-reach")
+    assert watched.heard == 0
 
 
 def test_a_key_that_is_changed_is_held_to_it_at_once(watched: Watched) -> None:

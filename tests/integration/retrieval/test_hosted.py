@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from core.clock import SystemClock
 from core.principal import Principal
-from core.reach import ANYWHERE, HOME
+from core.reach import ANYWHERE, HOME, Reach
 from retrieval import generations
 from retrieval.errors import InputInvalid, SpaceHosted
 from retrieval.hosted import HostedModel
@@ -138,6 +138,9 @@ async def test_what_may_not_leave_the_house_is_never_sent(hosted: House, cloud: 
         await retrieval.searcher.search(local(manager), Query("c", "secret tide", 10, "dense"))
     with pytest.raises(InputInvalid, match="leave the house"):
         await retrieval.intake.accept(local(manager), "c", [NewFile("b.md", None, b"A secret.")])
+    elsewhere = replace(manager, reach=Reach(providers=frozenset({"azure"})))  # the gateway's key may go to openai
+    with pytest.raises(InputInvalid, match="leave the house"):
+        await retrieval.intake.accept(elsewhere, "c", [NewFile("b.md", None, b"A secret.")])
     # A tenant that became so after its documents had been accepted.
     await retrieval.intake.accept(manager, "c", [NewFile("b.md", None, b"A secret.")])
     closed = tenants.update().where(tenants.c.id == manager.tenant_id).values(reach=HOME.row())

@@ -9,7 +9,7 @@ from core.breaker import BreakerState
 from core.clock import ManualClock
 from core.money import Price
 from router.config import RouterConfig
-from router.errors import ModelNotFound, NoDeployment, UpstreamFailed
+from router.errors import LeavesTheHouse, ModelNotFound, NoDeployment, UpstreamFailed
 from router.router import Router, open_router
 from tests.integration.router.calls import chat, config, hosted, native, read
 from tests.support.openai_server import Fault, OpenAiServer, openai_server
@@ -137,3 +137,45 @@ async def test_fallbacks_and_retries_are_those_of_the_newest_configuration(
             await router.open(chat())
         await router.follow(RouterConfig(members, {"g": ["large"]}))
         assert (await router.open(chat())).deployment.name == "large-1"
+
+
+async def test_while_one_drains_the_others_have_all_of_their_places(server: OpenAiServer) -> None:
+    async with openai_server(server.model) as twin:
+        server.pause_s = 0.05
+        one, two = (replace(native(each, name), max_parallel=2) for each, name in ((server, "a"), (twin, "b")))
+        async with open_router(config(one)) as router:
+            held = [await router.open(chat("word " * 200, stream=True)) for _ in range(2)]
+            await router.follow(config(replace(one, draining=True), two))
+            async with asyncio.timeout(10):
+                for _ in range(3):
+                    assert (await router.open(chat())).deployment.name == "b"
+            await router.follow(config(two))
+            async with asyncio.timeout(10):
+                assert (await router.open(chat())).deployment.name == "b"
+            for answer in held:
+                await answer.aclose()
+            assert router._groups["g"].gate.running == 0
+
+
+async def test_a_call_that_waits_while_its_deployment_is_removed_is_not_sent_there(
+    server: OpenAiServer, other: OpenAiServer
+) -> None:
+    server.pause_s = 0.05
+    one = replace(native(server, "a"), max_parallel=1)
+    async with open_router(config(one)) as router:
+        held = await router.open(chat("word " * 200, stream=True))
+        waiting = asyncio.create_task(router.open(chat()))
+        await asyncio.sleep(0.05)
+        await router.follow(config(native(other, "b", group="h")))
+        await held.aclose()
+        with pytest.raises(NoDeployment):
+            await waiting
+        assert server.requests == 1
+
+
+async def test_a_group_that_is_drained_is_no_matter_of_policy(server: OpenAiServer) -> None:
+    away = replace(hosted(server), draining=True)
+    async with open_router(config(native(server), away), ManualClock()) as router:
+        with pytest.raises(NoDeployment, match="drained") as refused:
+            await router.open(chat(group="hosted"))
+        assert not isinstance(refused.value, LeavesTheHouse)

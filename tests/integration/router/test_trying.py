@@ -11,6 +11,7 @@ from core.breaker import BreakerState
 from core.money import Price
 from core.reach import HOME
 from monitoring import metrics
+from monitoring.tally import tally
 from router.config import RouterConfig
 from router.deployment import Deployment
 from router.errors import UpstreamFailed, UpstreamRefused
@@ -29,6 +30,7 @@ def config(*experiments: Experiment, members: tuple[Deployment, ...]) -> RouterC
 
 
 def counted(name: str) -> dict[tuple[str, str], float]:
+    tally.flush()
     found = metrics.samples_of(metrics.EXPERIMENT_CALLS)
     return {(one.labels["arm"], one.labels["outcome"]): one.value for one in found if one.labels["experiment"] == name}
 
@@ -69,6 +71,38 @@ async def test_a_variant_that_fails_costs_its_callers_no_answer(server: OpenAiSe
         for _ in range(4):
             assert (await router.open(chat())).deployment.name == "native-1"
     assert counted("failing") == {("variant", "failed"): 4}
+
+
+async def test_a_variant_whose_fallback_answers_has_failed(server: OpenAiServer, other: OpenAiServer) -> None:
+    other.fault = Fault.ERROR_500
+    members = (native(server), native(other, "large-1", group="large"))
+    helped = replace(config(trying("helped", 100), members=members), fallbacks={"large": ["g"]})
+    async with open_router(helped) as router:
+        for _ in range(3):
+            assert (await router.open(chat())).deployment.name == "native-1"
+    assert counted("helped") == {("variant", "failed"): 3}
+
+
+async def test_a_request_that_the_variant_alone_refuses_says_nothing(server: OpenAiServer, other: OpenAiServer) -> None:
+    """As a provider that speaks no completions."""
+    members = (native(server), hosted(other))
+    async with open_router(config(trying("refused", 100, to="hosted"), members=members)) as router:
+        call = replace(chat(), kind="completions", body={"model": "g", "prompt": "one two"})
+        assert (await router.open(call)).deployment.name == "native-1"
+    assert counted("refused") == {}
+
+
+async def test_a_shadow_asks_no_fallback_and_rests_nobody(server: OpenAiServer, other: OpenAiServer) -> None:
+    other.fault = Fault.LIMIT_429
+    members = (native(server), native(other, "large-1", group="large"))
+    shaded = replace(config(trying("alone", 100, shadow=True), members=members), fallbacks={"large": ["g"]})
+    async with open_router(shaded) as router:
+        await router.open(chat())
+        await until("it has come", lambda: other.requests == 1)
+        await asyncio.sleep(0.05)
+        assert server.requests == 1
+        state = next(member for member in router.members() if member.deployment.name == "large-1")
+        assert state.health.ejected is None
 
 
 async def test_a_stream_that_breaks_counts_as_failed_and_one_that_is_left_as_nothing(server: OpenAiServer) -> None:

@@ -100,7 +100,7 @@ def test_the_watch_is_on_and_its_settings_are_the_files(tmp_path: Path) -> None:
         ),
         (
             "model_list:\n- model_name: a\n  litellm_params:\n    model: x\n    api_base: host:1\n",
-            r"`api_base` must begin with http",
+            r"`api_base` must be such as http",
         ),
         ("stoker:\n  deadlines:\n    frist_token_s: 1\n", r"stoker.yaml:3: stoker.deadlines.frist_token_s"),
         ("stoker:\n  deadlines:\n    total_s: -1\n", r"stoker.yaml:3: stoker.deadlines.total_s: .*greater than 0"),
