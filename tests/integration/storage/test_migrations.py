@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, column, insert, inspect, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from core.reach import ANYWHERE, HOME, Reach
 from storage.migrate import migrate
 from storage.schema import metadata, tenants
 from storage.sql import Database
@@ -57,6 +58,25 @@ def test_migrations_lead_up_to_the_schema_and_back_to_nothing(url: str) -> None:
     migrate(url)  # a second time changes nothing
     migrate(url, "base")
     assert inspected(url, table_names) == set()
+
+
+def test_what_stayed_in_the_house_does_so_after_the_migration(url: str) -> None:
+    migrate(url, "0017")
+    named = ("id", "name", "local_only", "created_at", "changed_at")
+    old = table("tenants", *map(column, named))
+
+    def fill(connection: Connection) -> None:
+        for name, kept in (("home", True), ("free", False)):
+            connection.execute(old.insert().values(dict(zip(named, (name, name, kept, 0.0, 0.0), strict=True))))
+        connection.commit()
+
+    def reaches(connection: Connection) -> dict[str, Reach]:
+        return {row.id: Reach.read(row.reach) for row in connection.execute(select(tenants.c.id, tenants.c.reach))}
+
+    inspected(url, fill)
+    migrate(url)
+    assert inspected(url, reaches) == {"home": HOME, "free": ANYWHERE}
+    migrate(url, "base")
 
 
 def test_a_transaction_that_raises_leaves_nothing_behind(url: str) -> None:
