@@ -7,6 +7,7 @@ without an end would hold: all whole blocks of a conversation's turn before.
 import asyncio
 import random
 import statistics
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -84,6 +85,7 @@ async def _turn(
     body = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "stream": True}
     call = Call("chat.completions", "g", body, stream=True, reach=HOME, request_id=f"{number}")
     async with free:
+        began_s = time.monotonic()
         answer = await router.open(call)
         assert answer.frames is not None
         async for _ in answer.frames:
@@ -91,7 +93,7 @@ async def _turn(
         await answer.aclose()
     assert answer.usage is not None
     assert answer.first_token_s is not None
-    found.first_s.append(answer.first_token_s)
+    found.first_s.append(answer.first_token_s - began_s)
     found.best += before.get(number, 0) // _BLOCK * _BLOCK
     before[number] = answer.usage.prompt_tokens
     said += ["I see.", f"And what of {' '.join(random.Random(len(said)).choices(_WORDS, k=20))}?"]
