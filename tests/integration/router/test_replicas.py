@@ -55,7 +55,7 @@ class Found:
     def __str__(self) -> str:
         first_ms = statistics.mean(self.first_s) * 1e3
         return (
-            f"{self.cached:.0f} of {self.best} tokens that could be ({self.cached / self.best:.1%}), "
+            f"{self.cached:.0f} of {self.best} tokens that could be ({self.cached / max(self.best, 1):.1%}), "
             f"of {self.asked:.0f} in all; first token after {first_ms:.0f} ms on average"
         )
 
@@ -99,7 +99,7 @@ async def _turn(
     said += ["I see.", f"And what of {' '.join(random.Random(len(said)).choices(_WORDS, k=20))}?"]
 
 
-async def _replay(engines: Sequence[Engine], strategy: Name, seed: int) -> Found:
+async def _replay(engines: Sequence[Engine], strategy: Name, seed: int, *, turns: int = _TURNS) -> Found:
     """Conversations with documents of their own, some of them at once, in an order that changes."""
     of = random.Random(seed)
     deployments = [
@@ -113,7 +113,7 @@ async def _replay(engines: Sequence[Engine], strategy: Name, seed: int) -> Found
     found, before = Found(), dict[int, int]()
     hits, queries = _counters(engines)
     async with open_router(replace(RouterConfig(deployments), strategy=strategy)) as router:
-        for _ in range(_TURNS):
+        for _ in range(turns):
             free = asyncio.Semaphore(_AT_ONCE)
             order = of.sample(range(_CONVERSATIONS), _CONVERSATIONS)
             await asyncio.gather(
@@ -132,3 +132,18 @@ async def test_affinity_finds_nine_tenths_of_what_could_be_cached(engines: list[
     figure(f"prefix affinity: {affine}")
     assert affine.cached >= 0.9 * affine.best
     assert affine.cached > in_turn.cached
+
+
+async def test_affinity_costs_nothing_where_nothing_is_shared(engines: list[Engine], figure: Figure) -> None:
+    """Conversations of one turn, each about a document of its own; which strategy comes first changes."""
+    least_busy, affine = Found(), Found()
+    for seed in range(4, 12, 2):
+        pair: list[tuple[Name, Found]] = [("least-busy", least_busy), ("prefix-affinity", affine)]
+        for at, (strategy, found) in enumerate(pair if seed % 4 else pair[::-1]):
+            replayed = await _replay(engines, strategy, seed + at, turns=1)
+            found.first_s += replayed.first_s
+            found.asked += replayed.asked
+    figure(f"nothing shared, least busy: {least_busy}")
+    figure(f"nothing shared, prefix affinity: {affine}")
+    figure(f"affinity takes {statistics.mean(affine.first_s) / statistics.mean(least_busy.first_s):.3f} times as long")
+    assert len(affine.first_s) == len(least_busy.first_s) == 4 * _CONVERSATIONS
