@@ -11,7 +11,7 @@ from router.trail import Trail, rank_of
 
 Name = Literal["prefix-affinity", "simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing"]
 
-_BOUND = 1.25  # of the mean load, which no deployment is given more than for a prefix's sake
+_BOUND = 2.0  # of the mean load, and one call more: no deployment is given more for a prefix's sake
 _LEAST_SHARE = 0.5  # of the prompt's blocks, which one must hold to be worth a queue; source: SGLang's router
 _REMEMBERED = 64 * 1024  # blocks of a deployment, 16 MiB of text
 _SLACK = 1.5  # a deployment is as quick as the quickest if it takes up to so many times as long
@@ -104,20 +104,24 @@ class Strategy:
         return member.deployment.name != self._due, member.deployment.weight == 0
 
     def _by_prefix(self, members: Sequence[C], trail: Trail) -> list[C]:
-        """Who holds most of the prompt first, where that is half of it and its load is within bounds; else who every
-        worker would choose for this conversation, unless it has more to do than the others.
+        """Where one holds half of the prompt: who has least to do with it first, nobody much busier than the others. Else
+        who every worker would choose for this conversation, unless it has more to do than the others.
+
+        What there is to do are the blocks that are missing, and one for each call under way: it takes turns with them.
         """
         held = {member.deployment.name: self._matched(member.deployment.name, trail) for member in members}
         worth = max(held.values()) >= max(1, _LEAST_SHARE * len(trail.blocks))
         mean = (sum(member.health.in_flight for member in members) + 1) / len(members)
-        most = ceil(_BOUND * mean) if worth else ceil(mean)
+        most = ceil(_BOUND * mean) + 1 if worth else ceil(mean)
 
         def badness(member: Candidate) -> tuple[bool, int, int, bytes]:
             load, name = member.health.in_flight, member.deployment.name
             rank = bytes(255 - byte for byte in rank_of(trail.key, name))
             if load + 1 > most:
                 return True, load, 0, rank
-            return False, -held[name] if worth else 0, load if worth else 0, rank
+            if not worth:
+                return False, 0, 0, rank
+            return False, len(trail.blocks) - held[name] + load, load, rank
 
         return sorted(members, key=badness)
 

@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.long]  # two engines are started, an
 Figure = Callable[[str], None]
 
 _BLOCK = 32  # tokens; the CPU engine takes multiples of it
-_BLOCKS = 256  # of each engine: 8,192 tokens, where all conversations have some 12,000
-_CONVERSATIONS, _TURNS, _AT_ONCE = 12, 4, 4
+_BLOCKS = 160  # of each engine: 5,120 tokens, where all conversations have some 8,500
+_CONVERSATIONS, _TURNS, _AT_ONCE = 12, 6, 4
 _WORDS = "harbour lighthouse keeper winter ledger engine valve pressure signal cargo rope tide pilot chart".split()
 
 

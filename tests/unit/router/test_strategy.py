@@ -97,14 +97,35 @@ def test_workers_that_know_nothing_of_each_other_agree() -> None:
         assert len({first(worker, call(*said)).deployment.name for worker in workers}) == 1
 
 
-def test_load_is_bounded_for_a_prefix_that_all_share() -> None:
+def test_a_prefix_that_all_share_moves_no_load() -> None:
     one = group("prefix-affinity", *replicas(4))
     shared = "the same instructions " * 200
     for number in range(400):
         first(one, call(f"{shared}{number}")).health.begin()
-    loads = [member.health.in_flight for member in one.members]
-    assert max(loads) <= 1.25 * 100 + 1
-    assert min(loads) > 0
+    assert {member.health.in_flight for member in one.members} == {100}
+
+
+def test_load_is_bounded_for_a_prefix_that_is_longer_than_any_queue() -> None:
+    one = group("prefix-affinity", *replicas(4))
+    for _ in range(12):
+        first(one, call("x" * 256 * 60)).health.begin()
+    assert max(member.health.in_flight for member in one.members) <= 2 * 3 + 2
+
+
+def test_a_conversation_stays_with_a_busier_engine_while_that_costs_less_than_the_prompt() -> None:
+    one = group("prefix-affinity", *replicas(8))
+    asked = call("x" * 256 * 5)
+    home = first(one, asked)
+    home.health.begin()
+    assert first(one, asked) is home
+    home.health.begin()
+    for member in one.members:
+        for _ in range(4):
+            member.health.begin()
+    assert first(one, asked) is home  # two calls more than elsewhere, and five blocks less
+    for _ in range(3):
+        home.health.begin()
+    assert first(one, asked) is not home
 
 
 def test_less_than_half_of_a_prompt_is_not_worth_a_queue() -> None:
