@@ -104,8 +104,8 @@ class Strategy:
         return member.deployment.name != self._due, member.deployment.weight == 0
 
     def _by_prefix(self, members: Sequence[C], trail: Trail) -> list[C]:
-        """Where one holds half of the prompt: who has least to do with it first, nobody much busier than the others. Else
-        who every worker would choose for this conversation, unless it has more to do than the others.
+        """Where one holds half of the prompt: who has least to do with it first, nobody much busier than the others;
+        else who every worker would choose for this conversation, unless it has more to do than the others.
 
         What there is to do are the blocks that are missing, and one for each call under way: it takes turns with them.
         """
