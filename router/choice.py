@@ -44,7 +44,7 @@ class Group:
         strategy: Strategy | None = None,
     ) -> None:
         self.name = name
-        self.strategy = strategy or Strategy()
+        self.strategy = strategy or Strategy(share=share)
         self.gate = Gate(name, _places(deployments, share), patience_s, clock, self._elsewhere)
         self._left: list[Health] = []
         self.members = [_member(deployment, clock) for deployment in deployments]
@@ -57,7 +57,7 @@ class Group:
         before = {member.deployment.name: member for member in self.members}
         were = [member.health for member in self.members]
         if strategy != self.strategy.name:
-            self.strategy = Strategy(strategy)
+            self.strategy = Strategy(strategy, self._share)
         self.members = [self._successor(deployment, before.pop(deployment.name, None)) for deployment in deployments]
         for name in before:
             self.strategy.leave(name)

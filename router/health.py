@@ -13,6 +13,7 @@ from core.clock import Clock
 from monitoring.logs import logger
 from monitoring.metrics import EJECTIONS
 from monitoring.tally import tally
+from router.holdings import Holdings
 
 _log = logger(__name__)
 
@@ -71,6 +72,7 @@ class Health:
         moved_s: reading of the monotonic clock when its engine's figures were last seen to move; None: nobody looks.
         gone_since_s: the same when it was found to be away or asleep; None: it answers.
         wake_wanted: a call waits for it; if it sleeps, the watch wakes it.
+        holds: what its engine keeps between calls, as it says itself.
         first_token_s: seconds from a stream's request to its first token, on a moving average; None: there was none.
     """
 
@@ -90,6 +92,7 @@ class Health:
         self.moved_s: float | None = None
         self.gone_since_s: float | None = None
         self.wake_wanted = False
+        self.holds = Holdings()
         self.first_token_s: float | None = None
 
     @property

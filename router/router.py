@@ -176,7 +176,7 @@ class Router:
         for name, members in by_group.items():
             group = self._groups.get(name)
             if group is None:
-                strategy = Strategy(config.strategy)
+                strategy = Strategy(config.strategy, self._workers)
                 group = Group(name, members, self._clock, self._workers, self._patience_s, strategy)
             else:
                 group.follow(members, config.strategy)
@@ -391,7 +391,7 @@ class Router:
             tries += 1
             try:
                 answer = await self._attempt(member, permit, call, asked).open()
-                group.strategy.sent(member.deployment.name, trail)
+                group.strategy.sent(member.deployment.name, trail, member.health.holds.kv_tokens)
                 return answer
             except UpstreamError as error:
                 last = error

@@ -13,7 +13,9 @@ Name = Literal["prefix-affinity", "simple-shuffle", "least-busy", "latency-based
 
 _BOUND = 2.0  # of the mean load, and one call more: no deployment is given more for a prefix's sake
 _LEAST_SHARE = 0.5  # of the prompt's blocks, which one must hold to be worth a queue; source: SGLang's router
-_REMEMBERED = 64 * 1024  # blocks of a deployment, 16 MiB of text
+_REMEMBERED = 64 * 1024  # blocks of a deployment, 16 MiB of text; fewer where its engine says that it holds fewer
+_FEWEST = 64
+_TOKENS = 64  # of a block, about
 _SLACK = 1.5  # a deployment is as quick as the quickest if it takes up to so many times as long
 
 
@@ -35,10 +37,12 @@ class Strategy:
 
     Args:
         name: as `router_settings.routing_strategy` has it.
+        share: processes that send prompts to the same deployments.
     """
 
-    def __init__(self, name: Name = "simple-shuffle") -> None:
+    def __init__(self, name: Name = "simple-shuffle", share: int = 1) -> None:
         self.name = name
+        self._share = share
         self._credit: dict[str, float] = {}  # of weighted turns, as nginx's smooth weighted round robin keeps it
         self._due: str | None = None
         self._held: dict[str, OrderedDict[int, None]] = {}
@@ -77,15 +81,20 @@ class Strategy:
             case _:
                 return sorted(rotated, key=self._is_late)
 
-    def sent(self, deployment: str, trail: Trail | None) -> None:
-        """A deployment was given a prompt, and holds it from now on."""
+    def sent(self, deployment: str, trail: Trail | None, kv_tokens: int | None = None) -> None:
+        """A deployment was given a prompt, and holds it from now on.
+
+        Args:
+            kv_tokens: how many its engine holds; None: nobody knows.
+        """
         if trail is None:
             return
         held = self._held.setdefault(deployment, OrderedDict())
         for block in reversed(trail.blocks):  # beginnings are the last to be forgotten
             held[block] = None
             held.move_to_end(block)
-        while len(held) > _REMEMBERED:
+        most = _REMEMBERED if kv_tokens is None else max(_FEWEST, kv_tokens // _TOKENS // self._share)
+        while len(held) > min(most, _REMEMBERED):
             held.popitem(last=False)
 
     def forget(self, deployment: str) -> None:
@@ -119,8 +128,8 @@ class Strategy:
             rank = bytes(255 - byte for byte in rank_of(trail.key, name))
             if load + 1 > most:
                 return True, load, 0, rank
-            if not worth:
-                return False, 0, 0, rank
+            if not worth:  # an engine that has to load the adapter first takes longer
+                return False, member.deployment.model not in member.health.holds.adapters, 0, rank
             return False, len(trail.blocks) - held[name] + load, load, rank
 
         return sorted(members, key=badness)

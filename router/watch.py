@@ -20,6 +20,8 @@ from router import http1
 from router.choice import Member
 from router.deployment import Deployment, LaneName
 from router.health import Health, HealthPolicy
+from router.holdings import NAMES as HELD
+from router.holdings import Holdings
 from router.progress import NAMES, Progress, Sample
 
 _log = logger(__name__)
@@ -33,7 +35,7 @@ _SOONEST_S = 0.02
 _MOVES = 3  # samples with progress that show a queueing engine to be alive
 # vLLM's whole text takes milliseconds of its interpreter. With the slash, its own app answers, which takes names; the
 # route without it gives everything, and so does an app whose registry is gathered from several processes.
-_PATHS = ("/metrics/?" + "&".join(f"name%5B%5D={name.decode()}" for name in NAMES), "/metrics")
+_PATHS = ("/metrics/?" + "&".join(f"name%5B%5D={name.decode()}" for name in NAMES + HELD), "/metrics")
 
 
 class Watches:
@@ -164,6 +166,7 @@ class EngineWatch:
                 response.close()
             sample = Sample.of(text) if response.status == 200 else None
             if sample is not None:
+                self._health.holds = Holdings.of(text)
                 self._paths = (path,)
                 return sample
         self._paths = _PATHS

@@ -119,6 +119,7 @@ async def _replay(engines: Sequence[Engine], strategy: Name, seed: int, *, turns
             await asyncio.gather(
                 *(_turn(router, free, engines[0].model, said[number], found, before, number) for number in order)
             )
+        assert {member.health.holds.kv_tokens for member in router.members()} == {_BLOCKS * _BLOCK}
     found.cached, found.asked = (now - then for now, then in zip(_counters(engines), (hits, queries), strict=True))
     return found
 

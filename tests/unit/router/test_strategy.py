@@ -11,6 +11,7 @@ from core.reach import ANYWHERE
 from router.call import Call
 from router.choice import Group, Member
 from router.deployment import Deployment, LaneName
+from router.holdings import Holdings
 from router.strategy import Name, Strategy
 from router.trail import trail_of
 from tests.unit.router.test_trail import call
@@ -158,6 +159,25 @@ def test_what_an_engine_held_is_forgotten_when_it_was_away() -> None:
     chosen.health.eject("away")
     assert first(one, asked) is not chosen
     assert one.strategy._matched(chosen.deployment.name, one.trail(asked)) == 0
+
+
+def test_an_engine_is_not_taken_to_hold_more_than_it_can() -> None:
+    strategy, trails = Strategy("prefix-affinity", share=2), [trail_of(call(f"{at}" * 256 * 100)) for at in range(3)]
+    for trail in trails:
+        strategy.sent("d0", trail, kv_tokens=2 * 64 * 150)
+    assert [strategy._matched("d0", trail) for trail in trails] == [0, 50, 100]
+    strategy.sent("d0", trails[0])
+    assert strategy._matched("d0", trails[0]) == 100
+
+
+def test_where_nothing_is_held_an_engine_comes_first_that_has_the_adapter() -> None:
+    one = group("prefix-affinity", *replicas(3))
+    for number in range(6):
+        for member in one.members:
+            one.strategy.forget(member.deployment.name)
+            member.health.holds = Holdings()
+        one.members[number % 3].health.holds = Holdings(adapters=frozenset({"m"}))
+        assert first(one, call(f"{number} " * 1000)) is one.members[number % 3]
 
 
 def test_other_strategies_do_not_look_at_prompts() -> None:
