@@ -52,6 +52,7 @@ class Postgres:
     @contextmanager
     def killed(self) -> Iterator[None]:
         """`kill -9` every process of the server; it is started again when the block ends."""
+        os.kill(self._processes()[0], signal.SIGSTOP)  # or it might have another child meanwhile, which would live on
         for process in self._processes():
             with contextlib.suppress(ProcessLookupError):  # the others went when they saw the first one go
                 os.kill(process, signal.SIGKILL)
