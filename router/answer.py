@@ -123,9 +123,9 @@ class FrameStream:
         await self.aclose()
         return b""
 
-    def broken(self, error: RouterError) -> bytes:
+    def broken(self, error: RouterError, kind: str = "upstream_error", code: str = "stream_broken") -> bytes:
         """The event that tells the client that its stream broke."""
-        return self._scanner.broken(str(error), "upstream_error", "stream_broken")
+        return self._scanner.broken(str(error), kind, code)
 
     def abandon(self, reason: str) -> None:
         """Have it break now: its engine was seen to be `reason`, such as wedged, so nothing will come."""
@@ -270,6 +270,12 @@ class Answer:
     def first_token_s(self) -> float | None:
         """Reading of the monotonic clock when the first token came; None for an answer in one piece."""
         return self._first.first_token_s if self._first else None
+
+    def cut(self, error: RouterError, code: str) -> bytes:
+        """The event that ends a stream of which no more may be told."""
+        assert self._stream is not None
+        self.broken = True
+        return self._stream.broken(error, "invalid_request_error", code)
 
     async def aclose(self) -> None:
         """Cancel the upstream at once; may be called at any time, and twice; every answer is to be closed."""

@@ -18,10 +18,11 @@ from core.breaker import BreakerPolicy
 from core.money import Price
 from core.reach import Reach
 from monitoring.logs import logger
-from router import http1, yamlfile
+from router import guards, http1, yamlfile
 from router.deployment import Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
 from router.experiments import Experiment, Stop
+from router.guards import Guard
 from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
 from router.strategy import Name as Strategy
@@ -70,6 +71,7 @@ class RouterConfig:
         strategy: in which order a group's healthy deployments are asked.
         policies: group to where text may go that is for it, its fallbacks included.
         experiments: all, those that were ended as well.
+        guards: group to what looks at its texts.
         hold_s: how long a call is held for an engine that is asleep or scaled to zero.
     """
 
@@ -86,6 +88,12 @@ class RouterConfig:
     strategy: Strategy = "simple-shuffle"
     policies: Mapping[str, Reach] = field(default_factory=dict)
     experiments: Sequence[Experiment] = ()
+    guards: Mapping[str, Sequence[Guard]] = field(default_factory=dict)
+
+    def others(self, group: str) -> list[str]:
+        """The groups that may be asked in a group's place, or beside it."""
+        tried = [one.to for one in self.experiments if one.group == group]
+        return [*self.fallbacks.get(group, ()), *self.context_fallbacks.get(group, ()), *tried]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,7 @@ def assembled(
         strategy=form.router_settings.routing_strategy,
         policies=_policies(form, document, reader.groups),
         experiments=_experiments(form, document, reader, changes.stopped),
+        guards=_guards(form, document, reader.groups),
     )
 
 
@@ -366,6 +375,19 @@ def _policies(form: Form, document: yamlfile.Document, groups: list[str]) -> dic
             raise ConfigInvalid(f"{where}: local_only is the same as `providers: []`; write one of them")
         providers = [] if policy.local_only else policy.providers
         found[group] = Reach.read({"providers": providers, "regions": policy.regions})
+    return found
+
+
+def _guards(form: Form, document: yamlfile.Document, groups: list[str]) -> dict[str, list[Guard]]:
+    found: dict[str, list[Guard]] = {}
+    for group, wanted in form.stoker.guards.items():
+        where = document.where(("stoker", "guards", group))
+        if group not in groups:
+            raise ConfigInvalid(f"{where}: no `model_list` entry is called {group!r}")
+        try:
+            found[group] = [guards.load(one.use, one.options) for one in wanted]
+        except ValueError as error:
+            raise ConfigInvalid(f"{where}: {error}") from error
     return found
 
 

@@ -3,6 +3,8 @@
 RouterError
 ├── ConfigInvalid          the configuration can't be used; the message names file, line and remedy
 ├── ModelNotFound          no such model group
+├── GuardRefused           a guard lets a text of the request, or of the answer, go no further
+├── GuardFailed            a guard broke, or said nothing in time, so nothing goes further
 ├── NoDeployment           every deployment of the group and its fallbacks is away, resting or not allowed
 │   ├── LeavesTheHouse     it has only hosted ones to which this text may not go
 │   └── Overloaded         they have more to do than they can, and cheaper calls are refused first
@@ -46,6 +48,17 @@ class ModelNotFound(RouterError):
         self.model = model
         self.known = list(known)
         self.param = "model"
+
+
+class GuardRefused(RouterError):
+    """A guard lets a text go no further; the message is the guard's."""
+
+
+class GuardFailed(RouterError):
+    """A guard broke, or said nothing in time. Args: its name."""
+
+    def __init__(self, guard: str) -> None:
+        super().__init__(f"The guard {guard} could not look at the text, so it goes no further.")
 
 
 class NoDeployment(RouterError):

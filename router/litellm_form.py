@@ -181,6 +181,13 @@ class ExperimentSettings(_Strict):
     stop: StopSettings | None = StopSettings()
 
 
+class GuardSettings(_Strict):
+    """A guard of a group; see `router.guards`."""
+
+    use: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    options: dict[str, Any] = {}
+
+
 class StokerSection(_Strict):
     """What LiteLLM's form has no word for."""
 
@@ -190,6 +197,7 @@ class StokerSection(_Strict):
     waking: WakingSettings = WakingSettings()
     policy: dict[str, PolicySettings] = {}
     experiments: dict[Name, ExperimentSettings] = {}
+    guards: dict[Name, list[GuardSettings]] = {}
 
 
 class Form(_Lenient):

@@ -19,6 +19,7 @@ from core.breaker import BreakerState, Permit
 from core.clock import Clock, SystemClock
 from core.money import Price
 from core.reach import ANYWHERE, Reach
+from router import guards
 from router.answer import Answer
 from router.attempt import Attempt
 from router.call import Call, Operation
@@ -152,6 +153,7 @@ class Router:
         self._probes = probes or Probes(None)
         self._watches = Watches(clock)
         self._experiments = Experiments(self._open, clock)
+        self._guarded: dict[str, guards.Guarded] = {}
         self._counter = TokenCounter(native, clock)
         self._lanes: dict[LaneName, Lane] = {LaneName.NATIVE: native}
         self._take(config)
@@ -185,6 +187,7 @@ class Router:
         known = {member.health for member in self.members()}
         self._leaving += [member for member in before if member.health not in known]
         self._probes.listen(self.members())
+        self._guarded = guards.of_groups(config.guards, config.others, groups)
         self._experiments.follow(tuple(one for one in config.experiments if one.group in groups and one.to in groups))
 
     async def close(self) -> None:
@@ -272,8 +275,14 @@ class Router:
             UpstreamRefused: the request is at fault, or every deployment that could be asked is busy (429).
             NoDeployment: none is there; Overloaded: they have more to do than they can.
             UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
+            GuardRefused, GuardFailed: a guard of the group lets the text go no further.
         """
         self.require(call.group)
+        guarded = self._guarded.get(call.group)
+        return await (self._open_tried(call) if guarded is None else guarded.open(call, self._open_tried))
+
+    async def _open_tried(self, call: Call) -> Answer:
+        """Ask the group that is named, or that an experiment has answer. Raises: as `open`."""
         if not self._experiments.concern(call.group):
             return await self._open(call)
         return await self._experiments.open(replace(call, reach=self._within(call.group, call.reach)))
