@@ -7,6 +7,7 @@ what happened: LiteLLM takes some failures for others.
 
 import asyncio
 import base64
+import contextlib
 import os
 import re
 import struct
@@ -133,7 +134,13 @@ class LitellmStream:
 
     async def aclose(self) -> None:
         self._ended = True
-        await self._chunks.aclose()  # type: ignore[attr-defined]
+        wrapper: Any = self._chunks
+        # Of some providers' streams LiteLLM closes the outside alone, and the provider would write on to its end.
+        lines = getattr(wrapper.completion_stream, "streaming_response", None)
+        await wrapper.aclose()
+        if lines is not None:
+            with contextlib.suppress(RuntimeError):  # it is being read just now
+                await lines.aclose()
 
 
 def translate(error: BaseException, deployment: Deployment) -> RouterError:
@@ -299,8 +306,8 @@ def _away(error: BaseException, deployment: Deployment) -> RouterError:
 
 
 def _internal(error: BaseException, deployment: Deployment) -> RouterError:
-    """LiteLLM calls a refused connection an internal error of the provider's; what caused it tells them apart."""
-    if any(isinstance(cause, openai.APIConnectionError) for cause in _causes(error)):
+    """LiteLLM calls a connection that is lost or refused an internal error; what caused it tells them apart."""
+    if any(isinstance(cause, openai.APIConnectionError | httpx.TransportError) for cause in _causes(error)):
         return _away(error, deployment)
     return _failed(error, deployment)
 

@@ -1,5 +1,6 @@
 """Chats with hosted providers, each over its own wire format: what it was told, what it said, what was counted."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from router.router import Router, open_router
 from tests.integration.providers.asking import ARGUMENTS, SAID, TOOLS, chat, chatter, kept_secret, only, read
 from tests.integration.providers.conftest import CHATS
 from tests.integration.providers.wire import IN_STREAM, USAGE, Fault, Say, Wire
+from tests.support.network import free_port
 
 pytestmark = [
     pytest.mark.slow,  # LiteLLM takes seconds to import
@@ -115,6 +117,7 @@ async def test_the_result_of_a_tool_is_told(wires: dict[str, Wire], router: Rout
         (Fault.LIMIT, UpstreamRefused, 429),
         (Fault.ERROR, UpstreamFailed, 502),
         (Fault.BUSY, NoDeployment, 503),
+        (Fault.DROP, NoDeployment, 503),
     ],
 )
 async def test_a_refusal_in_the_providers_form_becomes_our_error(
@@ -145,6 +148,18 @@ async def test_a_refusal_in_the_providers_form_becomes_our_error(
         assert headers["retry-after"] == "9"
 
 
+@both
+async def test_a_provider_that_is_not_there_is_no_deployment(
+    wires: dict[str, Wire], config: RouterConfig, name: str, stream: bool
+) -> None:
+    (one,) = (deployment for deployment in config.deployments if deployment.group == name)
+    assert one.api_base is not None
+    elsewhere = replace(one, api_base=one.api_base.replace(wires[name].url, f"http://127.0.0.1:{free_port()}"))
+    async with open_router(RouterConfig([elsewhere])) as router:
+        with pytest.raises(NoDeployment):
+            await router.open(chat(name, stream=stream))
+
+
 @pytest.mark.parametrize("fault", IN_STREAM)
 async def test_a_stream_that_breaks_ends_in_an_error_never_in_silence(
     wires: dict[str, Wire], router: Router, name: str, fault: Fault
@@ -168,6 +183,20 @@ async def test_a_stream_that_breaks_is_gone_on_with_by_another_provider(
         got = await read(answer)
     assert (got.text, got.reason, got.broken) == ("one two three", "stop", False)
     assert answer.deployment.group == other
+
+
+async def test_a_client_that_leaves_cancels_the_provider(wires: dict[str, Wire], router: Router, name: str) -> None:
+    wire = wires[name]
+    wire.pause_s = 0.2
+    answer = await router.open(chat(name, stream=True))
+    assert answer.frames is not None
+    await anext(answer.frames)
+    await answer.aclose()
+    for _ in range(40):
+        if wire.left:
+            break
+        await asyncio.sleep(0.05)
+    assert wire.left == 1
 
 
 async def test_what_a_provider_does_not_take_is_refused_in_our_words(

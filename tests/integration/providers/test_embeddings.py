@@ -58,6 +58,7 @@ async def test_a_form_that_is_none_is_refused(wires: dict[str, Wire], router: Ro
         (Fault.LIMIT, UpstreamRefused, 429),
         (Fault.ERROR, UpstreamFailed, 502),
         (Fault.BUSY, NoDeployment, 503),
+        (Fault.DROP, NoDeployment, 503),
     ],
 )
 async def test_a_refusal_in_the_providers_form_becomes_our_error(

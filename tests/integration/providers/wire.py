@@ -32,6 +32,7 @@ class Fault(enum.Enum):
     LIMIT = "slow down, for 9 seconds"
     ERROR = "an internal error"
     BUSY = "no capacity now"
+    DROP = "the connection is lost before an answer"
     CUT = "the connection is lost in the middle"
     STOP = "an orderly end in the middle"
     INNER_ERROR = "an error inside the stream"
@@ -95,6 +96,8 @@ class Wire(ABC):
         fault: what it does instead.
         seen: every request.
         refusals: why it refused some, by itself and not by a fault.
+        pause_s: between two pieces of a stream.
+        left: streams whose caller left before the end.
         secret, key_header: what lets the caller in, and where it stands.
     """
 
@@ -107,9 +110,11 @@ class Wire(ABC):
     fault: Fault | None = None
     seen: list[Seen] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    pause_s: float = 0.0
+    left: int = 0
 
     def reset(self) -> None:
-        self.says, self.fault = Say(), None
+        self.says, self.fault, self.pause_s, self.left = Say(), None, 0.0, 0
         self.seen.clear()
         self.refusals.clear()
 
@@ -147,6 +152,10 @@ class Wire(ABC):
         self.seen.append(seen)
         try:
             kind = self.admit(seen)
+            if self.fault is Fault.DROP:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
             if self.fault is not None and self.fault not in IN_STREAM:
                 return self.refusal(self.fault)
             if kind == "embed":
@@ -189,8 +198,13 @@ class ChatWire(Wire):
         await response.prepare(request)
         events = self.events(self.says, seen)
         broken = self.fault is not None
-        for event in events[: len(events) // 2] if broken else events:
-            await response.write(event)
+        try:
+            for event in events[: len(events) // 2] if broken else events:
+                await response.write(event)
+                await asyncio.sleep(self.pause_s)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.left += 1
+            raise
         if self.fault is Fault.INNER_ERROR:
             await response.write(self.inner_error())
         elif self.fault is Fault.CUT:
@@ -285,7 +299,7 @@ def serving(wires: Sequence[Wire]) -> Iterator[None]:
         for wire in wires:
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", wire.answer)
-            runner = web.AppRunner(app, shutdown_timeout=0.2)
+            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             wire.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
