@@ -51,6 +51,7 @@ _CHAT_FIELDS = frozenset(
 )
 _EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user".split())
 _FORMATS = (None, "float", "base64")
+_UNPAID = "Your credit balance is too low"  # Anthropic says this by a 400
 
 
 class LitellmLane:
@@ -87,6 +88,8 @@ class LitellmLane:
 
     async def aclose(self) -> None:
         await litellm.close_litellm_async_clients()
+        # Anthropic's streams go by a client that this leaves out; it opens another session where it is used again.
+        await litellm.module_level_aclient.client._transport.aclose()
 
 
 class LitellmStream:
@@ -271,8 +274,10 @@ def _against_policy(error: BaseException, _deployment: Deployment) -> RouterErro
     return _refused(_text(error), None, code="content_policy_violation")
 
 
-def _callers_fault(error: BaseException, _deployment: Deployment) -> RouterError:
+def _callers_fault(error: BaseException, deployment: Deployment) -> RouterError:
     text = _text(error)
+    if text.startswith(_UNPAID):
+        return _our_key(error, deployment)
     # Providers that LiteLLM does not know say it in words only.
     code = "context_length_exceeded" if "maximum context length" in text else "invalid_request"
     param = getattr(error, "param", None)

@@ -96,18 +96,25 @@ class SagemakerStream(AWSEventStreamDecoder):  # type: ignore[misc]
     """
 
     async def aiter_bytes(self, iterator: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        parts, text = EventStreamBuffer(), b""
-        async for data in iterator:
-            parts.add_data(data)
-            for part in parts:
-                told = part.to_response_dict()
-                if told["status_code"] != 200:
-                    raise SagemakerError(500, f"its stream broke: {told['headers'].get(':exception-type')}")
-                *lines, text = (text + part.payload).split(b"\n")
-                for line in lines:
-                    said = line.removeprefix(b"data:").strip()
-                    if said.startswith(b"{"):
-                        yield self._chunk_parser_messages_api(json.loads(said))
+        async for line in _lines(iterator):
+            said = line.removeprefix(b"data:").strip()
+            if said.startswith(b"{"):
+                yield self._chunk_parser_messages_api(json.loads(said))
+
+
+async def _lines(iterator: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines inside of Amazon's frames. Raises: SagemakerError: an event says that the stream broke."""
+    parts, text = EventStreamBuffer(), b""
+    async for data in iterator:
+        parts.add_data(data)
+        for part in parts:
+            told = part.to_response_dict()
+            if told["status_code"] != 200:
+                raise SagemakerError(500, f"its stream broke: {told['headers'].get(':exception-type')}")
+            *lines, text = (text + part.payload).split(b"\n")
+            for line in lines:
+                yield line
+    yield text
 
 
 def install() -> None:
@@ -131,11 +138,11 @@ def _piece(**fields: Any) -> dict[str, Any]:
 
 
 def _reason(said: dict[str, Any]) -> str:
-    """OpenAI's finish reason. Raises: CohereError: the answer was given up."""
-    reason = _REASONS.get(said.get("finish_reason") or "")
-    if reason is None:
-        raise CohereError(500, f"gave its answer up: {said.get('finish_reason')}")
-    return reason
+    """OpenAI's finish reason. Raises: CohereError: the answer was given up, or nothing is said of its end."""
+    reason = said.get("finish_reason")
+    if not reason or reason.startswith(("ERROR", "TIMEOUT")):
+        raise CohereError(500, f"gave its answer up: {reason}")
+    return _REASONS.get(reason, "stop")
 
 
 def _usage(said: dict[str, Any] | None) -> dict[str, Any]:

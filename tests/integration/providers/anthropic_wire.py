@@ -83,6 +83,8 @@ class AnthropicWire(ChatWire):
                 return self.error(400, "prompt is too long: 210000 tokens > 200000 maximum")
             case Fault.KEY:
                 return self.error(401, "invalid x-api-key")
+            case Fault.UNPAID:
+                return self.error(400, "Your credit balance is too low to access the Anthropic API.")
             case Fault.LIMIT:
                 return self.error(429, "This request would exceed the rate limit for org-secret")
             case Fault.BUSY:

@@ -102,6 +102,8 @@ class AwsWire(ChatWire):
                 return self.error(400, "Input is too long for requested model.")
             case Fault.KEY:
                 return self.error(403, "The security token included in the request is invalid.")
+            case Fault.UNPAID:
+                return self.error(403, "You don't have access to the model.", "AccessDeniedException")
             case Fault.LIMIT:
                 return self.error(429, "Too many tokens, please wait before trying again.", "ThrottlingException")
             case Fault.BUSY:

@@ -114,6 +114,8 @@ class CohereWire(ChatWire):
                 return self.error(400, "too many tokens: size limit exceeded by 72000 tokens.")
             case Fault.KEY:
                 return self.error(401, "invalid api token")
+            case Fault.UNPAID:
+                return self.error(402, "Please add or update your payment method")
             case Fault.LIMIT:
                 return self.error(429, "You are using a Trial key, which is limited to 20 calls a minute")
             case Fault.BUSY:

@@ -166,6 +166,8 @@ class OpenAiWire(ChatWire):
                 return self.error(400, text, "context_length_exceeded")
             case Fault.KEY:
                 return self.error(401, f"Incorrect API key provided: {self.secret}.", "invalid_api_key")
+            case Fault.UNPAID:
+                return self.error(402, "Pay first: org-secret")
             case Fault.LIMIT:
                 return self.error(429, "Rate limit reached for gpt-4o-mini in org-secret", "rate_limit_exceeded")
             case Fault.BUSY:

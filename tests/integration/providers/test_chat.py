@@ -1,12 +1,14 @@
 """Chats with hosted providers, each over its own wire format: what it was told, what it said, what was counted."""
 
 import asyncio
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import ClientSession
 
 from api.errors import describe
 from router.config import RouterConfig, load
@@ -114,6 +116,7 @@ async def test_the_result_of_a_tool_is_told(wires: dict[str, Wire], router: Rout
         (Fault.BAD_REQUEST, UpstreamRefused, 400),
         (Fault.TOO_LONG, UpstreamRefused, 400),
         (Fault.KEY, UpstreamFailed, 502),
+        (Fault.UNPAID, UpstreamFailed, 502),
         (Fault.LIMIT, UpstreamRefused, 429),
         (Fault.ERROR, UpstreamFailed, 502),
         (Fault.BUSY, NoDeployment, 503),
@@ -197,6 +200,19 @@ async def test_a_client_that_leaves_cancels_the_provider(wires: dict[str, Wire],
             break
         await asyncio.sleep(0.05)
     assert wire.left == 1
+
+
+@both
+async def test_nothing_is_left_open(wires: dict[str, Wire], config: RouterConfig, name: str, stream: bool) -> None:
+    before = _open_sessions()
+    async with open_router(config) as router:
+        await read(await router.open(chat(name, stream=stream)))
+    assert _open_sessions() <= before
+
+
+def _open_sessions() -> set[int]:
+    sessions = (one for one in gc.get_objects() if type(one) is ClientSession)
+    return {id(one) for one in sessions if not one.closed}
 
 
 async def test_what_a_provider_does_not_take_is_refused_in_our_words(

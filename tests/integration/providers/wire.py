@@ -29,6 +29,7 @@ class Fault(enum.Enum):
     BAD_REQUEST = "the request is at fault"
     TOO_LONG = "the prompt does not fit"
     KEY = "the key is wrong"
+    UNPAID = "nobody has paid"
     LIMIT = "slow down, for 9 seconds"
     ERROR = "an internal error"
     BUSY = "no capacity now"
