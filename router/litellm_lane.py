@@ -88,7 +88,7 @@ class LitellmLane:
 
     async def aclose(self) -> None:
         await litellm.close_litellm_async_clients()
-        # Anthropic's streams go by a client that this leaves out; it opens another session where it is used again.
+        # The client of Anthropic's streams may have fallen out of the cache that was just closed. It can be used again.
         await litellm.module_level_aclient.client._transport.aclose()
 
 
