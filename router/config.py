@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ from core.breaker import BreakerPolicy
 from core.money import Price
 from core.reach import Reach
 from monitoring.logs import logger
-from router import guards, http1, yamlfile
+from router import guards, http1, providers, yamlfile
 from router.deployment import Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
 from router.experiments import Experiment, Stop
@@ -37,21 +37,6 @@ Source = Literal["up", "file", "admin"]
 
 _NATIVE_PREFIX = "hosted_vllm/"
 _SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
-_BARE_NAMES = {"claude": "anthropic", "command": "cohere", "embed-": "cohere", "rerank-": "cohere", "voyage": "voyage"}
-_CONNECTION = (
-    "api_version",
-    "organization",
-    "custom_llm_provider",
-    "region_name",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "aws_session_token",
-    "aws_region_name",
-    "vertex_project",
-    "vertex_location",
-    "vertex_credentials",
-    "extra_headers",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +205,11 @@ class _Reader:
             lane=LaneName.NATIVE if native else LaneName.LITELLM,
             hosted=not native,
             kind=cast(Kind, entry.model_info.mode),
-            provider="stoker" if native else entry.model_info.provider or _provider(model, values),
+            provider="stoker" if native else entry.model_info.provider or providers.provider_of(model, values),
             region=_region(entry, values),
             api_base=base.rstrip("/") if base else None,
             api_key=values.get("api_key"),
-            parameters=_parameters(model, values),
+            parameters=providers.parameters(model, values),
             price=_price(entry),
             default_max_tokens=entry.model_info.default_max_tokens,
             max_parallel=entry.litellm_params.max_parallel_requests,
@@ -279,8 +264,16 @@ def _why_not(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:
         return f"mode {entry.model_info.mode} is not served; {', '.join(get_args(Kind))} are"
     if "*" in entry.model_name or "*" in entry.litellm_params.model:
         return "a name with * stands for many models, and is not supported: write an entry for each"
-    unset = [value.removeprefix(_SECRET_PREFIX) for value in values.values() if _is_unset(value)]
-    return f"{unset[0]} is not set" if unset else None
+    unset = [value.removeprefix(_SECRET_PREFIX) for value in _texts(values) if _is_unset(value)]
+    if unset:
+        return f"{unset[0]} is not set"
+    return providers.why_not(entry.litellm_params.model, entry.model_info.mode, values)
+
+
+def _texts(values: Mapping[str, Any]) -> Iterator[Any]:
+    """All values, those of `extra_headers` as well."""
+    for value in values.values():
+        yield from value.values() if isinstance(value, dict) else (value,)
 
 
 def _price(entry: ModelEntry) -> Price:
@@ -400,18 +393,6 @@ def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:
     return found
 
 
-def _parameters(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What LiteLLM is given beside the model; a name without a prefix goes to the provider that policy takes it for."""
-    found = {key: values[key] for key in _CONNECTION if key in values}
-    return found if "/" in model else {"custom_llm_provider": _provider(model, values), **found}
-
-
-def _provider(model: str, values: Mapping[str, Any]) -> str:
-    prefix, slash, _ = model.partition("/")
-    named = next((provider for start, provider in _BARE_NAMES.items() if model.startswith(start)), "openai")
-    return str(values.get("custom_llm_provider") or (prefix if slash else named))
-
-
 def _region(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:
     said = (values.get(key) for key in ("region_name", "aws_region_name", "vertex_location"))
     return entry.model_info.region or next((region for region in said if region), None)
@@ -426,6 +407,8 @@ def _is_unset(value: object) -> bool:
 
 
 def _resolved(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _resolved(inner) for name, inner in value.items()}
     if isinstance(value, str) and value.startswith(_SECRET_PREFIX):
         return os.environ[value.removeprefix(_SECRET_PREFIX)]
     return value

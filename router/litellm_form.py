@@ -45,6 +45,16 @@ class LitellmParams(_Lenient):
     aws_secret_access_key: str | None = None
     aws_session_token: str | None = None
     aws_region_name: str | None = None
+    aws_bedrock_runtime_endpoint: str | None = None
+    aws_profile_name: str | None = None
+    aws_role_name: str | None = None
+    aws_session_name: str | None = None
+    aws_external_id: str | None = None
+    aws_web_identity_token: str | None = None
+    aws_sts_endpoint: str | None = None
+    model_id: str | None = None
+    hf_model_name: str | None = None
+    azure_ad_token: str | None = None
     vertex_project: str | None = None
     vertex_location: str | None = None
     vertex_credentials: str | None = None

@@ -1,16 +1,21 @@
-"""The way to hosted providers: LiteLLM translates. The only file that imports it; its import takes seconds.
+"""The way to hosted providers: LiteLLM translates. Only this file and its mends import it, which takes seconds.
 
 Whatever LiteLLM raises becomes one of ours here, by `TABLE`; its texts reach a client only where the client's own
-request is at fault, since others may quote keys and addresses.
+request is at fault, since others may quote keys and addresses. Where the provider's answer is at hand, its status says
+what happened: LiteLLM takes some failures for others.
 """
 
 import asyncio
+import base64
+import contextlib
 import os
 import re
+import struct
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
+import httpx
 import openai
 import orjson
 
@@ -22,12 +27,16 @@ from router.lane import Whole
 from router.sse import SseScanner
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "1")  # SageMaker's embeddings go by boto3; retries are the router's
+_READ_ONLY = r"Items? .* on TypedDict class '\w+' (is|are) using the `ReadOnly`"
 with warnings.catch_warnings():
-    # Pydantic remarks on one of LiteLLM's own types when its models are first built; building them here, where this
-    # one remark is hidden, also spares the first request that time.
-    warnings.filterwarnings("ignore", r"Item '\w+' on TypedDict class '\w+' is using the `ReadOnly`", UserWarning)
+    # Pydantic remarks on some of LiteLLM's own types when they are first built; building the models here, where this
+    # remark is hidden, also spares the first request that time.
+    warnings.filterwarnings("ignore", _READ_ONLY, UserWarning)
     import litellm
     from litellm import exceptions
+
+    from router import litellm_mends
 
     litellm.ModelResponse()
     litellm.ModelResponseStream()
@@ -41,6 +50,8 @@ _CHAT_FIELDS = frozenset(
     temperature tool_choice tools top_logprobs top_p user verbosity web_search_options""".split()
 )
 _EMBEDDING_FIELDS = frozenset("input model encoding_format dimensions user".split())
+_FORMATS = (None, "float", "base64")
+_UNPAID = "Your credit balance is too low"  # Anthropic says this by a 400
 
 
 class LitellmLane:
@@ -49,8 +60,11 @@ class LitellmLane:
     def __init__(self) -> None:
         # LiteLLM does this for every chunk of a stream; where warnings are errors, it would break each answer.
         warnings.filterwarnings("ignore", r"Accessing the 'model_(computed_)?fields' attribute", DeprecationWarning)
+        warnings.filterwarnings("ignore", _READ_ONLY, UserWarning)  # others are built with the first call of a provider
         litellm.suppress_debug_info = True
         litellm.telemetry = False
+        litellm.DEFAULT_MAX_RETRIES = 0  # embeddings take this where a call says 0
+        litellm_mends.install()
 
     async def whole(self, deployment: Deployment, call: Call) -> Whole:
         arguments = _arguments(deployment, call)
@@ -59,7 +73,11 @@ class LitellmLane:
             response = await ask(**arguments)
         except Exception as error:
             raise translate(error, deployment) from error
-        return Whole(orjson.dumps(response.model_dump(mode="json", exclude_none=True)))
+        body = response.model_dump(mode="json", exclude_none=True)
+        if call.body.get("encoding_format") == "base64":
+            for row in body["data"]:
+                row["embedding"] = _packed(row["embedding"])
+        return Whole(orjson.dumps(body))
 
     async def stream(self, deployment: Deployment, call: Call) -> "LitellmStream":
         try:
@@ -70,6 +88,8 @@ class LitellmLane:
 
     async def aclose(self) -> None:
         await litellm.close_litellm_async_clients()
+        # The client of Anthropic's streams may have fallen out of the cache that was just closed. It can be used again.
+        await litellm.module_level_aclient.client._transport.aclose()
 
 
 class LitellmStream:
@@ -96,16 +116,41 @@ class LitellmStream:
             self._ended = True
             return SseScanner.closing
         except Exception as error:
-            raise translate(error, self._deployment) from error
+            raise self._broken(error) from error
+        if self._made_up(chunk):
+            raise UpstreamFailed(self._deployment.name, "ended its stream before the answer was whole")
         return frame(orjson.dumps(_openai_chunk(chunk.model_dump(mode="json", exclude_none=True))))
+
+    def _broken(self, error: Exception) -> RouterError:
+        """The provider had taken the request, so what breaks its stream is no fault of the caller's."""
+        made = translate(error, self._deployment)
+        if isinstance(made, UpstreamRefused) and made.status != 429:
+            return UpstreamFailed(self._deployment.name, "reported an error inside its stream")
+        return made
+
+    def _made_up(self, chunk: Any) -> bool:
+        """Whether it says that the answer is whole though the provider did not: LiteLLM ends every stream with `stop`,
+        also one that was cut."""
+        wrapper: Any = self._chunks
+        ends = any(choice.finish_reason for choice in chunk.choices)
+        return ends and not (wrapper.received_finish_reason or wrapper.intermittent_finish_reason)
 
     async def aclose(self) -> None:
         self._ended = True
-        await self._chunks.aclose()  # type: ignore[attr-defined]
+        wrapper: Any = self._chunks
+        # Of some providers' streams LiteLLM closes the outside alone, and the provider would write on to its end.
+        lines = getattr(wrapper.completion_stream, "streaming_response", None)
+        await wrapper.aclose()
+        if lines is not None:
+            with contextlib.suppress(RuntimeError):  # it is being read just now
+                await lines.aclose()
 
 
 def translate(error: BaseException, deployment: Deployment) -> RouterError:
     """Our error for one of LiteLLM's."""
+    made = _by_status(_response(error))
+    if made is not None:
+        return made(error, deployment)
     for kind in type(error).__mro__:
         if kind in TABLE:
             return TABLE[kind](error, deployment)
@@ -117,9 +162,11 @@ def _arguments(deployment: Deployment, call: Call) -> dict[str, Any]:
     for name in call.body:
         if name not in known:
             raise _refused(f"The model {call.group!r} is answered by a hosted provider, which takes no `{name}`.", name)
-    deadlines = deployment.deadlines
+    deadlines, body = deployment.deadlines, call.upstream_body(deployment.model)
+    if body.pop("encoding_format", None) not in _FORMATS:  # of providers' own formats some are no vectors
+        raise _refused("`encoding_format` is `float` or `base64`.", "encoding_format")
     arguments = {
-        **call.upstream_body(deployment.model),
+        **body,
         **deployment.parameters,
         "api_base": deployment.api_base,
         "api_key": deployment.api_key,
@@ -128,6 +175,8 @@ def _arguments(deployment: Deployment, call: Call) -> dict[str, Any]:
         "num_retries": 0,
         "drop_params": False,
     }
+    if call.kind != "embeddings":
+        arguments["_skip_mcp_handler"] = True  # with tools it would import a package that only LiteLLM's proxy has
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -146,16 +195,73 @@ def _refused(message: str, param: str | None, status: int = 400, code: str = "in
     return UpstreamRefused(status, error)
 
 
+def _packed(vector: list[float]) -> str:
+    """As OpenAI's `base64`: float32, little-endian."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it came from, and so on; not what went wrong at another deployment before."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RouterError):
+        yield cause
+        cause = getattr(cause, "original_exception", None) or cause.__cause__ or cause.__context__
+
+
+def _response(error: BaseException) -> httpx.Response | None:
+    """What the provider answered, where it did; LiteLLM's own errors carry made-up responses."""
+    for cause in _causes(error):
+        if type(cause).__module__ == exceptions.__name__:
+            continue
+        response = getattr(cause, "response", None)
+        if isinstance(cause, httpx.HTTPStatusError | openai.APIStatusError) and isinstance(response, httpx.Response):
+            return response
+        if isinstance(response, dict):  # boto3's
+            told = response.get("ResponseMetadata", {})
+            body = {**response.get("Error", {}), "OriginalStatusCode": response.get("OriginalStatusCode")}
+            wait = {name: value for name, value in told.get("HTTPHeaders", {}).items() if name == "retry-after"}
+            return httpx.Response(told.get("HTTPStatusCode", 500), headers=wait, json=body)
+    return None
+
+
+def _by_status(response: httpx.Response | None) -> Callable[[BaseException, Deployment], RouterError] | None:
+    """What a status says by itself; None: it needs a closer look."""
+    if response is None:
+        return None
+    status = response.status_code
+    if status == 424:  # AWS: the model answered with an error
+        inner = _body(response)
+        found = inner.get("OriginalStatusCode", inner.get("originalStatusCode"))
+        status = found if isinstance(found, int) else 500
+    return _STATUSES.get(status, _failed if status >= 500 else None)
+
+
+def _body(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = orjson.loads(response.content)
+    except (httpx.ResponseNotRead, orjson.JSONDecodeError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
 def _text(error: BaseException) -> str:
-    """The provider's own words, without LiteLLM's prefixes."""
+    """The provider's own words, without its envelope and LiteLLM's prefixes."""
+    response = _response(error)
+    body = {} if response is None else _body(response)
+    inner = body.get("error")
+    for found in (inner if isinstance(inner, dict) else {}, body):
+        for name in ("message", "Message", "detail"):
+            if isinstance(found.get(name), str):
+                return str(found[name])
     text = str(getattr(error, "message", error))
     return re.sub(r"^(?:litellm\.\w+: )*(?:\w*(?:Error|Exception)(?: - |: ))*", "", text)
 
 
 def _retry_after_s(error: BaseException) -> float | None:
-    headers = getattr(error, "litellm_response_headers", None) or {}
+    response = _response(error)
+    headers = getattr(error, "litellm_response_headers", None) if response is None else response.headers
     try:
-        return max(0.0, float(headers["retry-after"]))
+        return max(0.0, float((headers or {})["retry-after"]))
     except (KeyError, ValueError):
         return None
 
@@ -168,12 +274,18 @@ def _against_policy(error: BaseException, _deployment: Deployment) -> RouterErro
     return _refused(_text(error), None, code="content_policy_violation")
 
 
-def _callers_fault(error: BaseException, _deployment: Deployment) -> RouterError:
+def _callers_fault(error: BaseException, deployment: Deployment) -> RouterError:
     text = _text(error)
+    if text.startswith(_UNPAID):
+        return _our_key(error, deployment)
     # Providers that LiteLLM does not know say it in words only.
     code = "context_length_exceeded" if "maximum context length" in text else "invalid_request"
     param = getattr(error, "param", None)
     return _refused(text, param if isinstance(param, str) else None, 400, code)
+
+
+def _not_taken(error: BaseException, _deployment: Deployment) -> RouterError:
+    return _refused(_text(error).partition(" To drop ")[0], None)
 
 
 def _busy(error: BaseException, deployment: Deployment) -> RouterError:
@@ -199,12 +311,9 @@ def _away(error: BaseException, deployment: Deployment) -> RouterError:
 
 
 def _internal(error: BaseException, deployment: Deployment) -> RouterError:
-    """LiteLLM calls a refused connection an internal error of the provider's; what caused it tells them apart."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, openai.APIConnectionError):
-            return _away(error, deployment)
-        cause = cause.__cause__ or cause.__context__
+    """LiteLLM calls a connection that is lost or refused an internal error; what caused it tells them apart."""
+    if any(isinstance(cause, openai.APIConnectionError | httpx.TransportError) for cause in _causes(error)):
+        return _away(error, deployment)
     return _failed(error, deployment)
 
 
@@ -212,9 +321,22 @@ def _failed(error: BaseException, deployment: Deployment) -> RouterError:
     return UpstreamFailed(deployment.name, f"failed: {type(error).__name__}")
 
 
+_STATUSES: Mapping[int, Callable[[BaseException, Deployment], RouterError]] = {
+    401: _our_key,
+    402: _our_key,
+    403: _our_key,
+    404: _our_key,
+    408: _timeout,
+    429: _busy,
+    503: _away,
+    504: _timeout,
+    529: _away,  # Anthropic's word for busy
+}
+
 TABLE: Mapping[type[BaseException], Callable[[BaseException, Deployment], RouterError]] = {
     exceptions.ContextWindowExceededError: _too_long,
     exceptions.ContentPolicyViolationError: _against_policy,
+    exceptions.UnsupportedParamsError: _not_taken,
     exceptions.BadRequestError: _callers_fault,
     exceptions.UnprocessableEntityError: _callers_fault,
     exceptions.InvalidRequestError: _callers_fault,

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import sys
 from dataclasses import replace
 
 import orjson
@@ -158,6 +159,17 @@ async def test_a_provider_whose_stream_breaks_ends_in_an_error_event(server: Ope
         body = await read(await router.open(chat(group="hosted", stream=True)))
     assert b"[DONE]" not in body
     assert b"stream_broken" in body
+
+
+async def test_the_server_of_litellm_which_its_advisories_are_about_is_not_even_imported() -> None:
+    code = "import sys; from router.litellm_lane import LitellmLane; LitellmLane(); import litellm; "
+    code += "tools = [{'type': 'function', 'function': {'name': 'f', 'parameters': {'type': 'object'}}}]; "
+    code += "litellm.completion('openai/x', [], tools=tools, mock_response='x', _skip_mcp_handler=True); "
+    code += "parts = ('proxy_server', 'auth', 'management_endpoints'); "
+    code += "print([name for name in sys.modules if name.startswith(tuple(f'litellm.proxy.{p}' for p in parts))])"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    told, _ = await process.communicate()
+    assert told.decode().strip() == "[]"
 
 
 def test_every_error_of_litellm_has_a_translation(server: OpenAiServer) -> None:
