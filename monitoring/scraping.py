@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from monitoring.gpus.placement import places
+from monitoring.gpus.placement import native, places
 from monitoring.rules.form import dump
 
-_NATIVE_PREFIX = "hosted_vllm/"
 _SECONDS = 15
 _LABEL = "stoker_dev_deployment"  # the pod's label stoker.dev/deployment, as Prometheus writes it
 
@@ -52,10 +51,9 @@ def kubernetes() -> str:
 def engines(model_list: Iterable[Mapping[str, Any]]) -> str:
     """`engines.yml`: an engine's address with the name of its deployment."""
     entries = list(model_list)
-    native = [entry["litellm_params"] for entry in entries if _is_native(entry)]
     found = [
-        {"targets": [urlsplit(given["api_base"]).netloc], "labels": {"deployment": place.deployment}}
-        for given, place in zip(native, places(entries), strict=True)
+        {"targets": [urlsplit(entry["litellm_params"]["api_base"]).netloc], "labels": {"deployment": place.deployment}}
+        for entry, place in zip(native(entries), places(entries), strict=True)
     ]
     return HEAD + dump(found)
 
@@ -64,11 +62,6 @@ def gpus(addresses: Iterable[str]) -> str:
     """`gpus.yml`: the addresses, `HOST:PORT`, of dcgm-exporters and of our own readers."""
     found = list(addresses)
     return HEAD + dump([{"targets": found}] if found else [])
-
-
-def _is_native(entry: Mapping[str, Any]) -> bool:
-    model: str = entry["litellm_params"]["model"]
-    return model.startswith(_NATIVE_PREFIX)
 
 
 def _whole(jobs: list[dict[str, Any]]) -> Mapping[str, Any]:

@@ -1,13 +1,12 @@
 """Shares and figures as `stoker_gpu_*`, labelled with deployment and model. What is None has no sample."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from monitoring.gpus.figures import Figures
-from monitoring.gpus.join import Share
+from monitoring.gpus.sources import Look
 
 SHARES: Mapping[str, tuple[str, str]] = {
     "stoker_gpu_share_ratio": ("ratio", "The deployment's share of the GPU's power and time, 0 to 1."),
@@ -32,17 +31,23 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 """Name to the attribute of `Figures` and what it is; labels deployment, model."""
 
 
-class FigureCollector(Collector):
-    """Gives one interval's shares and figures."""
+UP = ("stoker_gpu_source_up", "Whether an exporter or an engine answered (0 or 1).")
 
-    def __init__(self, shares: Sequence[Share], figures: Sequence[Figures]) -> None:
-        self._shares = shares
-        self._figures = figures
+
+class FigureCollector(Collector):
+    """Gives what one look found."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
 
     def collect(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily(*UP, labels=("source",))
+        for source, answered in self._look.up.items():
+            up.add_metric((source,), int(answered))
+        yield up
         for name, (attribute, about) in SHARES.items():
             family = GaugeMetricFamily(name, about, labels=("host", "gpu", "UUID", "deployment", "model"))
-            for share in self._shares:
+            for share in self._look.shares:
                 gpu, place = share.gpu, share.place
                 value = getattr(share, attribute)
                 if value is not None:
@@ -50,15 +55,15 @@ class FigureCollector(Collector):
             yield family
         for name, (attribute, about) in FIGURES.items():
             family = GaugeMetricFamily(name, about, labels=("deployment", "model"))
-            for figure in self._figures:
+            for figure in self._look.figures:
                 value = getattr(figure, attribute)
                 if value is not None:
                     family.add_metric((figure.deployment, figure.model), value)
             yield family
 
 
-def exposition(shares: Sequence[Share], figures: Sequence[Figures]) -> str:
+def exposition(look: Look) -> str:
     """The text for Prometheus."""
     registry = CollectorRegistry()
-    registry.register(FigureCollector(shares, figures))
+    registry.register(FigureCollector(look))
     return generate_latest(registry).decode()

@@ -47,6 +47,11 @@ def _instances(names: Iterable[str], part: Part) -> set[str]:
     return {f"{name}/{part.id}" for name in names}
 
 
+def native(model_list: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries that are engines of one's own, in the order of `places`."""
+    return [entry for entry in model_list if entry["litellm_params"]["model"].startswith(_NATIVE_PREFIX)]
+
+
 def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
     """The engines of one's own that the configuration names, under the names that the router gives them."""
     found, groups = [], []

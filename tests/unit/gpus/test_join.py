@@ -14,6 +14,7 @@ from monitoring.gpus.figures import Figures, figures
 from monitoring.gpus.join import Share, join
 from monitoring.gpus.placement import Place, places
 from monitoring.gpus.readings import Gpu, Owner, Part, read
+from monitoring.gpus.sources import Look
 from router.config import load
 from tests.unit.gpus.shapes import MIB, PRICES, SECONDS, SHAPES, Shape, scrape
 
@@ -144,9 +145,9 @@ def test_tokens_of_an_engine_are_those_of_all_engines_behind_its_address() -> No
 
 def test_the_exposition_has_the_figures_by_deployment_and_model_and_none_that_is_not_known() -> None:
     shape = SHAPES["MIG"]
-    text = exposition(_shares(shape), _figures(shape))
+    text = exposition(Look({"http://x/metrics": True}, _shares(shape), _figures(shape)))
     found = {
-        (sample.name, sample.labels["deployment"]): sample.value
+        (sample.name, sample.labels.get("deployment")): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }

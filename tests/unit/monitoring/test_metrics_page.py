@@ -5,7 +5,7 @@ import re
 from prometheus_client import Counter, Gauge, Histogram
 
 from monitoring import metrics
-from monitoring.gpus.exposition import FIGURES, SHARES
+from monitoring.gpus.exposition import FIGURES, SHARES, UP
 from monitoring.rules import book
 from monitoring.rules.form import Recording
 from tests.support.process import ROOT
@@ -40,4 +40,7 @@ def test_every_recorded_series_is_listed_in_its_order_and_no_other() -> None:
 
 def test_every_gpu_figure_is_listed_and_no_other() -> None:
     listed = [[name, about] for name, _, about in _rows(r"metric \| labels \| what it is")]
-    assert listed == [[f"`{name}`", about] for name, (_, about) in (SHARES | FIGURES).items()]
+    assert listed == [
+        *([f"`{name}`", about] for name, (_, about) in (SHARES | FIGURES).items()),
+        [f"`{UP[0]}`", UP[1]],
+    ]
