@@ -1,11 +1,10 @@
-"""promtool, which checks and tests Prometheus's rules: the installed one, or one unpacked from Debian's package.
+"""Prometheus's and Alertmanager's own programs: the installed ones, or those unpacked from Debian's packages.
 
-`python -m tests.support.promtool` fetches that package by apt and unpacks it under .stoker/tools, without root.
+`python -m tests.support.promtool` fetches the packages by apt and unpacks them under .stoker/tools, without root.
 """
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,27 +13,38 @@ import pytest
 from tests.support.process import ROOT
 
 UNPACKED = ROOT / ".stoker" / "tools" / "prometheus"
+_PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "amtool": "prometheus-alertmanager"}
 _DEADLINE_S = 120.0
+
+
+def program(name: str) -> str:
+    """Where it is; skips the test where it is not here."""
+    found = shutil.which(name) or shutil.which(UNPACKED / "usr" / "bin" / name)
+    if found is None:
+        package = _PACKAGES[name]
+        pytest.skip(f"{name} is not here: run `python -m tests.support.promtool`, or install Debian's `{package}`")
+    return str(found)
 
 
 def promtool(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run it in a folder; skips the test where it is not here."""
-    found = shutil.which("promtool") or shutil.which(UNPACKED / "usr" / "bin" / "promtool")
-    if found is None:
-        pytest.skip("promtool is not here: run `python -m tests.support.promtool`, or install Debian's `prometheus`")
-    return subprocess.run(
-        [found, *arguments], cwd=folder, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
-    )
+    return run("promtool", *arguments, folder=folder)
+
+
+def run(name: str, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run one of the programs in a folder."""
+    command = [program(name), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
 
 
 def _unpack() -> None:
-    with TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "prometheus"], cwd=folder, check=True)
-        (package,) = Path(folder).glob("*.deb")
-        UNPACKED.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["dpkg", "-x", package, UNPACKED], check=True)
+    for package in sorted(set(_PACKAGES.values())):
+        with TemporaryDirectory() as folder:
+            subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
+            (file,) = Path(folder).glob("*.deb")
+            UNPACKED.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["dpkg", "-x", file, UNPACKED], check=True)
 
 
 if __name__ == "__main__":
     _unpack()
-    sys.exit(0 if (UNPACKED / "usr" / "bin" / "promtool").exists() else 1)

