@@ -5,7 +5,7 @@ million tokens read and 0.60 USD for a million written.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from monitoring.gpus.engines import Tokens
@@ -213,6 +213,21 @@ SHAPES = {
         {"qwen-1": "models/qwen-0", "tiny-1": "models/tiny-0"},
     ),
 }
+
+
+# The same, where the configuration names the instances.
+_NAMED = replace(
+    SHAPES["MIG"],
+    places=(Place("qwen-1", "qwen", gpus=("gpu-1:0/1",)), Place("tiny-1", "tiny", gpus=(f"{U0}/7",))),
+    pods={},
+)
+SHAPES["MIG, by configuration"] = _NAMED
+# Our own reader says power once and no utilisation, so nothing is known of idle time.
+SHAPES["MIG, of our own reader"] = replace(
+    _NAMED,
+    scrape="mig_own_reader",
+    expected=tuple(replace(figures, idle_usd=None) for figures in SHAPES["MIG"].expected),
+)
 
 
 def scrape(name: str) -> str:
