@@ -208,7 +208,7 @@ def group() -> Group:
             ),
             Recording(
                 "stoker:deployment_tokens_per_joule:rate5m",
-                f"(1 / ({energy} > 0)) * on (deployment) group_left () {written}",
+                f"(1 / (({energy}) > 0)) * on (deployment) group_left () {written}",
                 "generated tokens for each joule",
             ),
             Recording(

@@ -130,21 +130,36 @@ def test_prometheus_joins_to_the_figures_computed_by_hand(name: str, tmp_path: P
             # A part that nobody has beside others on the same GPU has memory there, and nothing else.
             if getattr(figure, field) is not None and (figure.gpus or "memory" in field)
         }
-        _hold(tmp_path, shape, expr, expected)
+        _hold(tmp_path, _series_of(shape), expr, expected)
     hosted = {
         (figure.deployment, ""): figure.hosted_usd_per_million_tokens for figure in shape.expected if figure.deployment
     }
-    _hold(tmp_path, shape, "stoker:deployment_hosted_usd_per_million_tokens:rate5m", hosted)
+    _hold(tmp_path, _series_of(shape), "stoker:deployment_hosted_usd_per_million_tokens:rate5m", hosted)
 
 
 def test_in_prometheus_too_a_deployment_of_which_no_tokens_are_known_pays_its_equal_part(tmp_path: Path) -> None:
     shape = SHAPES["several models of one GPU"]
     _write(tmp_path, book.files(PRICES, shape.places))
     silent = replace(shape, tokens={"chat": shape.tokens["chat"]})
-    _hold(tmp_path, silent, "stoker:deployment_gpus", {("chat", "qwen"): 0.5, ("small", "tiny"): 0.5})
+    _hold(tmp_path, _series_of(silent), "stoker:deployment_gpus", {("chat", "qwen"): 0.5, ("small", "tiny"): 0.5})
 
 
-def _hold(folder: Path, shape: Shape, expr: str, expected: Mapping[tuple[str, str], float]) -> None:
+def test_in_prometheus_too_what_is_not_known_of_one_gpu_is_not_known_of_the_deployment(tmp_path: Path) -> None:
+    shape = SHAPES["several GPUs of one model"]
+    _write(tmp_path, book.files(PRICES, shape.places))
+    silent = ("POWER_USAGE", "ENERGY_CONSUMPTION", "GPU_UTIL", "ENGINE_ACTIVE")
+    series = {
+        name: values
+        for name, values in _series_of(shape).items()
+        if 'gpu="1"' not in name or not any(word in name for word in silent)
+    }
+    _hold(tmp_path, series, "stoker:deployment_power_watts", {("", ""): 60})
+    _hold(tmp_path, series, "stoker:deployment_tokens_per_joule:rate5m", {})
+    _hold(tmp_path, series, "stoker:deployment_idle_usd_per_hour", {("", ""): PRICES.gpu_usd_per_hour})
+    _hold(tmp_path, series, "stoker:deployment_gpus", {("qwen-1", "qwen"): 2, ("", ""): 1})
+
+
+def _hold(folder: Path, series: Mapping[str, str], expr: str, expected: Mapping[tuple[str, str], float]) -> None:
     """Equal to six places; promtool itself compares every bit."""
     samples = []
     for (deployment, model), value in expected.items():
@@ -152,7 +167,7 @@ def _hold(folder: Path, shape: Shape, expr: str, expected: Mapping[tuple[str, st
         samples.append({"labels": f"{{{at}}}", "value": round(value * 1_000_000)})
     test = {
         "interval": "1m",
-        "input_series": _input(_series_of(shape)),
+        "input_series": _input(series),
         "promql_expr_test": [{"expr": f"round(({expr}) * 1000000)", "eval_time": "20m", "exp_samples": samples}],
     }
     _look(folder, [test])
