@@ -75,6 +75,8 @@ SHAPES = {
     "host label, new": _alone("host_label_new", Place("qwen-1", "qwen", gpus=("gpu-1:0",))),
     "honor_labels on": _alone("honor_labels_on", _POD, _PODS),
     "honor_labels off": _alone("honor_labels_off", _POD, _PODS),
+    "job file": _alone("job_file", Place("qwen-1", "qwen")),
+    "pod label": _alone("pod_label", Place("qwen-1", "qwen")),
     # 500 + 300 W; 24,000 / 120 s / 2 = 100; 24,000 / 96,000 J = 0.25; 2 * 0.08 USD; 0.16 / 100,000 * 10^6 = 1.6;
     # (76,000 * 0.15 + 24,000 * 0.60) / 100,000 = 0.258; idle (0.1 + 0.3) * 0.08 = 0.032. What nobody has idles wholly.
     "several GPUs of one model": Shape(
