@@ -28,8 +28,10 @@ from api.responses.store import forget_gone
 from api.settings import ApiSettings
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
+from core.money import NANO_PER_USD
 from monitoring.logs import configure_logs, logger
-from retrieval.leases import expire
+from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED, SPENT_USD
+from retrieval.leases import expire, waiting
 from storage.open import open_store
 from storage.redis import RedisClient
 from storage.sql import Database
@@ -81,6 +83,7 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
 
     def shipped(lines: Sequence[Line]) -> None:
         alerts.note(lines)
+        count_spent(lines)
         recounts.note(lines)
 
     shipper = Shipper(database, settings.ledger_folder(), shipped=shipped, dropped=recounts.dropped)
@@ -88,7 +91,8 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     swept = FileSweep(database, objects, clock, settings.orphan_grace_s)
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
-        Duty("ledger", shipper.ship, 0.5),
+        Duty("ledger", partial(_ship, shipper), 0.5),
+        Duty("queue", partial(_count_waiting, database, clock), 15.0),
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
@@ -102,6 +106,23 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         webhook = Webhook(database, clock, session, settings.budget_webhook.get_secret_value())
         duties.append(Duty("webhook", webhook.deliver, 1.0))
     return duties
+
+
+async def _ship(shipper: Shipper) -> None:
+    await shipper.ship()
+    LEDGER_SHIPPED.set_to_current_time()
+
+
+def count_spent(lines: Sequence[Line]) -> None:
+    """Tell the metrics of money that is in SQL now."""
+    for line in lines:
+        SPENT_USD.labels(line.route, line.model_group, line.deployment).inc(line.nano_usd / NANO_PER_USD)
+
+
+async def _count_waiting(database: Database, clock: Clock) -> None:
+    count, oldest = await waiting(database)
+    INGEST_WAITING.set(count)
+    INGEST_WAITED.set(0.0 if oldest is None else max(0.0, clock.time() - oldest))
 
 
 async def _main() -> None:

@@ -14,6 +14,7 @@ from api.answers.recipes import Recipes
 from api.auto.auto import Auto, open_auto
 from api.batches.metering import LineMetering
 from api.batches.store import Batches
+from api.breakers import Breakers
 from api.caching.cache import Bounds, Cache
 from api.caching.sameness import Judge
 from api.caching.similar import Similar
@@ -50,6 +51,7 @@ from storage.scripts import ScriptLine
 from storage.sql import Database
 
 _JUDGED_EVERY_S = 2.0
+_BREAKERS_EVERY_S = 1.0
 _VECTOR_PATIENCE_S = 1.0  # for somebody else's vector; after that a question is embedded twice
 
 
@@ -107,6 +109,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         router, following = await stack.enter_async_context(open_following(settings, book, mark, clock, redis))
         await stack.enter_async_context(looking(following.look, settings.config_poll_s))
         await stack.enter_async_context(looking(Judging(following, book).look, _JUDGED_EVERY_S))
+        parts = (database.dependency, redis.dependency, *retrieval.dependencies())
+        await stack.enter_async_context(looking(Breakers(parts, router).look, _BREAKERS_EVERY_S))
         auto = await stack.enter_async_context(
             open_auto(router, retrieval.embedder, settings.auto_models, settings.auto_thresholds)
         )

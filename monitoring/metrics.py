@@ -106,6 +106,39 @@ RESCUES = Counter(
 SHED = Counter(
     "stoker_shed_total", "Calls refused because their model had more to do than it could.", ("model_group", "priority")
 )
+DEPLOYMENT_OPEN = Gauge(
+    "stoker_deployment_breaker_open",
+    "Whether the breaker of a deployment rests it, in any worker (0 or 1).",
+    ("deployment",),
+    multiprocess_mode="livemax",
+)
+DEPLOYMENT_EJECTED = Gauge(
+    "stoker_deployment_ejected",
+    "Whether a deployment is out of turn, in any worker, by reason: wedged, away, asleep, busy, outlier (0 or 1).",
+    ("deployment", "reason"),
+    multiprocess_mode="livemax",
+)
+PART_OPEN = Gauge(
+    "stoker_part_breaker_open",
+    "Whether the breaker of a part that the gateway stands on rests it, in any worker (0 or 1).",
+    ("part",),
+    multiprocess_mode="livemax",
+)
+SPENT_USD = Counter(
+    "stoker_spent_usd_total",
+    "Money in ledger lines that are in SQL; a line that is shipped twice, after a kill, is counted twice here alone.",
+    ("route", "model_group", "deployment"),
+)
+LEDGER_SHIPPED = Gauge(
+    "stoker_ledger_shipped_timestamp_seconds",
+    "When this host's ledger was last brought to SQL as far as it went, in seconds since the epoch.",
+    multiprocess_mode="max",
+)
+BUDGET_ALERTS = Counter(
+    "stoker_budget_alerts_total",
+    "Subjects that have spent so many percent of a day's or month's limit, by kind of subject.",
+    ("kind", "percent"),
+)
 RETRIEVAL_SECONDS = Histogram(
     "stoker_retrieval_stage_seconds", "Time of one stage of a search or an answer.", ("stage",), buckets=_STEP_S
 )
@@ -113,6 +146,14 @@ ANSWERS = Counter("stoker_answers_total", "Answers from documents, by whether th
 INGESTED = Counter("stoker_ingested_documents_total", "Documents that left ingestion, by final status.", ("status",))
 INGEST_SECONDS = Histogram(
     "stoker_ingest_stage_seconds", "Time of one stage of ingesting one document.", ("stage",), buckets=_STEP_S
+)
+INGEST_WAITING = Gauge(
+    "stoker_ingest_waiting_documents", "Documents that wait for an ingestion worker.", multiprocess_mode="mostrecent"
+)
+INGEST_WAITED = Gauge(
+    "stoker_ingest_waiting_seconds",
+    "For how long the oldest of them has waited; 0 where none waits.",
+    multiprocess_mode="mostrecent",
 )
 LEASES_EXPIRED = Counter("stoker_ingest_leases_expired_total", "Leases taken back from workers that went silent.")
 

@@ -349,6 +349,20 @@ async def _target(connection: AsyncConnection, row: Any, number: int) -> dict[st
     return {**made._mapping, "generation": number, "twin_from": _made_with(row)}
 
 
+async def waiting(database: Database) -> tuple[int, float | None]:
+    """Tasks that wait for a worker, and when the oldest was made, in seconds since the epoch; None: none waits.
+
+    Raises: DependencyError: SQL is away.
+    """
+    query = sa.select(sa.func.count(), sa.func.min(tasks.c.created_at)).where(tasks.c.status == Status.QUEUED)
+
+    async def look(connection: AsyncConnection) -> tuple[int, float | None]:
+        count, oldest = (await connection.execute(query)).one()
+        return count, oldest
+
+    return await database.read(look)
+
+
 async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int:
     """Take documents back from workers that went silent; a document that silenced too many is failed.
 

@@ -80,6 +80,10 @@ class LitellmModelInfo(_Lenient):
     provider: Name | None = None  # Stoker's own: who runs it, for policy, where that is not what `model` says
     region: Name | None = None  # Stoker's own: where it runs, where no connection parameter says so
     engine: Literal["vllm", "vllm-cpu"] | None = None  # Stoker's own: a CPU engine gets a longer first-token deadline
+    # Stoker's own, for monitoring: where it runs; see `monitoring.gpus.placement.Place`.
+    gpus: list[Name] = []
+    pods: list[Name] = []
+    containers: list[Name] = []
 
 
 class ModelEntry(_Lenient):

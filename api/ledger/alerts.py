@@ -12,6 +12,7 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from core.limits import EVERYONE, Limits, Subject, SubjectKind
 from monitoring.logs import logger
+from monitoring.metrics import BUDGET_ALERTS
 from storage.schema import budget_alerts, limits
 from storage.sql import Database
 
@@ -28,6 +29,9 @@ class Alerts:
         self._clock = clock
         self._touched: set[_Touched] = set()
         self._all = True
+        for kind in SubjectKind:  # a series that begins with its first alert would show no increase
+            for percent in PERCENTS:
+                BUDGET_ALERTS.labels(kind.value, str(percent))
 
     def note(self, lines: Iterable[Line]) -> None:
         """Remember whose lines are in SQL now; some may come twice."""
@@ -124,6 +128,7 @@ class Alerts:
 
         await self._database.write(store)
         for percent in due:
+            BUDGET_ALERTS.labels(subject.kind.value, str(percent)).inc()
             _log.warning(
                 "budget alert", tenant=tenant_id, kind=subject.kind, subject=subject.id, period=period, percent=percent
             )

@@ -73,6 +73,16 @@ _MEMORY: tuple[tuple[str, str, Callable[[MemoryReading], int]], ...] = (
     ("DCGM_FI_DEV_FB_FREE", "Memory free (in MiB).", lambda memory: memory.free_bytes),
     ("DCGM_FI_DEV_FB_TOTAL", "Memory there is (in MiB).", lambda memory: memory.total_bytes),
 )
+NAMES = (
+    *(figure.name for figure in _FIGURES),
+    *(name for name, _, _ in _MEMORY),
+    "stoker_gpu_driver_up",
+    "stoker_gpu_driver_info",
+    "stoker_gpu_up",
+    "stoker_gpu_throttled",
+    "stoker_gpu_process_memory_bytes",
+)
+"""All that is ever served."""
 
 
 class GpuCollector(Collector):

@@ -80,6 +80,19 @@ def test_one_that_is_added_answers_in_every_worker_and_one_that_is_removed_does_
     until(everywhere(admin, "second", 404), "neither worker knows it")
 
 
+def test_metrics_tell_of_a_deployment_whose_breaker_is_open_until_it_is_removed(admin: httpx.Client) -> None:
+    def told(line: str) -> Callable[[], bool]:
+        return lambda: f"\n{line}\n" in admin.get("/metrics").text
+
+    name = {"model_info": {"id": "dead"}}
+    admin.post("/v1/admin/deployments", json={**entry(free_port()), "model_name": "dead", **name}).raise_for_status()
+    until(everywhere(admin, "dead", 503), "nobody answers")
+    until(told('stoker_deployment_breaker_open{deployment="dead"} 1.0'), "it is rested")
+    assert told('stoker_part_breaker_open{part="sql"} 0.0')()
+    admin.delete("/v1/admin/deployments/dead").raise_for_status()
+    until(told('stoker_deployment_breaker_open{deployment="dead"} 0.0'), "it is not there any more")
+
+
 def test_one_of_the_file_stays_removed_until_it_is_made_active(admin: httpx.Client, standing: Gateway) -> None:
     admin.delete(f"/v1/admin/deployments/{FIRST}").raise_for_status()
     assert admin.get(f"/v1/admin/deployments/{FIRST}").json()["state"] == "removed"

@@ -1,10 +1,13 @@
 """The keeper's own process, beside a gateway's worker."""
 
 import sys
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
 from api.ledger.ledger import Ledger
@@ -23,7 +26,8 @@ SHARED = [f"stoker:{{*{name}}}:whole" for name in ("model:words", "route:%2Fv1%2
 async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
     database: Database, url: str, tmp_path: Path
 ) -> None:
-    clock = SystemClock()
+    clock, began_s = SystemClock(), time.time()
+    (metrics := tmp_path / "metrics").mkdir()
     worker = Ledger(tmp_path / "ledger", clock)
     await limit(database, "key", "key_1", nano_usd_per_month=1000)
     line = a_line("done", at=clock.time())
@@ -37,6 +41,7 @@ async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
             "STOKER_DATABASE_URL": url,
             "STOKER_REDIS_URL": redis_url,
             "STOKER_BUDGET_WEBHOOK": taker.url,
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         }
         redis = stack.enter_context(Redis.from_url(redis_url, decode_responses=True))
         for name in (own := "stoker:{default}:key:key_1", *SHARED):
@@ -48,3 +53,22 @@ async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
     assert await outcomes(database) == {"done": "ok", "open": "lost"}
     assert {percent for *_, percent in await stored(database)} == {50, 80}
     assert not files_in(tmp_path / "ledger")
+    told = _told(metrics)
+    spent = (line.route, line.model_group, line.deployment)
+    assert told["stoker_spent_usd_total", spent] == pytest.approx(900e-9)
+    assert told["stoker_ledger_shipped_timestamp_seconds", ()] >= began_s
+    counted = {percent: told["stoker_budget_alerts_total", ("key", percent)] for percent in ("50", "80", "100")}
+    assert counted == {"50": 1, "80": 1, "100": 0}
+    assert told["stoker_ingest_waiting_documents", ()] == 0
+
+
+def _told(folder: Path) -> dict[tuple[str, tuple[str, ...]], float]:
+    """What the process told the metrics: by name and labels, in the order in which these were declared."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))
+    order = ("route", "model_group", "deployment", "kind", "percent")
+    return {
+        (sample.name, tuple(sample.labels[name] for name in order if name in sample.labels)): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+    }

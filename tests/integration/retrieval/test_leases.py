@@ -11,7 +11,7 @@ from core.ids import new_id
 from retrieval.errors import LeaseLost
 from retrieval.fingerprint import of_said
 from retrieval.intake import NewFile
-from retrieval.leases import Lease, Leases, expire
+from retrieval.leases import Lease, Leases, expire, waiting
 from retrieval.lifecycle import NewRevision
 from retrieval.milvus import Place, VectorIndex
 from retrieval.parsing import Parser
@@ -71,6 +71,17 @@ async def test_one_document_goes_to_one_worker(house: House) -> None:
     assert await second.acquire() is None
     await first.renew(lease)
     assert (lease.attempt, lease.fence) == (1, 1)
+
+
+async def test_what_waits_for_a_worker_is_counted_and_what_a_worker_has_is_not(house: House) -> None:
+    await house.retrieval.collections.create(house.principal, "c")
+    assert await waiting(house.database) == (0, None)
+    await accepted(house, "c", name="a.txt")
+    await accepted(house, "c", name="b.txt")
+    oldest = min(await rows(house, sa.select(tasks.c.created_at)))[0]
+    assert await waiting(house.database) == (2, oldest)
+    await held(house.leases())
+    assert (await waiting(house.database))[0] == 1
 
 
 async def test_a_zombie_can_neither_report_nor_start_nor_publish(house: House) -> None:

@@ -1,0 +1,100 @@
+"""`python -m monitoring.write`: makes deploy/monitoring: Prometheus, Alertmanager and Grafana are configured by it."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monitoring import scraping
+from monitoring.alerting import RECEIVERS, Receiver, alertmanager
+from monitoring.dashboards import book as dashboards
+from monitoring.gpus.figures import Prices
+from monitoring.gpus.placement import places
+from monitoring.rules import book as rules
+from monitoring.rules.form import dump
+
+FOLDER = Path("deploy") / "monitoring"
+
+
+def files(
+    model_list: Sequence[Mapping[str, Any]] = (),
+    *,
+    prices: Prices = rules.DEFAULT_PRICES,
+    gpus: Sequence[str] = (),
+    receivers: Sequence[Receiver] = RECEIVERS,
+) -> Mapping[str, str]:
+    """Path below the folder to its text.
+
+    Args:
+        model_list: of the configuration, `stoker.yaml`.
+        gpus: addresses, `HOST:PORT`, of dcgm-exporters and of our own readers.
+        receivers: who is told of alerts.
+    """
+    return {
+        "prometheus.yml": scraping.prometheus(),
+        "prometheus.kubernetes.yml": scraping.kubernetes(),
+        "engines.yml": scraping.engines(model_list),
+        "gpus.yml": scraping.gpus(gpus),
+        "alertmanager.yml": alertmanager(receivers),
+        **{f"rules/{name}": text for name, text in rules.files(prices, places(model_list)).items()},
+        **{f"grafana/dashboards/{name}": text for name, text in dashboards.files().items()},
+        "grafana/provisioning/dashboards/stoker.yml": _provided(),
+        "grafana/provisioning/datasources/stoker.yml": _sources(),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files. Returns: 0."""
+    given = _parser().parse_args(arguments)
+    config = yaml.safe_load(given.config.read_text()) if given.config else {}
+    prices = Prices(given.gpu_usd_per_hour, given.hosted_prompt_usd, given.hosted_completion_usd)
+    made = files(config.get("model_list") or [], prices=prices, gpus=given.gpu, receivers=given.receiver or RECEIVERS)
+    for name, text in made.items():
+        path: Path = given.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    print(f"{len(made)} files in {given.folder}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m monitoring.write", description=__doc__)
+    usual = rules.DEFAULT_PRICES
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
+    parser.add_argument("--config", type=Path, help="stoker.yaml, whose engines are scraped and placed on GPUs")
+    parser.add_argument("--gpu", action="append", default=[], metavar="HOST:PORT", help="a dcgm-exporter or GPU reader")
+    parser.add_argument("--receiver", action="append", choices=RECEIVERS, help="who is told of alerts; unset: all")
+    parser.add_argument("--gpu-usd-per-hour", type=float, default=usual.gpu_usd_per_hour)
+    parser.add_argument("--hosted-prompt-usd", type=float, default=usual.hosted_prompt_usd, help="a million tokens")
+    parser.add_argument("--hosted-completion-usd", type=float, default=usual.hosted_completion_usd)
+    return parser
+
+
+def _provided() -> str:
+    provider = {
+        "name": "stoker",
+        "type": "file",
+        "allowUiUpdates": False,
+        "options": {"path": "/var/lib/grafana/dashboards"},
+    }
+    return scraping.HEAD.replace("scraping", "write") + dump({"apiVersion": 1, "providers": [provider]})
+
+
+def _sources() -> str:
+    ledger = {
+        "name": "Ledger",
+        "type": "grafana-postgresql-datasource",
+        "url": "$STOKER_GRAFANA_SQL_HOST",
+        "user": "$STOKER_GRAFANA_SQL_USER",
+        "secureJsonData": {"password": "$STOKER_GRAFANA_SQL_PASSWORD"},
+        "jsonData": {"database": "$STOKER_GRAFANA_SQL_DATABASE", "sslmode": "prefer"},
+    }
+    metrics = {"name": "Metrics", "type": "prometheus", "url": "http://prometheus:9090", "isDefault": True}
+    return scraping.HEAD.replace("scraping", "write") + dump({"apiVersion": 1, "datasources": [metrics, ledger]})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

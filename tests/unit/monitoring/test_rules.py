@@ -1,0 +1,218 @@
+"""Prometheus's rules: every name is one that some part gives, the join says what was computed by hand, alerts fire."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from api.roles import ROUTES
+from monitoring.gpus.readings import ENERGY
+from monitoring.rules import book, names
+from monitoring.rules.form import RUNBOOK, Alert, Recording
+from monitoring.rules.gateway import LONG
+from tests.support.process import ROOT
+from tests.support.promtool import promtool
+from tests.unit.gpus.shapes import PRICES, SECONDS, SHAPES, Shape
+from tests.unit.monitoring.alerting import CASES
+
+_RULES = [rule for group in book.groups() for rule in group.rules]
+_ALERTS = [rule for rule in _RULES if isinstance(rule, Alert)]
+_LINE = re.compile(r"^(?P<name>\w+)\{(?P<labels>.*)\} (?P<value>\S+)$", re.MULTILINE)
+
+
+def test_every_series_that_a_rule_names_is_one_that_there_is() -> None:
+    known = names.known()
+    for rule in _RULES:
+        assert names.named(rule.expr) - known == set(), rule.expr
+
+
+def test_a_rule_names_only_what_was_recorded_before_it() -> None:
+    seen = {"stoker:gpu_configured"}
+    for rule in _RULES:
+        wanted = {name for name in names.named(rule.expr) if name.startswith("stoker:")}
+        assert wanted <= seen, rule.expr
+        if isinstance(rule, Recording):
+            seen.add(rule.record)
+
+
+@pytest.mark.parametrize(
+    ("expr", "found"),
+    [
+        ('sum by (stoker_x) (rate(stoker_a_total{b="stoker_c"}[5m]))', {"stoker_a_total"}),
+        ('up{job="vllm:x"} == 0 or absent(up)', {"up"}),
+        ('{__name__=~"DCGM_A|DCGM_B"} / stoker:a:rate5m', {"DCGM_A", "DCGM_B", "stoker:a:rate5m"}),
+        ("stoker:a * on (stoker_b) group_left (stoker_c) stoker:d", {"stoker:a", "stoker:d"}),
+        ("histogram_quantile(0.9, vllm:a_bucket)", {"vllm:a_bucket"}),
+    ],
+)
+def test_names_are_found_in_expressions(expr: str, found: set[str]) -> None:
+    assert names.named(expr) == found
+
+
+def test_a_name_that_no_part_gives_is_not_known() -> None:
+    assert not {"stoker_requests", "vllm:gpu_cache_usage_perc", "DCGM_FI_DEV_NONE"} & names.known()
+    assert {"stoker_requests_total", "stoker_request_seconds_bucket", "stoker_gpu_up"} <= names.known()
+
+
+def test_every_alert_has_a_section_in_the_runbook_and_the_runbook_no_other() -> None:
+    page = (ROOT / RUNBOOK).read_text()
+    sections = re.findall(r"^## (Stoker\w+)$", page, re.MULTILINE)
+    assert sections == [alert.name for alert in _ALERTS]
+    for section in page.split("\n## ")[1:]:
+        if section.startswith("Stoker"):
+            assert {"Means:", "Look:", "Do:"} <= {word for word in section.split() if word.endswith(":")}, section[:40]
+
+
+def test_every_route_that_takes_long_is_a_route() -> None:
+    for pattern in LONG.split("|"):
+        assert any(re.fullmatch(pattern, route) for _, route in ROUTES), pattern
+
+
+def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
+    _write(tmp_path, book.files())
+    done = promtool("check", "rules", *book.files(), folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("alert", _ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_fires_and_stays_quiet(alert: Alert, tmp_path: Path) -> None:
+    case = CASES[alert.name]
+    fired = {
+        "exp_labels": {**case.labels, "severity": alert.severity},
+        "exp_annotations": {"summary": case.summary, "runbook_url": f"{RUNBOOK}#{alert.anchor}"},
+    }
+    looks = [(case.fires, [fired]), (case.quiet, [])]
+    if alert.name == "StokerPartDown":
+        absent = {
+            "exp_labels": {"job": "stoker", "severity": alert.severity},
+            "exp_annotations": {"summary": "stoker  does not answer", "runbook_url": f"{RUNBOOK}#{alert.anchor}"},
+        }
+        looks.append(({"nothing": "1x30"}, [absent]))
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": _input(series),
+            "alert_rule_test": [{"eval_time": case.at, "alertname": alert.name, "exp_alerts": expected}],
+        }
+        for series, expected in looks
+    ]
+    _write(tmp_path, book.files())
+    _look(tmp_path, tests)
+
+
+# What Prometheus's rules say, and the field of `Figures` that says it.
+_SERIES = {
+    "stoker:deployment_gpus": "gpus",
+    "stoker:deployment_power_watts": "power_watts",
+    "sum by (deployment, model) (stoker:gpu_memory_used_bytes)": "memory_used_bytes",
+    "sum by (deployment, model) (stoker:gpu_memory_free_bytes)": "memory_free_bytes",
+    "sum by (deployment, model) (stoker:gpu_energy_watts:rate5m) * 120": "energy_joules",
+    "stoker:deployment_tokens_per_gpu:rate5m": "tokens_per_gpu_s",
+    "stoker:deployment_tokens_per_joule:rate5m": "tokens_per_joule",
+    "stoker:deployment_gpu_usd_per_hour / 30": "usd",
+    "stoker:deployment_usd_per_million_tokens:rate5m": "usd_per_million_tokens",
+    "stoker:deployment_idle_usd_per_hour / 30": "idle_usd",
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_prometheus_joins_to_the_figures_computed_by_hand(name: str, tmp_path: Path) -> None:
+    shape = SHAPES[name]
+    _write(tmp_path, book.files(PRICES, shape.places))
+    for expr, field in _SERIES.items():
+        expected = {
+            (figure.deployment, figure.model): getattr(figure, field)
+            for figure in shape.expected
+            # A part that nobody has beside others on the same GPU has memory there, and nothing else.
+            if getattr(figure, field) is not None and (figure.gpus or "memory" in field)
+        }
+        _hold(tmp_path, _series_of(shape), expr, expected)
+    hosted = {
+        (figure.deployment, ""): figure.hosted_usd_per_million_tokens for figure in shape.expected if figure.deployment
+    }
+    _hold(tmp_path, _series_of(shape), "stoker:deployment_hosted_usd_per_million_tokens:rate5m", hosted)
+
+
+def test_in_prometheus_too_a_deployment_of_which_no_tokens_are_known_pays_its_equal_part(tmp_path: Path) -> None:
+    shape = SHAPES["several models of one GPU"]
+    _write(tmp_path, book.files(PRICES, shape.places))
+    silent = replace(shape, tokens={"chat": shape.tokens["chat"]})
+    _hold(tmp_path, _series_of(silent), "stoker:deployment_gpus", {("chat", "qwen"): 0.5, ("small", "tiny"): 0.5})
+
+
+def test_in_prometheus_too_what_is_not_known_of_one_gpu_is_not_known_of_the_deployment(tmp_path: Path) -> None:
+    shape = SHAPES["several GPUs of one model"]
+    _write(tmp_path, book.files(PRICES, shape.places))
+    silent = ("POWER_USAGE", "ENERGY_CONSUMPTION", "GPU_UTIL", "ENGINE_ACTIVE")
+    series = {
+        name: values
+        for name, values in _series_of(shape).items()
+        if 'gpu="1"' not in name or not any(word in name for word in silent)
+    }
+    _hold(tmp_path, series, "stoker:deployment_power_watts", {("", ""): 60})
+    _hold(tmp_path, series, "stoker:deployment_tokens_per_joule:rate5m", {})
+    _hold(tmp_path, series, "stoker:deployment_idle_usd_per_hour", {("", ""): PRICES.gpu_usd_per_hour})
+    _hold(tmp_path, series, "stoker:deployment_gpus", {("qwen-1", "qwen"): 2, ("", ""): 1})
+
+
+def _hold(folder: Path, series: Mapping[str, str], expr: str, expected: Mapping[tuple[str, str], float]) -> None:
+    """Equal to six places; promtool itself compares every bit."""
+    samples = []
+    for (deployment, model), value in expected.items():
+        at = ", ".join(f'{key}="{word}"' for key, word in (("deployment", deployment), ("model", model)) if word)
+        samples.append({"labels": f"{{{at}}}", "value": round(value * 1_000_000)})
+    test = {
+        "interval": "1m",
+        "input_series": _input(series),
+        "promql_expr_test": [{"expr": f"round(({expr}) * 1000000)", "eval_time": "20m", "exp_samples": samples}],
+    }
+    _look(folder, [test])
+
+
+def _series_of(shape: Shape) -> Mapping[str, str]:
+    """The scrape as series of 30 minutes: gauges that stand, and counters that grow as they did in the interval."""
+    minutes = SECONDS / 60
+    found = {}
+    for line in _LINE.finditer(shape.text):
+        uuid = re.search(r'UUID="([^"]+)"', line["labels"])
+        assert uuid is not None
+        step = shape.joules[uuid[1]] * 1000 / minutes if line["name"] == ENERGY else 0
+        found[f"{line['name']}{{{line['labels']}}}"] = f"{float(line['value']):g}+{step:g}x30"
+    for place in shape.places:
+        labels = f'deployment="{place.deployment}",model_name="{place.model}",engine="0"'
+        if place.deployment in shape.pods:
+            namespace, pod = shape.pods[place.deployment].split("/")
+            labels += f',namespace="{namespace}",pod="{pod}"'
+        found[f"vllm:num_requests_running{{{labels}}}"] = "1x30"
+        if place.deployment in shape.tokens:
+            its = shape.tokens[place.deployment]
+            found[f"vllm:generation_tokens_total{{{labels}}}"] = f"0+{its.generated / minutes:g}x30"
+            found[f"vllm:prompt_tokens_total{{{labels}}}"] = f"0+{its.prompt / minutes:g}x30"
+    return found
+
+
+def _input(series: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"series": name, "values": values} for name, values in series.items()]
+
+
+def _look(folder: Path, tests: list[dict[str, Any]]) -> None:
+    """Over the rules that stand in the folder."""
+    order = [group.name for group in book.groups()]
+    body = {
+        "rule_files": list(book.files()),
+        "evaluation_interval": "1m",
+        "group_eval_order": order,
+        "tests": tests,
+    }
+    (folder / "tests.yml").write_text(yaml.safe_dump(body, sort_keys=False, width=10_000))
+    done = promtool("test", "rules", "tests.yml", folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).write_text(text)
