@@ -276,6 +276,8 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.LeaseLost: Meaning(409, _INVALID, "lease_lost", logging.WARNING),
     router.ConfigInvalid: Meaning(500, "server_error", "configuration_invalid", logging.ERROR),
     router.ModelNotFound: Meaning(404, _INVALID, "model_not_found"),
+    router.GuardRefused: Meaning(400, _INVALID, "guard_refused"),
+    router.GuardFailed: Meaning(503, _UNAVAILABLE, "guard_failed", logging.ERROR),
     router.NoDeployment: Meaning(503, _UNAVAILABLE, "no_deployment", logging.WARNING),
     router.LeavesTheHouse: Meaning(403, "permission_error", "text_may_not_leave", retryable=False),
     router.Overloaded: Meaning(503, _UNAVAILABLE, "overloaded", logging.WARNING),
