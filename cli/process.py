@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,17 @@ def descendants(pid: int) -> list[ProcessId]:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that `descendants` misses none."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def reap(but: Collection[int]) -> None:
+    """Take notice of adopted processes that have ended: until somebody does, they look alive to those who ask for them.
+
+    Args:
+        but: pids of our own children, for which somebody waits.
+    """
+    with suppress(ChildProcessError):  # there is none at all
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in but:
+            os.waitpid(ended.si_pid, 0)
 
 
 def boot_id() -> str:

@@ -17,7 +17,7 @@ from cli import environments
 from cli.console import err, short_time
 from cli.errors import CliError
 from cli.modelfiles import MODELS_DIR
-from cli.process import ProcessId, adopt_orphans, command_of, descendants, kill_all, marked
+from cli.process import ProcessId, adopt_orphans, command_of, descendants, kill_all, marked, reap
 from cli.settings import ROOT, Engine
 
 _MARKER = "STOKER_TEST_RUN"
@@ -176,6 +176,7 @@ def _run(steps: Sequence[Step], run_id: str) -> None:
         err.print(f"[bold]{steps[0].name}[/bold]")
         try:
             while sum(one.look() for one in running):  # not any(): each takes its own time
+                reap(but=[one.process.pid for one in running])
                 time.sleep(0.02)
         except KeyboardInterrupt:
             for one in running:

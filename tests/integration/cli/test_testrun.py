@@ -29,6 +29,16 @@ except CliError as error:
 _HIDING = (
     "import subprocess; subprocess.Popen(['/bin/sh', '-c', 'sleep 987 & sleep 986'], env={}, start_new_session=True)"
 )
+# A step that asks whether a process lives whose parent has ended, as servers are asked for that were killed.
+_ASKING = """
+import os, subprocess, time
+pid = int(subprocess.run(["/bin/sh", "-c", "sleep 0.2 >&2 & echo $!"], capture_output=True, text=True).stdout)
+os.kill(pid, 0)
+by_s = time.monotonic() + 10
+while os.path.exists(f"/proc/{pid}"):
+    assert time.monotonic() < by_s, "it still looks alive"
+    time.sleep(0.05)
+"""
 
 
 def _run(*side_by_side: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +62,11 @@ def test_a_failing_step_is_named_with_its_command_and_the_other_runs_to_its_end(
     assert f"{name} failed with code 3" in result.stderr
     assert "raise SystemExit(3)" in result.stderr
     assert "came through" in result.stdout
+
+
+def test_an_orphan_that_has_ended_is_gone() -> None:
+    result = _run(_ASKING, "import time; time.sleep(1); raise SystemExit(0)")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("needle", ["sleep 987", "sleep 986"])
