@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.admission.admission import Admission
-from api.answers.cached import CachedAnswerer, answering
+from api.answers import trying
+from api.answers.cached import answering
 from api.answers.recipes import Recipes
 from api.auto.auto import Auto, open_auto
 from api.batches.metering import LineMetering
@@ -75,7 +76,7 @@ class AppState:
     line_metering: LineMetering
     batches: Batches
     recipes: Recipes
-    answerer: CachedAnswerer
+    answerer: trying.Answers
     searched: Searched
     cache: Cache
     idempotency: Cache
@@ -106,7 +107,9 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         mark = HostMark(settings.data_dir / "deployments.mark")
         stack.callback(mark.close)
         book = DeploymentBook(database, clock, mark.move)
-        router, following = await stack.enter_async_context(open_following(settings, book, mark, clock, redis))
+        router, following = await stack.enter_async_context(
+            open_following(settings, book, mark, clock, redis, trying.check)
+        )
         await stack.enter_async_context(looking(following.look, settings.config_poll_s))
         await stack.enter_async_context(looking(Judging(following, book).look, _JUDGED_EVERY_S))
         parts = (database.dependency, redis.dependency, *retrieval.dependencies())
@@ -165,8 +168,10 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),
             batches=Batches(database, clock, settings.batch_max_open),
             recipes=recipes,
-            answerer=answering(
-                retrieval, router, metering, settings, clock, recipes, caches.answers, caches.stale, similar
+            answerer=trying.TriedAnswerer(
+                answering(retrieval, router, metering, settings, clock, recipes, caches.answers, caches.stale, similar),
+                lambda: following.config.experiments,
+                clock,
             ),
             searched=Searched(caches.answers, retrieval.collections, settings, clock),
             cache=caches.answers,

@@ -334,22 +334,34 @@ def _experiments(form: Form, document: yamlfile.Document, reader: _Reader, stopp
     taken: dict[tuple[str, bool], str] = {}
     for name, asked in form.stoker.experiments.items():
         where = document.where(("stoker", "experiments", name))
-        for group in (asked.group, asked.to):
-            if group not in reader.groups:
-                raise ConfigInvalid(f"{where}: no `model_list` entry is called {group!r}")
-            if kinds.get(group, "chat") != "chat":
-                raise ConfigInvalid(f"{where}: {group!r} is no chat model: vectors of two models can't be mixed")
-        if asked.group == asked.to:
-            raise ConfigInvalid(f"{where}: {asked.group!r} can't be tried against itself")
-        other = taken.setdefault((asked.group, asked.shadow), name)
+        of_groups, of_answers = asked.group is not None and asked.to is not None, asked.answers is not None
+        if of_groups == of_answers or of_answers != (asked.collection is not None) or (of_answers and asked.shadow):
+            raise ConfigInvalid(
+                f"{where}: an experiment has `group` and `to`, which may be a `shadow`, or `collection` and `answers`"
+            )
+        group, to = asked.group or "", asked.to or ""
+        for one in (group, to) if of_groups else ():
+            if one not in reader.groups:
+                raise ConfigInvalid(f"{where}: no `model_list` entry is called {one!r}")
+            if kinds.get(one, "chat") != "chat":
+                raise ConfigInvalid(f"{where}: {one!r} is no chat model: vectors of two models can't be mixed")
+        if of_groups and group == to:
+            raise ConfigInvalid(f"{where}: {group!r} can't be tried against itself")
+        subject = group or f"{asked.tenant or ''}/{asked.collection}"
+        other = taken.setdefault((subject, asked.shadow), name)
         if other != name:
             what = "shadow" if asked.shadow else "experiment"
-            raise ConfigInvalid(f"{where}: {asked.group!r} has the {what} {other!r} already: end that one first")
+            raise ConfigInvalid(f"{where}: {subject!r} has the {what} {other!r} already: end that one first")
         if asked.percent == 100 and not asked.shadow and asked.stop is not None:
             raise ConfigInvalid(f"{where}: with all callers in it there is nothing to judge by: write `stop: null`")
         stop = None if asked.stop is None else Stop(**asked.stop.model_dump())
         ended = name in stopped
-        found.append(Experiment(name, asked.group, asked.to, asked.percent, asked.shadow, stop, ended))
+        found.append(
+            Experiment(
+                name, group, to, asked.percent, asked.shadow, stop, ended,
+                asked.collection, asked.tenant, asked.answers or {},
+            )
+        )  # fmt: skip
     return found
 
 

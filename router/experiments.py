@@ -7,9 +7,9 @@ was asked for answers then.
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from core.clock import Clock
 from core.money import Price
@@ -50,12 +50,15 @@ class Experiment:
     """What is tried.
 
     Attributes:
-        group: whose calls take part.
+        group: whose calls take part; empty where a way of answering is tried.
         to: the group that is tried.
         percent: of the callers; of a shadow: of the calls.
         shadow: calls go to both, and what `to` says is told to nobody.
         stop: None: it goes on until somebody ends it.
         stopped: it has ended: no call takes part.
+        collection: whose answers take part, as requests name it; None: calls of a group do.
+        tenant: whose collection that is, by its id; None: the first tenant's.
+        answers: what is otherwise in the recipe that is tried.
     """
 
     name: str
@@ -65,6 +68,9 @@ class Experiment:
     shadow: bool = False
     stop: Stop | None = Stop()
     stopped: bool = False
+    collection: str | None = None
+    tenant: str | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     def takes(self, who: str) -> bool:
         """Whether this caller, or this call, is among them."""

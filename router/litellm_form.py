@@ -188,8 +188,11 @@ class StopSettings(_Strict):
 class ExperimentSettings(_Strict):
     """See `router.experiments.Experiment`."""
 
-    group: Name
-    to: Name
+    group: Name | None = None
+    to: Name | None = None
+    collection: Name | None = None
+    tenant: Name | None = None
+    answers: dict[str, Any] | None = None
     percent: Annotated[float, Field(ge=0, le=100)]
     shadow: bool = False
     stop: StopSettings | None = StopSettings()

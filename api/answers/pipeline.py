@@ -93,7 +93,7 @@ class Answerer:
         principal, times = identity.principal, StageTimes(self._clock)
         question = replace(question, text=tidied(question.text, self._settings.answer_question_characters))
         said = await self._recipes.of(principal, question.collection)
-        recipe = said.over(Recipe.of(self._settings)).asked(question)
+        recipe = said.over(Recipe.of(self._settings)).over(question.recipe).asked(question)
         way = _Way(principal, recipe, self.model_of(question.model), times)
         reservations = Reservations(self._metering, identity, question.route)
         asked = await self._rewriting.work(principal, question, recipe, way.model, reservations, times)

@@ -62,6 +62,7 @@ class Question:
         turns: what was said before it, the oldest first.
         system: what the asker wants the model told before all else.
         use_cache: an answer that was given before will do, and this one may be kept.
+        recipe: what an experiment has otherwise in the recipe, as the collection would say it.
     """
 
     text: str
@@ -82,6 +83,7 @@ class Question:
     rerank_top_n: int | None = None
     system: str | None = None
     use_cache: bool | Literal["exact"] = False
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

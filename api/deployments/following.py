@@ -41,7 +41,15 @@ class Following:
     Raises: ConfigInvalid: the file can't be read.
     """
 
-    def __init__(self, settings: ApiSettings, book: DeploymentBook, mark: HostMark, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        book: DeploymentBook,
+        mark: HostMark,
+        clock: Clock,
+        check: Callable[[RouterConfig], None] = lambda _: None,
+    ) -> None:
+        self._check = check
         self._path = settings.config
         self._local = settings.local_deployments
         self._book = book
@@ -71,7 +79,7 @@ class Following:
         try:
             self.config = self.tried(self.kept)
         except ConfigInvalid as error:
-            self.config = assembled(self._document, self._local, Changes())
+            self.config = self._assembled(Changes())
             self.error = str(error)
             _log.error("what administrators changed of the deployments is left out", reason=str(error))
 
@@ -81,7 +89,12 @@ class Following:
 
     def tried(self, kept: Kept) -> RouterConfig:
         """The configuration with these changes. Raises: ConfigInvalid."""
-        return assembled(self._document, self._local, kept.changes())
+        return self._assembled(kept.changes())
+
+    def _assembled(self, changes: Changes) -> RouterConfig:
+        config = assembled(self._document, self._local, changes)
+        self._check(config)
+        return config
 
     async def look(self) -> None:
         """Follow what has changed since the last look. Raises: DependencyError: SQL is away."""
@@ -155,13 +168,21 @@ class Following:
 
 @asynccontextmanager
 async def open_following(
-    settings: ApiSettings, book: DeploymentBook, mark: HostMark, clock: Clock, redis: RedisClient
+    settings: ApiSettings,
+    book: DeploymentBook,
+    mark: HostMark,
+    clock: Clock,
+    redis: RedisClient,
+    check: Callable[[RouterConfig], None],
 ) -> AsyncIterator[tuple[Router, Following]]:
     """Open the worker's router; `looking` has it follow its configuration.
 
+    Args:
+        check: raises ConfigInvalid where the configuration says what only others than the router can read.
+
     Raises: ConfigInvalid: the file can't be used.
     """
-    following = Following(settings, book, mark, clock)
+    following = Following(settings, book, mark, clock, check)
     await following.start()
     workers = settings.workers * settings.hosts
     async with open_router(following.config, workers=workers, patience_s=settings.queue_s, redis=redis) as router:

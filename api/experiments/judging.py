@@ -129,7 +129,7 @@ def worse(control: Side, variant: Side, stop: Stop) -> str | None:
     if mean is None or mean_usual is None or error is None or error_usual is None:
         return None
     if mean > stop.slower * mean_usual and mean - mean_usual > _STOPS_Z * math.hypot(error, error_usual):
-        return f"its first token takes {mean:.3f} s on average, the control's {mean_usual:.3f} s"
+        return f"it takes {mean:.3f} s on average, the control's {mean_usual:.3f} s"
     return None
 
 
