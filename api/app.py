@@ -55,6 +55,7 @@ from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
 from monitoring.tally import tally
+from monitoring.tracing import traced
 from router import errors as router_errors
 
 VERSION = "0.1.0"
@@ -85,9 +86,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_state(settings) as state, batches_running(state):
-            app.state.stoker = state
-            yield
+        with traced("gateway", **settings.tracing()):
+            async with open_state(settings) as state, batches_running(state):
+                app.state.stoker = state
+                yield
         tally.flush()
 
     app = FastAPI(

@@ -16,6 +16,7 @@ from api.record import record_of
 from api.state import AppState, State
 from core.principal import Principal
 from core.reach import HEADER, Reach
+from monitoring import tracing
 
 SCOPE_KEY = "stoker.identity"
 
@@ -36,7 +37,11 @@ async def identify(state: AppState, authorization: str, api_key: str, scope: Sco
     """
     if authorization or api_key:
         text = shown_text(authorization, api_key)
-        return state.identities.cached(text) or await state.identities.identify(text)
+        found = state.identities.cached(text)
+        if found is not None:
+            return found
+        with tracing.stage("identify"):
+            return await state.identities.identify(text)
     given: Identity | None = scope.get(SCOPE_KEY)
     if given is not None:
         return given

@@ -18,7 +18,7 @@ from core.ids import unique_hex
 from core.money import NANO_PER_USD, Price
 from core.principal import Principal
 from core.usage import Usage
-from monitoring import metrics
+from monitoring import metrics, tracing
 from router.deployment import Deployment
 from router.router import Bound
 
@@ -63,11 +63,12 @@ class Metering:
             NotAuthenticated: the key was changed meanwhile, and no longer holds.
             DependencyError: neither Redis nor the ledger can say what a budget has left.
         """
-        try:
-            reservation = await self._reserve(identity, route, group, request_id, size, bound)
-        except KeyStale:
-            identity = await self._identities.renew(identity)
-            reservation = await self._reserve(identity, route, group, request_id, size, bound)
+        with tracing.stage("admit"):
+            try:
+                reservation = await self._reserve(identity, route, group, request_id, size, bound)
+            except KeyStale:
+                identity = await self._identities.renew(identity)
+                reservation = await self._reserve(identity, route, group, request_id, size, bound)
         return self._kind(
             self._admission, self._ledger, reservation, identity.principal, route, group, request_id, self._clock
         )

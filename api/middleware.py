@@ -14,7 +14,7 @@ from api.roles import is_public
 from core.clock import Clock
 from core.dependency import DependencyError
 from core.ids import unique_hex
-from monitoring import metrics
+from monitoring import metrics, tracing
 from monitoring.record import UNMATCHED, RequestRecord, finish
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -39,6 +39,7 @@ class RecordMiddleware:
             return
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"  # what a client invents makes no series
         record = RequestRecord(_request_id(scope), method, self._clock.monotonic())
+        record.span = tracing.begin(method, parent=_header(scope, b"traceparent").decode("latin-1"))
         scope[SCOPE_KEY] = record
 
         async def send_with_id(message: Message) -> None:
@@ -125,7 +126,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        declared = _header(scope, b"content-length")
         max_bytes = self._max_upload_bytes if scope["path"].startswith(_UPLOADS) else self._max_json_bytes
         refusal = BodyTooLarge(f"the body is larger than {max_bytes:,} bytes; send less at a time")
         if declared.isdigit() and int(declared) > max_bytes:
@@ -157,8 +158,14 @@ async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send) 
 
 
 def _request_id(scope: Scope) -> str:
-    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    sent = _header(scope, b"x-request-id")
     return sent.decode("ascii") if _REQUEST_ID.fullmatch(sent) else f"req_{unique_hex()}"
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    """Of its first; empty: there is none."""
+    found: bytes = next((value for name, value in scope["headers"] if name == wanted), b"")
+    return found
 
 
 def _template(scope: Scope) -> str:

@@ -71,6 +71,7 @@ class AppState:
     attaching: Attaching
     router: Router
     deployments: Deployments
+    judging: Judging
     auto: Auto | None
     metering: Metering
     line_metering: LineMetering
@@ -111,7 +112,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             open_following(settings, book, mark, clock, redis, trying.check)
         )
         await stack.enter_async_context(looking(following.look, settings.config_poll_s))
-        await stack.enter_async_context(looking(Judging(following, book).look, _JUDGED_EVERY_S))
+        judging = Judging(following, book)
+        await stack.enter_async_context(looking(judging.look, _JUDGED_EVERY_S))
         parts = (database.dependency, redis.dependency, *retrieval.dependencies())
         await stack.enter_async_context(looking(Breakers(parts, router).look, _BREAKERS_EVERY_S))
         auto = await stack.enter_async_context(
@@ -163,6 +165,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             deployments=Deployments(router, following, book, settings, clock),
+            judging=judging,
             auto=auto,
             metering=metering,
             line_metering=LineMetering(admission, ledger, directory.identities, clock, factor),

@@ -69,9 +69,15 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     started_s = time.monotonic()
     for name in (signal.SIGTERM, signal.SIGINT):  # a `kill` ends the steps as Ctrl-C does, also of a background job
         signal.signal(name, signal.default_int_handler)
-    for environment in (environments.TEST, environments.SDK, environments.inference(Engine.VLLM_CPU)):
+    for environment in (
+        environments.TEST,
+        environments.SDK,
+        environments.TRACES,
+        environments.inference(Engine.VLLM_CPU),
+    ):
         environment.ensure()
     environments.SDK_NODE.ensure()
+    _fetch_programs()
     err.print(f"environments: {short_time(time.monotonic() - started_s)}")
     run_id = secrets.token_hex(8)
     adopt_orphans()
@@ -88,6 +94,13 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
             "the test that starts them must end them",
         )
     err.print(f"[green]all passed, nothing left running[/green] ({short_time(time.monotonic() - started_s)})")
+
+
+def _fetch_programs() -> None:
+    """Unpack Prometheus and Alertmanager where they are not installed; without them their tests are skipped."""
+    fetched = subprocess.run([environments.TEST.python, "-m", "tests.support.promtool"], cwd=ROOT, check=False)
+    if fetched.returncode != 0:
+        err.print("Prometheus and Alertmanager could not be fetched: their tests are skipped")
 
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end

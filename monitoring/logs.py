@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
+from monitoring.tracing import current_trace_id
+
 SOCKETS = "uvicorn.sockets"  # the logger of WebSockets' connections
 
 
@@ -24,6 +26,7 @@ def configure_logs(process: str, level: str = "info") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(process),
+        _traced,
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
@@ -76,6 +79,14 @@ def write_line(level: int, event: str, fields: Mapping[str, object]) -> None:
         "process": _process,
     }
     os.write(2, orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
+
+
+def _traced(
+    _logger: structlog.types.WrappedLogger, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    if trace_id := current_trace_id():
+        event["trace_id"] = trace_id
+    return event
 
 
 def _named(process: str) -> structlog.types.Processor:

@@ -157,6 +157,11 @@ INGEST_WAITED = Gauge(
 )
 LEASES_EXPIRED = Counter("stoker_ingest_leases_expired_total", "Leases taken back from workers that went silent.")
 
+TRACES = Counter(
+    "stoker_traces_total",
+    "Requests that were traced, by what became of it: kept because it was sampled, failed or slow, or left out.",
+    ("outcome",),
+)
 ORPHANS = Counter("stoker_orphans_removed_total", "Things that belonged to nothing, by kind.", ("kind",))
 
 

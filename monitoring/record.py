@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from prometheus_client import Counter, Histogram
 
@@ -10,6 +10,9 @@ from core.usage import Usage
 from monitoring import metrics
 from monitoring.logs import write_line
 from monitoring.tally import tally
+from monitoring.tracing import Span
+from monitoring.tracing import finish as finish_trace
+from monitoring.tracing.spans import Value
 
 UNMATCHED = "unmatched"
 
@@ -24,6 +27,7 @@ class RequestRecord:
         deployment: the one that answered.
         fallback: the group that answered instead of the one asked for.
         error_code: the `code` of the error envelope that was sent.
+        span: of the whole request; None: traces are off.
     """
 
     request_id: str
@@ -42,6 +46,7 @@ class RequestRecord:
     client_left: bool = False
     degraded: bool | None = None
     error_code: str | None = None
+    span: Span | None = None
 
     @property
     def duration_s(self) -> float:
@@ -80,6 +85,10 @@ def finish(record: RequestRecord, ended_s: float) -> None:
             **_known(record),
         },
     )
+    if record.span is not None:
+        record.span.name = f"{record.method} {record.route}"
+        record.span.details = partial(_attributes, record)
+        finish_trace(record.span, record.error_code or str(record.status) if record.status >= 500 else "")
 
 
 # Finding a series by its labels costs more than counting in it.
@@ -139,5 +148,28 @@ def _known(record: RequestRecord) -> dict[str, object]:
         "client_left": record.client_left or None,
         "degraded": record.degraded,
         "error": record.error_code,
+        "trace_id": None if record.span is None else f"{record.span.trace.id:032x}",
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _attributes(record: RequestRecord) -> dict[str, Value]:
+    """Of the span, as the semantic conventions for HTTP servers name them, and ours."""
+    found: dict[str, Value] = {
+        "http.request.method": record.method,
+        "http.route": record.route,
+        "http.response.status_code": record.status,
+    }
+    own = {
+        "stoker.request_id": record.request_id,
+        "stoker.tenant": record.tenant_id,
+        "stoker.key": record.key_id,
+        "stoker.model_group": record.model_group,
+        "stoker.deployment": record.deployment,
+        "stoker.fallback": record.fallback,
+        "stoker.degraded": record.degraded,
+        "stoker.client_left": record.client_left or None,
+        "stoker.error_code": record.error_code,
+    }
+    found.update({name: value for name, value in own.items() if value is not None})
+    return found

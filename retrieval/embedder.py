@@ -7,6 +7,7 @@ it must not leave the house.
 import asyncio
 import base64
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from core.clock import Clock, SystemClock
 from core.dependency import Dependency, DependencyUnavailable
 from core.reach import ANYWHERE, Reach
+from monitoring import tracing
+from monitoring.tracing import genai
 from retrieval.errors import DocumentRejected, InputInvalid, SpaceHosted, SpaceMismatch, SpaceRefused
 from retrieval.hosted import PREFIX, Hosted, Space
 from retrieval.posting import posted
@@ -182,7 +185,9 @@ class Embedder:
         end_s = self._clock.monotonic() + deadline_s
         while True:
             left_s = end_s - self._clock.monotonic()
-            answer = await self._dependency.call(lambda: self._post(body), max(left_s, _SHORTEST_WAIT_S))
+            with tracing.stage(f"embeddings {space.name}", "client") as asked:
+                asked.describe(partial(genai.asked, "embeddings", "stoker", space.name, body))
+                answer = await self._dependency.call(lambda: self._post(body), max(left_s, _SHORTEST_WAIT_S))
             if not isinstance(answer, float):
                 return _vectors(answer, len(texts), space, self._dependency.name)
             if answer >= end_s - self._clock.monotonic():

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from core.dependency import DependencyError
+from monitoring import tracing
 from monitoring.logs import logger
 from retrieval.errors import DocumentRejected, IndexRefused, SpaceMismatch
 from retrieval.milvus import Hit
@@ -94,7 +95,8 @@ def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     """Add the seconds of a `with` block to a stage, whether it ends well or not."""
     began = perf_counter()
     try:
-        yield
+        with tracing.stage(stage):
+            yield
     finally:
         timings[stage] = timings.get(stage, 0.0) + perf_counter() - began
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from core.clock import Clock
 from core.dependency import DependencyError
 from core.ids import new_id
-from monitoring import metrics
+from monitoring import metrics, tracing
 from monitoring.logs import logger
 from retrieval import bm25, cutting, fingerprint
 from retrieval.analyzer import analyzer
@@ -103,7 +103,8 @@ class Pipeline:
     async def _stage(self, lease: Lease, stage: Status, work: Callable[[], Awaitable[T]]) -> T:
         began = perf_counter()
         try:
-            return await work()
+            with tracing.stage(stage):
+                return await work()
         finally:
             seconds = perf_counter() - began
             metrics.INGEST_SECONDS.labels(stage).observe(seconds)

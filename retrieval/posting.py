@@ -6,6 +6,8 @@ from typing import Any
 
 import aiohttp
 
+from monitoring import tracing
+
 
 @asynccontextmanager
 async def posted(
@@ -18,11 +20,13 @@ async def posted(
 
     Raises: aiohttp.ClientError, OSError: the server is away, also for the second time.
     """
+    told = tracing.traceparent()
+    headers = {"traceparent": told} if told else None
     try:
-        response = await session.post(url, json=body)
+        response = await session.post(url, json=body, headers=headers)
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
         if isinstance(error, aiohttp.ClientConnectorError):  # there was no connection to begin with
             raise
-        response = await session.post(url, json=body)
+        response = await session.post(url, json=body, headers=headers)
     async with response:
         yield response

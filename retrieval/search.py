@@ -5,6 +5,7 @@ What is left becomes one ranking: fused, where asked for reranked and made diver
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, zip_longest
 from time import perf_counter
 from typing import Any
@@ -16,8 +17,9 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from core.principal import Principal
 from core.reach import ANYWHERE, Reach
-from monitoring import metrics
+from monitoring import metrics, tracing
 from monitoring.logs import logger
+from monitoring.tracing import genai
 from retrieval import bm25, diversity, expression, facets, fuzzy, legs, snapshot
 from retrieval.access import reads_as
 from retrieval.embedder import Embedder, Space
@@ -138,11 +140,13 @@ class Searcher:
         """
         timings: dict[str, float] = {}
         began = perf_counter()
-        looked = await self._look(principal, query, timings)
-        reasons: list[str] = []
-        ranked = await self._arrange(query, looked, reasons, timings) if looked.legs else []
-        passages = [_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked]
-        counted, named = await self._facets(query, looked, reasons, timings)
+        with tracing.stage(f"retrieval {query.collection}") as searched:
+            searched.describe(partial(genai.searched, query.collection, query.text))
+            looked = await self._look(principal, query, timings)
+            reasons: list[str] = []
+            ranked = await self._arrange(query, looked, reasons, timings) if looked.legs else []
+            passages = [_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked]
+            counted, named = await self._facets(query, looked, reasons, timings)
         timings["total"] = perf_counter() - began
         for stage, seconds in timings.items():
             metrics.RETRIEVAL_SECONDS.labels(stage).observe(seconds)

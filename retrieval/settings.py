@@ -1,7 +1,7 @@
 """What retrieval can be told, read once per process."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -16,6 +16,22 @@ class RetrievalSettings(StorageSettings):
     """Read from `STOKER_...` environment variables."""
 
     log_level: str = Field("info", description="debug, info, warning or error.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Address of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318. "
+        "Unset: no traces are kept.",
+    )
+    traces_per_second: float = Field(
+        5.0,
+        ge=0,
+        le=10_000,
+        description="Requests a second and process whose trace is kept; four times as many of those that failed, were "
+        "slow, or whose caller keeps a trace.",
+    )
+    trace_slow_s: float = Field(10.0, gt=0, description="Seconds from which a request is slow enough for its trace.")
+    trace_text: bool = Field(
+        False, description="Traces show prompts and questions, less what looks like secrets or personal data."
+    )
     milvus_uri: str = Field("http://127.0.0.1:19530", description="Address of Milvus or of `milvus-lite server`.")
     embedding_url: str = Field(
         "http://127.0.0.1:8081", description="Address of the embedding server, without /v1 at its end."
@@ -86,6 +102,22 @@ class RetrievalSettings(StorageSettings):
         3600.0, ge=0, le=604_800, description="Seconds that something may belong to nothing before it is removed."
     )
     flush_rows: int = Field(500, ge=1, description="New rows of a collection after which its index is flushed.")
+
+    def tracing(self) -> dict[str, Any]:
+        """What `monitoring.tracing.traced` wants to know, besides who is traced."""
+        return {
+            "endpoint": self.otlp_endpoint,
+            "per_second": self.traces_per_second,
+            "slow_s": self.trace_slow_s,
+            "text": self.trace_text,
+        }
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("it is an address over HTTP, such as http://127.0.0.1:4318 (4317 is gRPC's port)")
+        return value or None
 
     @field_validator("chunk_tokenizer")
     @classmethod

@@ -11,11 +11,12 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.ids import new_id
-from monitoring import metrics
+from monitoring import metrics, tracing
 from monitoring.logs import configure_logs, logger
 from retrieval import generations
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
@@ -85,6 +86,7 @@ class Worker:
         """Take one document to its end, or hand it back; cancelled, hand it back and end."""
         log = _log.bind(document=lease.document_id, job=lease.job_id, attempt=lease.attempt)
         log.info("ingesting", filename=lease.filename)
+        root = tracing.begin("ingest document", "consumer")
         work = asyncio.create_task(self._pipeline.run(lease))
         beat = asyncio.create_task(self._beat(lease, work))
         status: Status | None = None
@@ -113,6 +115,9 @@ class Worker:
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
+            if root is not None:
+                root.details = partial(_told, lease, status)
+                tracing.finish(root, status if status is Status.FAILED else "")
         if status in (Status.READY, Status.FAILED):
             metrics.INGESTED.labels(status).inc()
             log.info("done", status=status)
@@ -190,6 +195,17 @@ def _fault(error: Exception, lease: Lease) -> Fault:
     return Fault.INVALID if lease.media_type in SUPPORTED else Fault.UNSUPPORTED
 
 
+def _told(lease: Lease, status: Status | None) -> dict[str, tracing.Value]:
+    return {
+        "stoker.tenant": lease.tenant_id,
+        "stoker.collection": lease.collection_id,
+        "stoker.document": lease.document_id,
+        "stoker.job": lease.job_id,
+        "stoker.attempt": lease.attempt,
+        "stoker.status": status or "handed back",
+    }
+
+
 def _being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
@@ -236,7 +252,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    await serve(settings, stop)
+    with tracing.traced("worker", **settings.tracing()):
+        await serve(settings, stop)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """One try at one deployment: opened under its deadlines, with the outcome told to its breaker and counted once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import lru_cache, partial
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import orjson
 from prometheus_client import Counter
@@ -11,9 +12,11 @@ from prometheus_client import Counter
 from core.breaker import Permit
 from core.clock import Clock
 from core.usage import Usage
+from monitoring import tracing
 from monitoring.logs import logger
 from monitoring.metrics import UPSTREAM_CALLS
 from monitoring.tally import tally
+from monitoring.tracing import genai
 from router.answer import Answer, FrameStream, read_whole
 from router.call import Call
 from router.choice import Member
@@ -69,6 +72,8 @@ class Attempt:
         self._clock = clock
         self._asked = asked
         self._elsewhere = elsewhere
+        self._span = tracing.start(f"{genai.operation_of(call.kind)} {self._deployment.model}", "client")
+        self._told: Callable[[], Mapping[str, tracing.Value]] = dict  # of the answer, for the span
 
     async def open(self) -> Answer:
         """Get the answer, or its stream with the first token at hand.
@@ -97,7 +102,8 @@ class Attempt:
     async def _reported(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do it, and tell breaker, health and metrics if it fails."""
         try:
-            return await work()
+            with tracing.below(self._span):
+                return await work()
         except UpstreamRefused as error:
             self._flight.end(ok=True)
             # It is healthy either way; one that is busy says nothing that would close a breaker.
@@ -143,6 +149,7 @@ class Attempt:
         except ValueError as error:
             what = "something that is no JSON" if isinstance(error, orjson.JSONDecodeError) else error
             raise UpstreamFailed(self._deployment.name, f"answered with {what}") from error
+        self._told = partial(genai.answered, *said, None)
         self._count("ok")
         if self._call.shadow:
             self._flight.end()
@@ -164,6 +171,7 @@ class Attempt:
 
         source = await self._within(due_s, lambda: self._lane.stream(deployment, call), "sent no token")
         stream = FrameStream(deployment, source, scanner, self._clock, started_s + limit_s, self._ended)
+        self._told = partial(_streamed, stream, started_s)
 
         def stop(reason: str) -> None:
             asked = {deployment.name} if scanner.started else self._asked
@@ -254,6 +262,23 @@ class Attempt:
 
     def _count(self, outcome: str) -> None:
         tally.add(_calls(self._call.group, self._deployment.name, outcome))
+        if self._span is not None:
+            self._span.details = partial(_details, self._call, self._deployment, self._told)
+            self._span.end("" if outcome in ("ok", "cancelled") else outcome)
+
+
+def _details(
+    call: Call, deployment: Deployment, told: Callable[[], Mapping[str, tracing.Value]]
+) -> dict[str, tracing.Value]:
+    own: dict[str, tracing.Value] = {"stoker.model_group": call.group, "stoker.deployment": deployment.name}
+    if deployment.api_base is not None and (host := urlsplit(deployment.api_base).hostname):
+        own["server.address"] = host
+    return {**genai.asked(call.kind, deployment.provider, deployment.model, call.body), **own, **told()}
+
+
+def _streamed(stream: FrameStream, started_s: float) -> dict[str, tracing.Value]:
+    first_s = stream.first_token_s
+    return genai.answered(stream.usage, stream.finish_reason, None if first_s is None else first_s - started_s)
 
 
 def _nothing() -> None:

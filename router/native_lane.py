@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from monitoring import tracing
 from router import http1
 from router.call import Call
 from router.deployment import Deployment
@@ -140,7 +141,9 @@ def _head(deployment: Deployment, request_id: str | None = None) -> bytes:
     """The header lines; identity, since bytes are passed on unread and so must not be packed."""
     key = f"authorization: Bearer {deployment.api_key}\r\n" if deployment.api_key else ""
     name = "" if request_id is None else f"x-request-id: {request_id}\r\n"
-    return f"content-type: application/json\r\naccept-encoding: identity\r\n{name}{key}".encode("latin-1")
+    parent = "" if deployment.hosted else tracing.traceparent()  # nobody outside needs to know
+    trace = f"traceparent: {parent}\r\n" if parent else ""
+    return f"content-type: application/json\r\naccept-encoding: identity\r\n{name}{trace}{key}".encode("latin-1")
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

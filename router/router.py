@@ -19,6 +19,7 @@ from core.breaker import BreakerState, Permit
 from core.clock import Clock, SystemClock
 from core.money import Price
 from core.reach import ANYWHERE, Reach
+from monitoring import tracing
 from router import guards
 from router.answer import Answer
 from router.attempt import Attempt
@@ -40,6 +41,7 @@ from router.errors import (
     UpstreamUnavailable,
 )
 from router.experiments import Experiments
+from router.gate import Place
 from router.lane import Lane
 from router.native_lane import NativeLane
 from router.probes import Probes
@@ -316,7 +318,7 @@ class Router:
             if call.shadow and not group.gate.has_room:
                 raise Overloaded(group.name, call.priority, 1.0)
             try:
-                place = await group.gate.enter(call.priority)
+                place = await _entered(group, call)
             except Overloaded as error:
                 last = error
                 continue
@@ -476,6 +478,14 @@ class Router:
         if {member.health.ejected for member in self._members_for(call)} == {"asleep"}:
             return NoDeployment(call.group, "it is asleep", wait_s)
         return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
+
+
+async def _entered(group: Group, call: Call) -> Place:
+    """A place in the group's gate; waiting for one is a stage of its own. Raises: Overloaded."""
+    if group.gate.has_room:
+        return await group.gate.enter(call.priority)
+    with tracing.stage("wait"):
+        return await group.gate.enter(call.priority)
 
 
 def _is_gone(found: Answer | RouterError | None) -> bool:

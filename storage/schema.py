@@ -142,6 +142,7 @@ stopped_experiments = Table(
     Column("name", String(200), primary_key=True),
     Column("reason", String(1000), nullable=False),
     Column("stopped_at", Float, nullable=False),
+    Column("again_at", Float),  # it was started again; null: it has ended
 )
 
 # Every act of an administrator; triggers refuse changes and deletions.

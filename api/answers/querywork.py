@@ -16,6 +16,7 @@ from api.answers.queryreading import read_passage, read_question, read_wordings
 from api.answers.question import QueryWork, Question, Step, StepFailed
 from api.errors import FilterUnreadable
 from core.clock import Clock
+from monitoring import tracing
 from monitoring.logs import logger
 from retrieval.metadata_fields import FieldSummary
 
@@ -115,8 +116,9 @@ class QueryWorker:
         try:
             if asyncio.get_running_loop().time() >= self._due_s:
                 raise TimeoutError  # nobody is asked any more
-            async with asyncio.timeout_at(self._due_s):
-                said = await self._ask(step, prompt)
+            with tracing.stage(step):
+                async with asyncio.timeout_at(self._due_s):
+                    said = await self._ask(step, prompt)
         except TimeoutError as error:
             raise StepFailed(f"it was not done within the {self._deadline_s:g} s that query work has") from error
         finally:

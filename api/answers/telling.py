@@ -11,6 +11,7 @@ from api.answers.spoken import Spoken
 from api.answers.support import Sources, Support
 from core.dependency import DependencyTimeout
 from core.principal import Principal
+from monitoring import tracing
 
 NOTHING_FOUND = "Nothing in this collection speaks of that."
 
@@ -110,7 +111,8 @@ class Teller:
 
     async def _supporting(self, sentence: str) -> Citation | None:
         began_s = asyncio.get_running_loop().time()
-        support = self._sources.find_support(sentence, self._min_coverage)
+        with tracing.stage("verify"):
+            support = self._sources.find_support(sentence, self._min_coverage)
         self.checked_s += asyncio.get_running_loop().time() - began_s
         return None if support is None else await self._cite(support)
 
@@ -119,8 +121,9 @@ class Teller:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         try:
-            async with asyncio.timeout(self._deadline_s - self.checked_s):
-                return await cite(self._kept, self._principal, self._collection, support, self._request_id)
+            with tracing.stage("cite"):
+                async with asyncio.timeout(self._deadline_s - self.checked_s):
+                    return await cite(self._kept, self._principal, self._collection, support, self._request_id)
         except TimeoutError:
             self._late = True
             return None

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from core.clock import Clock
+from monitoring import tracing
 from monitoring.metrics import RETRIEVAL_SECONDS
 
 
@@ -20,7 +21,8 @@ class StageTimes:
         """Count the time within to a stage."""
         began_s = self._clock.monotonic()
         try:
-            yield
+            with tracing.stage(stage):
+                yield
         finally:
             self.add(stage, self._clock.monotonic() - began_s)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,11 +40,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """An experiment that was ended; `stopped_at` in seconds since the epoch."""
+    """An experiment that was ended.
+
+    Attributes:
+        stopped_at: in seconds since the epoch.
+        again_at: when it was started again; None: it has ended.
+    """
 
     name: str
     reason: str
     stopped_at: float
+    again_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Kept:
             added=[row.entry for row in self.deployments if row.entry is not None],
             draining={row.name for row in self.deployments if row.state == "draining"},
             removed={row.name for row in self.deployments if row.state == "removed"},
-            stopped={one.name for one in self.stopped},
+            stopped={one.name for one in self.stopped if one.again_at is None},
         )
 
 
@@ -80,7 +86,7 @@ class DeploymentBook:
             ended = await connection.execute(select(stopped_experiments).order_by(stopped_experiments.c.name))
             return Kept(
                 [Row(row.name, row.state, row.entry, row.changed_at) for row in rows],
-                [Stopped(row.name, row.reason, row.stopped_at) for row in ended],
+                [Stopped(row.name, row.reason, row.stopped_at, row.again_at) for row in ended],
             )
 
         return await self._database.read(find)
@@ -88,10 +94,14 @@ class DeploymentBook:
     async def stop(self, by: Actor, name: str, reason: str) -> None:
         """End an experiment; one that has ended stays as it is."""
         now = self._clock.time()
-        row = {"name": name, "reason": reason[:1000], "stopped_at": now}
+        ended = {"reason": reason[:1000], "stopped_at": now, "again_at": None}
+        table = stopped_experiments
+        again = update(table).where(table.c.name == name, table.c.again_at.is_not(None)).values(**ended)
 
         async def act(connection: AsyncConnection) -> None:
-            made = await connection.execute(self._database.insert_or_ignore(stopped_experiments).values(**row))
+            made = await connection.execute(self._database.insert_or_ignore(table).values(name=name, **ended))
+            if not made.rowcount:
+                made = await connection.execute(again)
             if made.rowcount:
                 await note(connection, by, now, EVERYONE, "experiment.stop", name, {"reason": reason})
 
@@ -103,8 +113,9 @@ class DeploymentBook:
         now = self._clock.time()
 
         async def act(connection: AsyncConnection) -> None:
-            gone = await connection.execute(delete(stopped_experiments).where(stopped_experiments.c.name == name))
-            if gone.rowcount:
+            table = stopped_experiments
+            ended = update(table).where(table.c.name == name, table.c.again_at.is_(None))
+            if (await connection.execute(ended.values(again_at=now))).rowcount:
                 await note(connection, by, now, EVERYONE, "experiment.start", name)
 
         await self._database.write(act)

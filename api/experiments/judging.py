@@ -1,7 +1,7 @@
 """What an experiment has shown so far, and whether its variant is worse.
 
-Calls of all workers of this host are counted, from the start of the gateway on: on several hosts each judges by its own
-share, and the first one that finds the variant worse ends it for all.
+Calls of all workers of this host are counted, from the start of the gateway on, or from when the experiment was started
+again: on several hosts each judges by its own share, and the first one that finds the variant worse ends it for all.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from core.principal import Principal, Role
 from monitoring import metrics
 from monitoring.logs import logger
 from monitoring.tally import tally
-from router.experiments import Arm, Stop
+from router.experiments import Arm, Experiment, Stop
 
 _log = logger(__name__)
 
@@ -58,6 +58,17 @@ class Side:
     squares: float = 0.0
     nano_usd: float = 0.0
 
+    def since(self, before: "Side") -> "Side":
+        """What came after the calls of `before`."""
+        return Side(
+            self.calls - before.calls,
+            self.failed - before.failed,
+            self.left_out - before.left_out,
+            self.seconds - before.seconds,
+            self.squares - before.squares,
+            self.nano_usd - before.nano_usd,
+        )
+
     @property
     def answered(self) -> int:
         return self.calls - self.failed
@@ -90,7 +101,7 @@ class Side:
         return math.sqrt(variance / n)
 
 
-async def shown() -> Mapping[str, Mapping[Arm, Side]]:
+async def _counted() -> Mapping[str, Mapping[Arm, Side]]:
     """What the metrics of all workers say of each experiment."""
     tally.flush()
     found: dict[str, dict[Arm, dict[str, float]]] = {}
@@ -134,19 +145,37 @@ def worse(control: Side, variant: Side, stop: Stop) -> str | None:
 
 
 class Judging:
-    """Ends experiments whose variant is worse."""
+    """Ends experiments whose variant is worse.
+
+    Of one that was started again, a worker counts what comes after it has noticed.
+    """
 
     def __init__(self, following: Following, book: DeploymentBook) -> None:
         self._following = following
         self._book = book
+        self._before: dict[str, tuple[float, Mapping[Arm, Side]]] = {}  # by name: when it was started again, and then
+
+    async def sides(self, experiment: Experiment) -> Mapping[Arm, Side]:
+        """What each side has shown since the experiment was started."""
+        return self._since(experiment.name, (await _counted()).get(experiment.name, {}))
+
+    def _since(self, name: str, found: Mapping[Arm, Side]) -> Mapping[Arm, Side]:
+        again_s = next((one.again_at for one in self._following.kept.stopped if one.name == name), None)
+        if again_s is None:
+            return found
+        noticed_s, before = self._before.get(name, (0.0, {}))
+        if noticed_s != again_s:
+            before = found
+            self._before[name] = again_s, found
+        return {arm: side.since(before.get(arm, Side())) for arm, side in found.items()}
 
     async def look(self) -> None:
         """Judge each experiment that runs. Raises: DependencyError: SQL is away."""
         judged = [one for one in self._following.config.experiments if not one.stopped and not one.shadow and one.stop]
-        told = await shown() if judged else {}
+        told = await _counted() if judged else {}
         for experiment in judged:
             assert experiment.stop is not None
-            found = told.get(experiment.name, {})
+            found = self._since(experiment.name, told.get(experiment.name, {}))
             reason = worse(found.get("control", Side()), found.get("variant", Side()), experiment.stop)
             if reason is not None:
                 _log.warning("an experiment is ended", experiment=experiment.name, reason=reason)

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import ExperimentNotFound
-from api.experiments.judging import Side, shown
+from api.experiments.judging import Side
 from api.identity import Acting, Caller
 from api.paging import whole_page
 from api.state import AppState, State
@@ -27,7 +27,7 @@ class ExperimentChange(BaseModel):
 
 @routes.get("")
 async def list_experiments(state: State, _: Caller) -> dict[str, Any]:
-    """All experiments of the configuration, and what each side has shown since the gateway was started."""
+    """All experiments of the configuration, and what each side has shown since it, or the gateway, was started."""
     found = [await _shown(state, experiment) for experiment in state.deployments.following.config.experiments]
     return whole_page(found, lambda one: one, has_more=False)
 
@@ -54,8 +54,9 @@ def _find(state: AppState, name: str) -> Experiment:
 
 
 async def _shown(state: AppState, experiment: Experiment) -> dict[str, Any]:
-    ended = {one.name: one for one in state.deployments.following.kept.stopped}.get(experiment.name)
-    found = (await shown()).get(experiment.name, {})
+    kept = state.deployments.following.kept.stopped
+    ended = next((one for one in kept if one.name == experiment.name and one.again_at is None), None)
+    found = await state.judging.sides(experiment)
     return {
         "id": experiment.name,
         "object": "experiment",

@@ -34,7 +34,7 @@ from api.settings import ApiSettings
 from api.state import AppState
 from core.principal import CacheWish
 from core.usage import Usage
-from monitoring import metrics
+from monitoring import metrics, tracing
 from monitoring.record import RequestRecord, finish
 from monitoring.tally import tally
 from router.router import Answer, Bound, Call
@@ -77,6 +77,7 @@ class HotDoor:
         """Answer, whatever happens, and close the record."""
         record = RequestRecord(exchange.request_id, "POST", time.monotonic())
         record.route = route.path
+        record.span = tracing.begin(route.path, parent=exchange.traceparent)
         if exchange.origin:
             exchange.add_headers(self._cors.headers(exchange.origin))
         if route.anthropic:

@@ -22,7 +22,7 @@ class Exchange:
 
     Attributes:
         request_id: the client's own where it is 1 to 128 signs of `A-Z a-z 0-9 . _ : -`, else a new one.
-        authorization, api_key, origin, priority, rescue: those headers; empty where they are missing.
+        authorization, api_key, origin, priority, rescue, traceparent: those headers; empty where they are missing.
         reach: every header of that name.
         scope: the request's, for what is seldom needed of it.
         left: the client is gone.
@@ -52,13 +52,14 @@ class Exchange:
         "rescue",
         "scope",
         "status",
+        "traceparent",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.authorization = self.api_key = self.origin = self.priority = self.rescue = ""
+        self.authorization = self.api_key = self.origin = self.priority = self.rescue = self.traceparent = ""
         self.reach: tuple[str, ...] = ()
         self._declared = 0
         self.request_id = ""
@@ -75,6 +76,8 @@ class Exchange:
                 self.priority = value.decode("latin-1")
             elif name == b"x-stoker-reach":
                 self.reach += (value.decode("latin-1"),)
+            elif name == b"traceparent":
+                self.traceparent = value.decode("latin-1")
             elif name == b"x-stoker-rescue":
                 self.rescue = value.decode("latin-1")
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):

@@ -19,7 +19,7 @@ from api.sockets.words import Ask, Auth, Cancel, read_word
 from api.state import AppState
 from core.ids import unique_hex
 from core.reach import HEADER
-from monitoring import metrics
+from monitoring import metrics, tracing
 from monitoring.record import RequestRecord, finish
 
 _REFUSED = 1008  # of RFC 6455: the endpoint's policy
@@ -130,6 +130,7 @@ class SocketSession:
     async def _answer(self, who: Who, ask: Ask, name: str) -> None:
         """Answer one question: what goes wrong with it is an event, and no matter of the next one."""
         record = self._record(name)
+        record.span = tracing.begin(PATH)
         metrics.REQUESTS_RUNNING.inc()
         try:
             seconds = self._state.settings.request_deadline_s

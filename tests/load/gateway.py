@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -197,21 +198,66 @@ async def _ask_many(target: Target, requests: list[bytes], at_once: int) -> list
 
 
 @contextmanager
-def stoker(folder: Path, upstream: int, core: int, strategy: str | None = None) -> Iterator[Target]:
+def stoker(
+    folder: Path,
+    upstream: int,
+    core: int,
+    strategy: str | None = None,
+    *,
+    name: str = "Stoker",
+    settings: Mapping[str, str] | None = None,
+    module: str = "api",
+) -> Iterator[Target]:
     """The gateway with one worker on one core, everything switched on, in front of the mock.
 
     Args:
         strategy: by which it chooses between two deployments, both of which are the mock; None: there is one.
+        settings: more environment variables.
+        module: what runs it.
     """
-    patient = {"STOKER_SQL_DEADLINE_S": "30"}  # what was just installed may still be on its way to the disk
+    # What was just installed may still be on its way to the disk.
+    patient = {"STOKER_SQL_DEADLINE_S": "30", **(settings or {})}
     price = "input_cost_per_token: 0.00000015, output_cost_per_token: 0.0000006"
     entry = (
         f"  - model_name: {MODEL}\n"
         f"    litellm_params: {{model: hosted_vllm/{MODEL}, {price}, api_base: 'http://127.0.0.1:{upstream}/v1'}}\n"
     )
     two = f"model_list:\n{entry}{entry}router_settings: {{routing_strategy: {strategy}}}\n" if strategy else ""
-    with gateway(folder, upstream, settings=patient, prefix=("taskset", "-c", str(core)), configuration=two) as one:
-        yield Target(f"Stoker, {strategy}" if strategy else "Stoker", one.port, _limited_key(one), one.pid)
+    prefix = "taskset", "-c", str(core)
+    with gateway(folder, upstream, settings=patient, prefix=prefix, module=module, configuration=two) as one:
+        yield Target(f"{name}, {strategy}" if strategy else name, one.port, _limited_key(one), one.pid)
+
+
+@contextmanager
+def watched(folder: Path, upstream: int, core: int, others: int) -> Iterator[list[Target]]:
+    """The gateway without metrics, and with traces: five a second, and of every request.
+
+    Args:
+        others: the core of whoever takes the traces.
+    """
+    port = free_port()
+    sink = ["taskset", "-c", str(others), sys.executable, "-m", "tests.load.sink", str(port)]
+    told = {"STOKER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
+    ways: list[tuple[str, dict[str, str], str]] = [
+        ("Stoker, without metrics", {}, "tests.load.unobserved"),
+        ("Stoker, 5 traces/s", told, "api"),
+        ("Stoker, all traced", {**told, "STOKER_TRACES_PER_SECOND": "10000"}, "api"),
+    ]
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(running(sink, folder / "sink.log", lambda: _listens(port)))
+        yield [
+            stack.enter_context(stoker(folder / str(at), upstream, core, name=name, settings=settings, module=module))
+            for at, (name, settings, module) in enumerate(ways)
+        ]
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _limited_key(one: Gateway) -> str:
@@ -321,6 +367,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=400, help="of a round, 64 chunks each")
     parser.add_argument("--longer", type=int, default=0, help="bytes that are added to prompts of 66")
     parser.add_argument("--strategy", help="also measure it with two deployments between which it chooses so")
+    parser.add_argument("--watched", action="store_true", help="also measure it without metrics, and with traces")
     parser.add_argument("--peer-python", type=Path, help="of an environment with LiteLLM's proxy")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
@@ -337,6 +384,8 @@ def main() -> None:
             if arguments.strategy:
                 chosen = stoker(folder / "strategy", upstream, cores[1], arguments.strategy)
                 targets.append(stack.enter_context(chosen))
+            if arguments.watched:
+                targets += stack.enter_context(watched(folder / "watched", upstream, cores[1], cores[0]))
             if arguments.peer_python:
                 targets.append(stack.enter_context(litellm(folder, upstream, cores[1], arguments.peer_python)))
             yield [replace(target, longer=arguments.longer) for target in targets]

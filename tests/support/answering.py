@@ -48,13 +48,16 @@ class Desk:
 
 
 @contextmanager
-def desk(folder: Path, milvus_uri: str, embedding_url: str, **models: str) -> Iterator[Desk]:
+def desk(
+    folder: Path, milvus_uri: str, embedding_url: str, settings: Mapping[str, str] | None = None, **models: str
+) -> Iterator[Desk]:
     """Open one until the block ends.
 
     Args:
+        settings: more environment variables of gateway and worker.
         models: by name of their group, addresses of servers that call their model `words`; they end in /v1.
     """
-    parts = {**PARTS, "STOKER_MILVUS_URI": milvus_uri, "STOKER_EMBEDDING_URL": embedding_url}
+    parts = {**PARTS, "STOKER_MILVUS_URI": milvus_uri, "STOKER_EMBEDDING_URL": embedding_url, **(settings or {})}
     entries = [
         f"  - model_name: {name}\n    litellm_params: {{model: hosted_vllm/words, api_base: '{url}'}}\n"
         for name, url in models.items()

@@ -75,6 +75,7 @@ def gateway(
     *,
     settings: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
+    module: str = "api",
     keeper: bool = True,
     prices: str = "input_cost_per_token: 0.00000015, output_cost_per_token: 0.0000006",
     configuration: str = "",
@@ -84,6 +85,7 @@ def gateway(
     Args:
         settings: more environment variables.
         prefix: put before its command, such as `taskset -c 1`.
+        module: what runs it.
         prices: of the mock's tokens, as in LiteLLM's form.
         configuration: text of stoker.yaml, in place of the one that names the mock.
     """
@@ -119,7 +121,7 @@ def gateway(
             fresh_sqlite(folder / "stoker.db")
         process = stack.enter_context(
             running(
-                [*prefix, sys.executable, "-m", "api"],
+                [*prefix, sys.executable, "-m", module],
                 folder / "gateway.log",
                 lambda: answers(port, "/health/live"),
                 env,

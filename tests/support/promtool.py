@@ -1,10 +1,12 @@
 """Prometheus's and Alertmanager's own programs: the installed ones, or those unpacked from Debian's packages.
 
-`python -m tests.support.promtool` fetches the packages by apt and unpacks them under .stoker/tools, without root.
+`python -m tests.support.promtool` fetches the packages by apt and unpacks them under .stoker/tools, without root;
+`./stoker test` does so first.
 """
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,14 +39,25 @@ def run(name: str, *arguments: str | Path, folder: Path) -> subprocess.Completed
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
 
 
-def _unpack() -> None:
-    for package in sorted(set(_PACKAGES.values())):
+def _unpack() -> int:
+    """Fetch what is missing. Returns: an exit status."""
+    missing = [name for name in _PACKAGES if shutil.which(name) is None and not (UNPACKED / "usr/bin" / name).exists()]
+    if not missing:
+        return 0
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        print(f"{', '.join(missing)}: not here, and neither are apt-get and dpkg", file=sys.stderr)
+        return 1
+    for package in sorted({_PACKAGES[name] for name in missing}):
         with TemporaryDirectory() as folder:
-            subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
-            (file,) = Path(folder).glob("*.deb")
+            fetched = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True)
+            files = list(Path(folder).glob("*.deb"))
+            if fetched.returncode != 0 or not files:
+                print(f"{package} could not be fetched: {fetched.stderr.strip()[-300:]}", file=sys.stderr)
+                return 1
             UNPACKED.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["dpkg", "-x", file, UNPACKED], check=True)
+            subprocess.run(["dpkg", "-x", files[0], UNPACKED], check=True)
+    return 0
 
 
 if __name__ == "__main__":
-    _unpack()
+    sys.exit(_unpack())

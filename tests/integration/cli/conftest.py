@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +13,13 @@ from cli.parts import Part, Plan, Probe
 from cli.process import ProcessId, kill_all
 from cli.settings import ROOT
 from cli.state import PartStatus, StackState, take_lock
+from tests.support.waiting import until
 
 SERVE = "import time, sys; print('\"ready\"', flush=True); time.sleep(1000)"
 # A child with a child of its own, which would outlive it, as vLLM's engine core would.
 SERVE_WITH_CHILD = (
     f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']); {SERVE}"
 )
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until it holds. Raises: AssertionError: it never did."""
-    end_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end_s, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def python_part(name: str, code: str = SERVE, **rest: object) -> Part:

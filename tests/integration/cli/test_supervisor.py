@@ -13,7 +13,8 @@ from cli.down import end_stack
 from cli.parts import Part, Probe
 from cli.process import RUN_MARKER, marked
 from cli.state import PartState, StackState, take_lock
-from tests.integration.cli.conftest import SERVE, SERVE_WITH_CHILD, Stack, python_part, until
+from tests.integration.cli.conftest import SERVE, SERVE_WITH_CHILD, Stack, python_part
+from tests.support.waiting import until
 
 # Says goodbye into its log when it is asked to end.
 _POLITE = (

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.hot.conftest import new_key
 from tests.support.gateway import Gateway, gateway
 from tests.support.openai_server import Fault, OpenAiServer, openai_server_in_thread
+from tests.support.waiting import until
 
 PRICE = "input_cost_per_token: 0.001, output_cost_per_token: 0.001"
 
@@ -48,13 +49,6 @@ def admin(standing: Gateway) -> Iterator[httpx.Client]:
     headers = {"authorization": f"Bearer {standing.key}"}
     with httpx.Client(base_url=standing.url, headers=headers, timeout=30) as client:
         yield client
-
-
-def until(is_so: Callable[[], Any], what: str) -> None:
-    by_s = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < by_s, what
-        time.sleep(0.1)
 
 
 def shown(admin: httpx.Client, name: str) -> dict[str, Any]:
@@ -111,8 +105,16 @@ def test_a_variant_that_fails_is_ended_and_nobody_was_refused(
     started = admin.patch("/v1/admin/experiments/half", json={"state": "running"}).raise_for_status().json()
     assert started["reason"] is None
     until(lambda: _moved(admin, keys, engines[1]) > 0, "it goes on")
+    until(lambda: _failed(shown(admin, "half")) == 0, "its old calls no longer count against it")
+    while shown(admin, "half")["sides"]["variant"]["calls"] < 2 * ended["sides"]["variant"]["calls"]:
+        _moved(admin, keys, engines[1])
+    assert shown(admin, "half")["state"] == "running"
     stopped = admin.patch("/v1/admin/experiments/half", json={"state": "stopped", "reason": "enough"})
-    assert stopped.json()["reason"] in ("enough", ended["reason"])  # its old calls still count against it
+    assert stopped.json()["reason"] == "enough"
+
+
+def _failed(experiment: dict[str, Any]) -> int:
+    return sum(side["failed"] for side in experiment["sides"].values())
 
 
 def _moved(admin: httpx.Client, keys: list[str], tried: OpenAiServer) -> int:
