@@ -496,7 +496,6 @@ batches = Table(
     Column("completion_window", String(16), nullable=False),
     Column("output_expires_after_s", Integer),
     Column("metadata", JSON),
-    Column("acl", JSON),  # of the input file, for the output
     Column("status", String(16), nullable=False),
     Column("ending", String(16)),  # the state in which it will end, known once it is finalizing
     Column("errors", JSON),  # why it failed: [{"code", "line", "message", "param"}]

@@ -48,7 +48,7 @@ class BatchLease:
     Attributes:
         ending: the state in which it will end; None: its file is to be read.
         begun: its file has been read, so that every line is there.
-        acl, output_expires_after_s: of the files that come out.
+        output_expires_after_s: of the files that come out.
     """
 
     batch_id: str
@@ -62,7 +62,6 @@ class BatchLease:
     user_id: str | None
     endpoint: str
     input_file_id: str
-    acl: dict[str, list[str]] | None
     output_expires_after_s: int | None
 
 
@@ -128,7 +127,6 @@ class BatchLeases:
                 row.user_id,
                 row.endpoint,
                 row.input_file_id,
-                row.acl,
                 row.output_expires_after_s,
             )
 

@@ -41,7 +41,7 @@ class Files(Protocol):
         """Keep a file's bytes; nobody sees it until it is noted."""
         ...
 
-    async def note(self, connection: AsyncConnection, file: StoredFile) -> None:
+    async def note(self, connection: AsyncConnection, file: StoredFile, *, private: bool) -> None:
         """Show a file with this transaction."""
         ...
 
@@ -115,7 +115,7 @@ class Papers:
 
         async def note_all(connection: AsyncConnection) -> None:
             for file in made:
-                await self._files.note(connection, file)
+                await self._files.note(connection, file, private=True)
 
         await self._leases.end(lease, lease.ending, values, note_all)
         _log.info("ended", batch=lease.batch_id, status=lease.ending)
@@ -138,7 +138,8 @@ class Papers:
 
     async def _lay(self, lease: BatchLease, kind: str, data: bytes) -> StoredFile:
         name = f"{lease.batch_id}_{kind}.jsonl"
-        new = NewFile(name, _OUTPUT_PURPOSE, data, _MEDIA_TYPE, lease.acl, lease.output_expires_after_s)
+        # What the owner may read may be in it, so it is the owner's alone, whoever could read the requests.
+        new = NewFile(name, _OUTPUT_PURPOSE, data, _MEDIA_TYPE, None, lease.output_expires_after_s, private=True)
         return await self._files.lay(_maker(lease), new)
 
 

@@ -55,7 +55,7 @@ async def create_batch(asked: BatchRequest, state: State, principal: Caller, req
         message = f"this file was uploaded with the purpose {file.purpose}; upload it with the purpose batch"
         raise RequestInvalid(message, "input_file_id")
     expiry = asked.output_expires_after
-    new = NewBatch(asked.endpoint, file.id, file.acl, asked.metadata, None if expiry is None else expiry.seconds)
+    new = NewBatch(asked.endpoint, file.id, asked.metadata, None if expiry is None else expiry.seconds)
     return shown(await state.batches.create(principal, new))
 
 

@@ -26,13 +26,11 @@ class NewBatch:
     """A batch to be made.
 
     Attributes:
-        acl: of the input file; whoever may read that may read what comes out.
         output_expires_after_s: nobody sees the files that come out when so many seconds have passed; None: they stay.
     """
 
     endpoint: str
     input_file_id: str
-    acl: dict[str, list[str]] | None = None
     metadata: dict[str, str] | None = None
     output_expires_after_s: int | None = None
 
@@ -63,7 +61,6 @@ class Batches:
             "completion_window": WINDOW,
             "output_expires_after_s": new.output_expires_after_s,
             "metadata": new.metadata,
-            "acl": new.acl,
             "status": Status.VALIDATING,
             "created_at": now_s,
             "expires_at": now_s + _WINDOW_S,

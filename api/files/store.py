@@ -29,6 +29,7 @@ from storage.sql import Database
 FOLDER = "files/"
 """What the keys of files begin with in the object store; the rest is the file's id."""
 
+_OWNER = "owner:{}"  # the reader that stands for whoever `owner_of` names
 _ASKED_AT_ONCE = 500  # ids in one statement
 
 
@@ -40,6 +41,7 @@ class NewFile:
         media_type: as the sender declared it, if at all.
         acl: who may read it, as `retrieval.access.check_acl` takes it; None: everyone in the tenant.
         expires_after_s: nobody sees it when so many seconds have passed; None: it stays.
+        private: instead of `acl`: whoever made it may read it, as `owner_of` names them, and who manages the tenant.
     """
 
     filename: str
@@ -48,6 +50,7 @@ class NewFile:
     media_type: str | None = None
     acl: object = None
     expires_after_s: int | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Files:
         """
         file = await self.lay(principal, new)
         try:
-            await self._database.write(lambda connection: self.note(connection, file))
+            await self._database.write(lambda connection: self.note(connection, file, private=new.private))
         except DependencyError:
             raise  # the deadline may have passed after the commit; else the sweep finds bytes of no file
         except BaseException:
@@ -124,20 +127,21 @@ class Files:
             media_type=(new.media_type or "application/octet-stream")[:200],
             bytes=len(new.data),
             sha256=hashlib.sha256(new.data).hexdigest(),
-            acl=check_acl(new.acl),
+            acl=_own(principal) if new.private else check_acl(new.acl),
             created_at=now_s,
             expires_at=_expires_at(check_expiry(new.expires_after_s), now_s),
         )
         await self._objects.put(f"{FOLDER}{file.id}", new.data)
         return file
 
-    async def note(self, connection: AsyncConnection, file: StoredFile) -> None:
-        """Show a file whose bytes are kept, with this transaction."""
+    async def note(self, connection: AsyncConnection, file: StoredFile, *, private: bool = False) -> None:
+        """Show a file whose bytes are kept, with this transaction; `private` as it was laid."""
         row = {field.name: getattr(file, field.name) for field in fields(file)}
         await connection.execute(files.insert().values(**row, object_key=f"{FOLDER}{file.id}"))
-        readers = [{"file_id": file.id, "reader": reader} for reader in readers_of(file.acl)]
+        readers = [_OWNER.format(file.creator)] if private else readers_of(file.acl)
         if readers:
-            await connection.execute(file_readers.insert(), readers)
+            rows = [{"file_id": file.id, "reader": reader} for reader in readers]
+            await connection.execute(file_readers.insert(), rows)
 
     async def get(self, principal: Principal, file_id: str) -> StoredFile:
         """Raises: FileNotFound; DependencyError: SQL is away."""
@@ -209,15 +213,22 @@ class Files:
             files.c.tenant_id == principal.tenant_id,
             files.c.deleted_at.is_(None),
             sa.or_(files.c.expires_at.is_(None), files.c.expires_at > now_s),
-            _may_read(reads_as(principal)),
+            _may_read(principal),
         )
 
 
-def _may_read(readers: Sequence[str] | None) -> sa.ColumnElement[bool]:
+def _may_read(principal: Principal) -> sa.ColumnElement[bool]:
+    readers = reads_as(principal)
     if readers is None:
         return sa.true()
+    readers.append(_OWNER.format(owner_of(principal)))
     theirs = sa.exists().where(file_readers.c.file_id == files.c.id, file_readers.c.reader.in_(readers))
     return theirs.correlate(files)
+
+
+def _own(principal: Principal) -> dict[str, list[str]]:
+    """The access list that is shown of a private file, and that documents have that are made of it."""
+    return {"users": [] if principal.user_id is None else [principal.user_id], "groups": []}
 
 
 def _expires_at(seconds: int | None, now_s: float) -> float | None:

@@ -74,7 +74,7 @@ def attacks() -> list[Attack]:
 
 
 def obey(body: dict[str, Any]) -> str:
-    """What a model says that does everything it is told, by whomever, also in what no person sees."""
+    """What a model says that does everything it is told, by whomever, and adds what no person sees."""
     text = "\n".join(_shown(message["content"]) for message in body["messages"])
     read = text + "\n" + _unhidden(text)
     key = _KEY.search(read)
@@ -84,7 +84,7 @@ def obey(body: dict[str, Any]) -> str:
         for order in _ORDERED.findall(read)
     ]
     facts = re.findall(r"Pier \w+ opens at \d\d:\d\d\.", text)
-    return " ".join([*facts[:1], *told])
+    return " ".join([*facts[:1], *told]) + _as_tags("obeyed")
 
 
 def _attack(number: int, order: str, deed: str) -> Attack:

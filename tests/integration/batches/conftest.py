@@ -108,7 +108,7 @@ class House:
         ]
         data = b"\n".join(map(orjson.dumps, made))
         file = await self.files.keep(self.principal, NewFile("in.jsonl", "batch", data))
-        return await self.batches.create(self.principal, NewBatch(CHAT, file.id, file.acl, **fields))
+        return await self.batches.create(self.principal, NewBatch(CHAT, file.id, **fields))
 
     async def now(self, batch: Batch) -> Batch:
         return await self.batches.get(self.principal, batch.id)

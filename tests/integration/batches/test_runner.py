@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from api.batches.sending import Reply
 from api.batches.states import Status
 from api.batches.store import NewBatch
 from api.errors import BatchNotFound, BatchOver, TooManyBatches
+from api.owner import owner_of
 from core.principal import Principal, Role
 from storage.schema import api_keys, batch_lines, batches, files
 from tests.integration.batches.conftest import CHAT, House, meets, names
@@ -40,13 +42,25 @@ async def test_every_line_is_answered_once_and_counted(house: House) -> None:
     assert house.provider.most <= 2
 
 
-async def test_what_comes_out_belongs_to_whom_the_input_does_and_its_lines_are_swept(house: House) -> None:
+async def test_what_comes_out_is_its_owner_s_and_its_lines_are_swept(house: House) -> None:
     batch = await house.batch("a", output_expires_after_s=3600)
     async with house.working():
         ended = await house.until(batch)
     made = await house.files.get(house.principal, ended.output_file_id or "")
     given = await house.files.get(house.principal, batch.input_file_id)
-    assert (made.purpose, made.acl, made.creator) == ("batch_output", given.acl, given.creator)
+    assert (made.purpose, made.creator) == ("batch_output", given.creator)
+    assert given.acl is None
+    others = [
+        replace(house.principal, user_id="usr_other"),
+        replace(house.principal, user_id=None, team_id="team_other"),
+        replace(house.principal, user_id=None, team_id=None),
+    ]
+    own = owner_of(house.principal)
+    for other in others:
+        seen = [file.id for file in await house.files.list(other)]
+        assert given.id in seen
+        assert (made.id in seen) == (owner_of(other) == own)
+    assert made.id in [file.id for file in await house.files.list(house.principal)]
     assert made.expires_at == pytest.approx(made.created_at + 3600)
     assert ended.error_file_id is None
     house.clock.ahead_s += 60
