@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.exact import ExactRoute
@@ -84,7 +84,7 @@ class RotateRequest(BaseModel):
 
 
 @routes.post("", status_code=201)
-async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, Any]:
+async def create_key(asked: KeyRequest, state: State, by: Acting, response: Response) -> dict[str, Any]:
     """Make a key; its text is in this answer and nowhere else, ever."""
     plan = KeyPlan(
         name=asked.name,
@@ -98,7 +98,7 @@ async def create_key(asked: KeyRequest, state: State, by: Acting) -> dict[str, A
         cache=asked.cache,
         limits=asked.limits.on(state.settings.key_limits()),
     )
-    return _shown_once(await state.directory.keys.create(by, asked.tenant, plan, asked.expires_in_s))
+    return _shown_once(await state.directory.keys.create(by, asked.tenant, plan, asked.expires_in_s), response)
 
 
 @routes.get("")
@@ -128,9 +128,11 @@ async def revoke_key(key_id: KeyId, state: State, by: Acting) -> dict[str, Any]:
 
 
 @routes.post("/{key_id}/rotate", status_code=201)
-async def rotate_key(key_id: KeyId, state: State, by: Acting, asked: RotateRequest | None = None) -> dict[str, Any]:
+async def rotate_key(
+    key_id: KeyId, state: State, by: Acting, response: Response, asked: RotateRequest | None = None
+) -> dict[str, Any]:
     """Replace a key by one that differs in its text alone; the old one ends at once, or after the overlap."""
-    return _shown_once(await state.directory.keys.rotate(by, key_id, asked.overlap_s if asked else 0))
+    return _shown_once(await state.directory.keys.rotate(by, key_id, asked.overlap_s if asked else 0), response)
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:
@@ -155,5 +157,6 @@ def _shown(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def _shown_once(new: NewKey) -> dict[str, Any]:
+def _shown_once(new: NewKey, response: Response) -> dict[str, Any]:
+    response.headers["cache-control"] = "no-store"  # of any cache, that of `Idempotency-Key` included
     return {**_shown(new.key), "key": new.text}

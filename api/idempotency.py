@@ -1,8 +1,8 @@
 """`Idempotency-Key`: a request that is sent again is answered as it was, and done once.
 
 Of those that come with the same key by the same caller to the same path one is done; the others wait for it. What came
-of it is told again for a day, to the same body only. What may go better the next time is forgotten at once: 401, 403,
-408, 429, 5xx, and what broke off.
+of it is told again for a day, to the same body only; of an answer that is not to be stored, that it was given. What may
+go better the next time is forgotten at once: 401, 403, 408, 429, 5xx, and what broke off.
 
 Source: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
@@ -40,6 +40,7 @@ from monitoring.record import UNMATCHED, RequestRecord, finish
 KEPT_S = 86_400.0
 _HEADER = b"idempotency-key"
 _LONGEST_KEY = 255
+_LONGEST_UNREAD = 65_536  # bytes of a body that its route did not read
 _NOT_KEPT = frozenset({401, 403, 408, 425, 429, 499})
 _OWN_HEADERS = frozenset({"x-request-id", "request-id", "date", "connection", *RATE_HEADERS})
 
@@ -91,7 +92,8 @@ class IdempotencyDoor:
             kept["headers"].append(["idempotency-replayed", "true"])
             await _tell(kept, base64.b85decode(kept["body"]), record, send)
             return
-        await _Watched(found, state.idempotency.bounds.entry_bytes, receive, send).run(self._app, scope)
+        most_bytes, patience_s = state.idempotency.bounds.entry_bytes, self._settings.body_deadline_s
+        await _Watched(found, most_bytes, patience_s, receive, send).run(self._app, scope)
 
     async def _refuse(self, error: Exception, record: RequestRecord, send: Send) -> None:
         status, body, extra = describe_error(error, record)
@@ -120,9 +122,10 @@ class IdempotencyDoor:
 class _Watched:
     """One request that is done: its body is hashed and its answer copied as they pass."""
 
-    def __init__(self, flight: Flight, most_bytes: int, receive: Receive, send: Send) -> None:
+    def __init__(self, flight: Flight, most_bytes: int, patience_s: float, receive: Receive, send: Send) -> None:
         self._flight = flight
         self._most_bytes = most_bytes * 7 // 10  # as text it takes a quarter more, and there are headers
+        self._patience_s = patience_s
         self._receive = receive
         self._send = send
         self._digest = hashlib.sha256()
@@ -156,17 +159,33 @@ class _Watched:
             if len(self._body) <= self._most_bytes:
                 self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                self._end()
+                await self._end()
         await self._send(message)
 
-    def _end(self) -> None:
+    async def _rest(self) -> None:
+        """Read what the route left of the body: many need none, and still the same body is to come with the key."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                left = _LONGEST_UNREAD
+                while not self._read and left > 0:
+                    message = await self.receive()
+                    if message["type"] != "http.request":
+                        return
+                    left -= len(message.get("body", b""))
+        except TimeoutError:
+            return
+
+    async def _end(self) -> None:
+        if not self._read and self._status < 400:
+            await self._rest()
         if not self._read or self._status in _NOT_KEPT or self._status >= 500:
             return
         kept = {"digest": self._digest.hexdigest(), "status": self._status, "headers": self._headers}
         body = bytes(self._body)
-        if len(body) > self._most_bytes:  # it was done, and must not be done again
+        untold = _SECRET if _is_secret(self._headers) else _TOO_LONG if len(body) > self._most_bytes else None
+        if untold is not None:  # it was done, and must not be done again
             kept |= {"status": 409, "headers": [["content-type", "application/json"]]}
-            body = orjson.dumps({"error": _TOO_LONG})
+            body = orjson.dumps({"error": untold})
         kept["body"] = base64.b85encode(body).decode()
         self._flight.keep(orjson.dumps(kept).decode(), KEPT_S)
 
@@ -177,6 +196,21 @@ _TOO_LONG = {
     "param": "Idempotency-Key",
     "code": "idempotent_answer_too_long",
 }
+_SECRET = {
+    "message": "this was done, and its answer held a secret, which is told once: look for what came of it, and rotate "
+    "a key whose text is lost",
+    "type": "invalid_request_error",
+    "param": "Idempotency-Key",
+    "code": "idempotent_answer_secret",
+}
+
+
+def _is_secret(headers: list[list[str]]) -> bool:
+    """Whether an answer is not to be stored anywhere."""
+    return any(
+        name.lower() == "set-cookie" or (name.lower() == "cache-control" and "no-store" in value.lower())
+        for name, value in headers
+    )
 
 
 def _address(scope: Scope) -> str:

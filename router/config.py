@@ -339,6 +339,12 @@ def _experiments(form: Form, document: yamlfile.Document, reader: _Reader, stopp
             raise ConfigInvalid(
                 f"{where}: an experiment has `group` and `to`, which may be a `shadow`, or `collection` and `answers`"
             )
+        if of_groups and asked.tenant:
+            raise ConfigInvalid(f"{where}: `tenant` belongs to ways of answering: calls of all tenants take part")
+        if of_answers and (asked.group or asked.to):
+            raise ConfigInvalid(f"{where}: `group` and `to` are of models; leave them out, or `answers`")
+        if of_answers and not asked.answers:
+            raise ConfigInvalid(f"{where}: `answers` names nothing that would be otherwise")
         group, to = asked.group or "", asked.to or ""
         for one in (group, to) if of_groups else ():
             if one not in reader.groups:

@@ -26,7 +26,7 @@ _log = logger(__name__)
 
 Arm = Literal["control", "variant", "shadow"]
 
-_GIVEN_UP_S = 10.0  # after which a call that its client leaves unanswered counts as failed
+GIVEN_UP_S = 10.0  # after which a call that its client leaves unanswered counts as failed
 _SHADOWS = 8  # at once in one worker; what comes meanwhile casts none
 
 
@@ -93,7 +93,7 @@ class Trial:
 
     def left(self) -> None:
         """Its client gave it up before anything came: after so long that is a failure."""
-        if self._began_s is not None and self._clock.monotonic() - self._began_s > _GIVEN_UP_S:
+        if self._began_s is not None and self._clock.monotonic() - self._began_s > GIVEN_UP_S:
             self.failed()
 
     def ended(self, answer: Answer) -> None:
@@ -151,6 +151,11 @@ class Experiments:
         """Groups that may answer instead."""
         found = self._by_group.get(group)
         return () if found is None else (found.to,)
+
+    def answers(self, group: str, who: str) -> str:
+        """The group to which this caller's calls for a group go."""
+        found = self._by_group.get(group)
+        return found.to if found is not None and found.takes(who) else group
 
     async def open(self, call: Call) -> Answer:
         """Ask the group that this caller's calls go to. Raises: as the router does."""

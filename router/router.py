@@ -209,6 +209,10 @@ class Router:
         if group not in self._groups:
             raise ModelNotFound(group, list(self._groups))
 
+    def answers(self, group: str, who: str) -> str:
+        """The group that answers this caller's calls for a group: another one where an experiment has it so."""
+        return self._experiments.answers(group, who)
+
     def chat_outlook(self, group: str, operation: Operation = "chat.completions", *, reach: Reach) -> Outlook:
         """What awaits a chat with the group or its fallbacks. Raises: ModelNotFound: there is no such group."""
         self.require(group)

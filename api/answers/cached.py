@@ -121,7 +121,8 @@ class CachedAnswerer:
         asked: dict[str, Any] = asdict(question)
         for unlike in ("request_id", "use_cache", "collection", "route"):  # the edition names the collection
             del asked[unlike]
-        asked |= {"model": model, "set_up": self._set_up, "answers": edition.answers}
+        by = None if model is None else self._router.answers(model, principal.who)
+        asked |= {"model": by, "set_up": self._set_up, "answers": edition.answers}
         any_version, this = Documents(edition.collection_id, 0), Documents(edition.collection_id, edition.version)
         others = {name: value for name, value in asked.items() if name != "text"}
         return _Names(

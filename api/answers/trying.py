@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol
 
-from api.answers.events import Done, Event
+from api.answers.events import Done, Event, Token
 from api.answers.question import Question
 from api.answers.recipe import read_changes
 from api.errors import RequestInvalid
@@ -23,7 +23,7 @@ from monitoring import metrics
 from monitoring.tally import tally
 from router.config import RouterConfig
 from router.errors import ConfigInvalid, NoDeployment, UpstreamError
-from router.experiments import Arm, Experiment
+from router.experiments import GIVEN_UP_S, Arm, Experiment
 
 _AWAY = (NoDeployment, UpstreamError, DependencyError)
 
@@ -48,20 +48,24 @@ class TriedAnswerer:
 
     async def answer(self, identity: Identity, question: Question) -> AsyncGenerator[Event, None]:
         """As the other answerer does."""
-        experiment, began_s = self._of(identity.principal, question.collection), self._clock.monotonic()
+        experiment = self._of(identity.principal, question.collection)
         arm: Arm = "control"
         if experiment is not None and experiment.takes(identity.principal.who):
             question, arm = replace(question, recipe=experiment.answers), "variant"
+        trial = None if experiment is None else _Trial(experiment.name, arm, self._clock)
         try:
             async with aclosing(self._answerer.answer(identity, question)) as events:
                 async for event in events:
-                    if experiment is not None and isinstance(event, Done):
-                        _count(experiment.name, arm, event, self._clock.monotonic() - began_s)
+                    if trial is not None:
+                        trial.told(event)
                     yield event
         except _AWAY:
-            if experiment is not None:
-                tally.add(metrics.EXPERIMENT_CALLS.labels(experiment.name, arm, "failed"))
+            if trial is not None:
+                trial.failed()
             raise
+        finally:
+            if trial is not None:
+                trial.left()
 
     def _of(self, principal: Principal, collection: str) -> Experiment | None:
         return next(
@@ -76,15 +80,46 @@ class TriedAnswerer:
         )
 
 
-def _count(name: str, arm: Arm, done: Done, taken_s: float) -> None:
-    if done.cache in ("exact", "semantic"):
-        return
-    outcome = "ok" if done.degraded_reason is None else "failed"
-    tally.add(metrics.EXPERIMENT_CALLS.labels(name, arm, outcome))
-    if outcome == "ok":
-        tally.add(metrics.EXPERIMENT_SECONDS.labels(name, arm), taken_s)
-        tally.add(metrics.EXPERIMENT_SQUARES.labels(name, arm), taken_s**2)
-        tally.add(metrics.EXPERIMENT_NANO_USD.labels(name, arm), done.nano_usd)
+class _Trial:
+    """One question; counted once."""
+
+    def __init__(self, name: str, arm: Arm, clock: Clock) -> None:
+        self._labels = name, arm
+        self._clock = clock
+        self._began_s = clock.monotonic()
+        self._open = True  # nothing was told yet, and nothing is counted
+
+    def told(self, event: Event) -> None:
+        """The client has heard something; with `Done` it has heard all."""
+        if isinstance(event, Token):
+            self._open = False
+        if not isinstance(event, Done):
+            return
+        self._open = False
+        if event.cache in ("exact", "semantic"):
+            return
+        if event.degraded_reason is not None:
+            self._count("failed")
+            return
+        taken_s = self._clock.monotonic() - self._began_s
+        self._count("ok")
+        tally.add(metrics.EXPERIMENT_SECONDS.labels(*self._labels), taken_s)
+        tally.add(metrics.EXPERIMENT_SQUARES.labels(*self._labels), taken_s**2)
+        tally.add(metrics.EXPERIMENT_NANO_USD.labels(*self._labels), event.nano_usd)
+
+    def failed(self) -> None:
+        """A part was away, or no model answered."""
+        self._open = False
+        self._count("failed")
+
+    def left(self) -> None:
+        """It is over; where its client gave it up before anything came, after so long that is a failure."""
+        if self._open and self._clock.monotonic() - self._began_s > GIVEN_UP_S:
+            self.failed()
+        self._open = False
+
+    def _count(self, outcome: str) -> None:
+        tally.add(metrics.EXPERIMENT_CALLS.labels(*self._labels, outcome))
 
 
 def check(config: RouterConfig) -> None:

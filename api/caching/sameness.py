@@ -1,11 +1,12 @@
 """Whether two English questions ask the same, so that the answer of one is that of the other.
 
 Their words must be the same words in the same order. All that may differ is how they are written: spaces and the marks
-at the end, contractions, polite words around a question, a part that a comma sets before it, figures, dates and units,
+at the end, contractions, polite words around a question, a condition that is set before it, figures, dates and units,
 and letters that were struck in the wrong order or too often.
 
 Anything freer was tried and given up (`docs/decisions/0012-caches.md`): "who can fire me" and "who can I fire", "the
-third law" and "three laws" are the same as soon as little words, forms or the order of words do not count.
+third law" and "three laws" are the same as soon as little words, forms or the order of words do not count. So is a part
+that is set before: "In 2019, what did they say of sales?" is not "What did they say of sales in 2019?".
 """
 
 import re
@@ -34,9 +35,17 @@ _CONTRACTED = (
     (re.compile(r"'re\b", re.IGNORECASE), " are"),
     (re.compile(r"'ve\b", re.IGNORECASE), " have"),
 )
-_FRONT = re.compile(
-    rf"((?:in|on|at|for|with|under|after|before|during|if|once|because of|according to) [^,]+), (?=(?:{_ASKING}"
-    r"|is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have)\b)([^,]+)\Z",
+
+# A condition belongs to the verb wherever it stands, as long as there is one verb: "In 2019, ..." and "Before ..., ..."
+# may belong to a noun behind it.
+_CONDITION = re.compile(
+    rf"((?:if|once) [^,]+), (?=(?:{_ASKING}|is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have)"
+    r"\b)([^,]+)\Z",
+    re.IGNORECASE,
+)
+_SECOND_VERB = re.compile(
+    rf"\b(?!\A)(?:{_ASKING}|that|whether|if|once|because|before|after|until|while|since|unless|though|although|and|or"
+    r"|to|say|says|said|tell|tells|told|mean|means|meant|think|know|believe|claim|state|report|write|promise|agree)\b",
     re.IGNORECASE,
 )
 
@@ -114,11 +123,11 @@ def _of_the_day(found: "re.Match[str]") -> str:
 
 
 def _ways(text: str) -> Iterator[list[str]]:
-    """The words of a question, as they stand, and with what a comma sets before it behind it."""
+    """The words of a question, as they stand, and with a condition that is set before it behind it."""
     yield _words(text)
-    front = _FRONT.match(text)
-    if front is not None and not re.search(rf"\b(?:{_ASKING})\b", front[1], re.IGNORECASE):
-        yield _words(f"{front[2]} {front[1][0].lower()}{front[1][1:]}")
+    found = _CONDITION.match(text)
+    if found is not None and not any(map(_SECOND_VERB.search, (found[1], found[2]))):
+        yield _words(f"{found[2]} {found[1][0].lower()}{found[1][1:]}")
 
 
 def _words(text: str) -> list[str]:

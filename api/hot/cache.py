@@ -36,12 +36,13 @@ class Copies:
     """The cache as one model request uses it.
 
     Args:
+        by: the group that answers it.
         ttl_s: for which its answer is kept.
     """
 
-    def __init__(self, cache: Cache, principal: Principal, route: str, call: Call, ttl_s: float) -> None:
+    def __init__(self, cache: Cache, principal: Principal, route: str, call: Call, by: str, ttl_s: float) -> None:
         self._cache = cache
-        self._name = _name(principal, route, call)
+        self._name = _name(principal, route, call, by)
         self._call = call
         self._ttl_s = ttl_s
         self._flight: Flight | None = None
@@ -98,5 +99,5 @@ class Copies:
             self._flight.leave()
 
 
-def _name(principal: Principal, route: str, call: Call) -> Name:
-    return name_of(principal, "chat", {"route": route, "group": call.group, "body": call.body})
+def _name(principal: Principal, route: str, call: Call, by: str) -> Name:
+    return name_of(principal, "chat", {"route": route, "group": by, "body": call.body})

@@ -145,7 +145,8 @@ class HotDoor:
         try:
             record.model_group = call.group
             if wish is not CacheWish.OFF:
-                copies = Copies(state.cache, identity.principal, route.path, call, self._settings.chat_cache_s)
+                by = state.router.answers(call.group, call.who)
+                copies = Copies(state.cache, identity.principal, route.path, call, by, self._settings.chat_cache_s)
                 if await copies.tell(exchange, metered, rate_headers(metered, ignored)):
                     return
             answer = await state.router.open(call)

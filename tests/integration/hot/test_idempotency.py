@@ -1,6 +1,7 @@
 """Requests that carry an `Idempotency-Key`, through a gateway of two workers."""
 
 import asyncio
+import base64
 import json
 import socket
 import time
@@ -10,12 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.integration.hot.conftest import body, new_key
 from tests.support.gateway import Gateway, Upstream
 
 CHAT = "/v1/chat/completions"
 KEYS = "/v1/admin/keys"
+TALKS = "/v1/conversations"
 
 
 def post(client: httpx.Client, path: str, asked: Any, key: str, **fields: Any) -> httpx.Response:
@@ -24,15 +27,15 @@ def post(client: httpx.Client, path: str, asked: Any, key: str, **fields: Any) -
 
 
 def test_what_was_made_is_not_made_again(client: httpx.Client) -> None:
-    asked = {"name": "made once"}
-    first, second = (post(client, KEYS, asked, "make-1") for _ in range(2))
-    assert (first.status_code, second.status_code) == (201, 201)
+    asked = {"metadata": {"name": "made once"}}
+    first, second = (post(client, TALKS, asked, "make-1") for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 200)
     assert second.json() == first.json()
     assert "idempotency-replayed" not in first.headers
     assert second.headers["idempotency-replayed"] == "true"
     assert second.headers["x-request-id"] != first.headers["x-request-id"]
-    assert post(client, KEYS, asked, "make-2").json()["id"] != first.json()["id"]
-    assert client.post(KEYS, json=asked).json()["id"] != first.json()["id"]
+    assert post(client, TALKS, asked, "make-2").json()["id"] != first.json()["id"]
+    assert client.post(TALKS, json=asked).json()["id"] != first.json()["id"]
 
 
 def test_what_goes_to_another_tenant_is_done_there(client: httpx.Client) -> None:
@@ -45,11 +48,53 @@ def test_what_goes_to_another_tenant_is_done_there(client: httpx.Client) -> None
 
 
 def test_another_body_is_refused_and_changes_nothing(client: httpx.Client) -> None:
-    first = post(client, KEYS, {"name": "mine"}, "body-1")
-    other = post(client, KEYS, {"name": "another"}, "body-1")
+    first = post(client, TALKS, {"metadata": {"name": "mine"}}, "body-1")
+    other = post(client, TALKS, {"metadata": {"name": "another"}}, "body-1")
     assert (other.status_code, other.json().get("error", {}).get("code")) == (422, "idempotency_key_reused")
-    assert post(client, KEYS, {"name": "mine"}, "body-1").json() == first.json()
-    assert post(client, KEYS, {"name": "x"}, "k" * 256).status_code == 400
+    assert post(client, TALKS, {"metadata": {"name": "mine"}}, "body-1").json() == first.json()
+    assert post(client, TALKS, {}, "k" * 256).status_code == 400
+
+
+def test_a_secret_is_told_once_and_kept_nowhere(gate: Gateway, client: httpx.Client) -> None:
+    first = post(client, KEYS, {"name": "a secret"}, "secret-1")
+    again = post(client, KEYS, {"name": "a secret"}, "secret-1")
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "idempotent_answer_secret")
+    made = [key["id"] for key in client.get(KEYS, params={"limit": 100}).json()["data"] if key["name"] == "a secret"]
+    assert made == [first.json()["id"]]
+    rotated = post(client, f"{KEYS}/{made[0]}/rotate", {}, "secret-2")
+    assert post(client, f"{KEYS}/{made[0]}/rotate", {}, "secret-2").status_code == 409
+    told = [first.json()["key"].encode(), rotated.json()["key"].encode()]
+    with redis.Redis.from_url(gate.redis_url) as valkey:
+        entries = [value for name in valkey.scan_iter("*") if (value := _text_of(valkey, name))]
+    assert entries
+    answers = b"".join(map(_unpacked, entries))
+    assert b"idempotent_answer_secret" in answers
+    assert not any(secret in answers or secret in b"".join(entries) for secret in told)
+
+
+def test_what_reads_no_body_is_done_once_too(client: httpx.Client) -> None:
+    first, second = (post(client, "/v1/admin/deployments/reload", None, "reload-1") for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 200), first.text
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert post(client, "/v1/admin/deployments/reload", {"a": 1}, "reload-1").status_code == 422
+
+
+def _text_of(valkey: "redis.Redis", name: bytes) -> bytes:
+    """What stands under a name, whatever its kind; the parts of a hash one behind the other."""
+    kind = valkey.type(name)
+    if kind == b"string":
+        return bytes(valkey.get(name) or b"")
+    return b"".join(valkey.hgetall(name).values()) if kind == b"hash" else b""
+
+
+def _unpacked(entry: bytes) -> bytes:
+    """The body of an answer that is kept in it; empty: there is none."""
+    try:
+        kept, _ = json.JSONDecoder().raw_decode(entry[entry.index(b'{"') :].decode())
+        return base64.b85decode(kept["body"])
+    except (ValueError, KeyError):
+        return b""
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -99,10 +144,10 @@ async def test_of_two_hundred_at_once_one_is_done(
     headers = {"x-api-key": gate.key, "idempotency-key": "crowd"}
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(base_url=gate.url, headers=headers, timeout=60, limits=limits) as many:
-        answers = await asyncio.gather(*(many.post(KEYS, json={"name": "crowded"}) for _ in range(200)))
+        answers = await asyncio.gather(*(many.post(TALKS, json={"metadata": {"name": "crowded"}}) for _ in range(200)))
     kinds = Counter((answer.status_code, answer.headers.get("idempotency-replayed", "done")) for answer in answers)
     figure(f"200 at once: {json.dumps({f'{status} {kind}': number for (status, kind), number in kinds.items()})}")
-    assert kinds == {(201, "done"): 1, (201, "true"): 199}
+    assert kinds == {(200, "done"): 1, (200, "true"): 199}
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
