@@ -54,6 +54,7 @@ from api.vectorstores import file_routes as store_files
 from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
+from monitoring.sentry import report_errors
 from monitoring.tally import tally
 from monitoring.tracing import traced
 from router import errors as router_errors
@@ -65,6 +66,7 @@ def create_gateway() -> IdempotencyDoor:
     """Build what uvicorn serves, in each worker: the hot path, and the application behind it."""
     settings = ApiSettings()
     configure_logs("gateway", settings.log_level)
+    report_errors("gateway", settings.error_reports())
     app = create_app(settings)
     door = IdempotencyDoor(HotDoor(app, settings), app.state, settings)
     _spare_the_collector()

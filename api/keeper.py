@@ -31,6 +31,7 @@ from core.dependency import DependencyError
 from core.money import NANO_PER_USD
 from monitoring.logs import configure_logs, logger
 from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED, SPENT_USD
+from monitoring.sentry import report_errors
 from retrieval.leases import expire, waiting
 from storage.open import open_store
 from storage.redis import RedisClient
@@ -128,6 +129,7 @@ async def _count_waiting(database: Database, clock: Clock) -> None:
 async def _main() -> None:
     settings = ApiSettings()
     configure_logs("keeper", settings.log_level)
+    report_errors("keeper", settings.error_reports())
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

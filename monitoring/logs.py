@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import orjson
@@ -27,6 +27,7 @@ def configure_logs(process: str, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(process),
         _traced,
+        _reported,
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
@@ -61,6 +62,13 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 _process = "unknown"
+_on_exception: Callable[[BaseException, structlog.types.EventDict], None] | None = None
+
+
+def on_exception(report: Callable[[BaseException, structlog.types.EventDict], None] | None) -> None:
+    """Have it called for each error that is logged with its stack, with the fields of the line; None: nobody is."""
+    global _on_exception
+    _on_exception = report
 
 
 def write_line(level: int, event: str, fields: Mapping[str, object]) -> None:
@@ -86,6 +94,16 @@ def _traced(
 ) -> structlog.types.EventDict:
     if trace_id := current_trace_id():
         event["trace_id"] = trace_id
+    return event
+
+
+def _reported(
+    _logger: structlog.types.WrappedLogger, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    if _on_exception is not None and (told := event.get("exc_info")):
+        error = told if isinstance(told, BaseException) else told[1] if isinstance(told, tuple) else sys.exception()
+        if isinstance(error, BaseException):
+            _on_exception(error, event)
     return event
 
 

@@ -32,6 +32,9 @@ class RetrievalSettings(StorageSettings):
     trace_text: bool = Field(
         False, description="Traces show prompts and questions, less what looks like secrets or personal data."
     )
+    sentry_dsn: SecretStr | None = Field(
+        None, description="Address of a project at Sentry, which is told of errors that nobody expected."
+    )
     milvus_uri: str = Field("http://127.0.0.1:19530", description="Address of Milvus or of `milvus-lite server`.")
     embedding_url: str = Field(
         "http://127.0.0.1:8081", description="Address of the embedding server, without /v1 at its end."
@@ -111,6 +114,10 @@ class RetrievalSettings(StorageSettings):
             "slow_s": self.trace_slow_s,
             "text": self.trace_text,
         }
+
+    def error_reports(self) -> str | None:
+        """Where errors are reported."""
+        return self.sentry_dsn.get_secret_value() or None if self.sentry_dsn is not None else None
 
     @field_validator("otlp_endpoint")
     @classmethod

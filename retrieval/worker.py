@@ -18,6 +18,7 @@ from core.dependency import DependencyError
 from core.ids import new_id
 from monitoring import metrics, tracing
 from monitoring.logs import configure_logs, logger
+from monitoring.sentry import report_errors
 from retrieval import generations
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
 from retrieval.expiry import end_unused
@@ -248,6 +249,7 @@ async def main() -> None:
     settings = RetrievalSettings()
     os.nice(_NICE)
     configure_logs("worker", settings.log_level)
+    report_errors("worker", settings.error_reports())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
