@@ -39,6 +39,7 @@ from api.conversations import routes as conversations
 from api.deployments import routes as deployments
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.experiments import routes as experiments
+from api.feedback import routes as feedback
 from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
@@ -141,6 +142,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         deployments,
         experiments,
         usage,
+        feedback,
         files,
         vector_stores,
         store_files,

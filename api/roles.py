@@ -168,6 +168,9 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/v1/admin/experiments"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
     ("PATCH", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
+    ("POST", "/v1/feedback"): Rule(_READ, "feedback:write"),  # whoever may ask
+    ("GET", "/v1/feedback"): Rule(_MANAGE, "feedback:read"),
+    ("GET", "/v1/feedback/summary"): Rule(_MANAGE, "feedback:read"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }

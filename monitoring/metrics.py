@@ -143,6 +143,7 @@ RETRIEVAL_SECONDS = Histogram(
     "stoker_retrieval_stage_seconds", "Time of one stage of a search or an answer.", ("stage",), buckets=_STEP_S
 )
 ANSWERS = Counter("stoker_answers_total", "Answers from documents, by whether they were degraded.", ("degraded",))
+FEEDBACK = Counter("stoker_feedback_total", "Feedback on answers, by rating: up, down.", ("rating",))
 INGESTED = Counter("stoker_ingested_documents_total", "Documents that left ingestion, by final status.", ("status",))
 INGEST_SECONDS = Histogram(
     "stoker_ingest_stage_seconds", "Time of one stage of ingesting one document.", ("stage",), buckets=_STEP_S

@@ -17,6 +17,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
+    literal_column,
 )
 
 metadata = MetaData(
@@ -186,6 +188,30 @@ ledger = Table(
     Index("ix_ledger_tenant_id_at", "tenant_id", "at"),
     Index("ix_ledger_key_id_at", "key_id", "at"),
     Index("ix_ledger_at", "at", "model_group", "route", "nano_usd"),  # sums over all tenants
+)
+
+# A request as its client knows it, by `x-request-id`: what follows the 24 digits and the stop that make a line's name
+# its own; cut to 103 signs.
+ledger_asked = func.substr(ledger.c.request_id, literal_column("26"))
+Index("ix_ledger_tenant_id_asked", ledger.c.tenant_id, ledger_asked)
+
+# Whether an answer helped, as its readers say; the last word of each counts.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("request_id", String(128), nullable=False),  # the answer's `x-request-id`
+    Column("who", String(64), nullable=False),  # the user, or else the key
+    Column("rating", String(8), nullable=False),  # up, down
+    Column("comment", Text),
+    Column("collection_id", ForeignKey("collections.id")),
+    Column("model_group", String(200), nullable=False),  # of the ledger's line
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("tenant_id", "request_id", "who", name="uq_feedback_tenant_id_request_id_who"),
+    Index("ix_feedback_tenant_id_id", "tenant_id", "id"),
+    Index("ix_feedback_tenant_id_created_at", "tenant_id", "created_at"),
 )
 
 # Budget alerts that were sent: each threshold of each period once.
