@@ -268,6 +268,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.CollectionExpired: Meaning(409, _INVALID, "collection_expired", retryable=False),
     retrieval.ReindexRunning: Meaning(409, _INVALID, "reindex_running", retryable=False),
     retrieval.ReindexNotFound: Meaning(404, _INVALID, "reindex_not_found"),
+    retrieval.EvaluationNotFound: Meaning(404, _INVALID, "evaluation_not_found"),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
     retrieval.DocumentTaken: Meaning(409, _INVALID, "document_taken", retryable=False),
     retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),

@@ -213,6 +213,7 @@ def evaluate(
     tune: Annotated[
         bool, typer.Option("--tune", help="First choose how hybrid search fuses here, and keep it for the collection.")
     ] = False,
+    daily: Annotated[bool, typer.Option("--daily", help="Have it be evaluated so every day from now on.")] = False,
     every: Annotated[bool, typer.Option("--every", help="With --json: the figures of each question, too.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -222,7 +223,7 @@ def evaluate(
     from cli.evaluate import Asked, tell
     from cli.evaluate import evaluate as measure
 
-    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], tune, every)
+    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], tune, every, daily)
     with open_client(load_settings(data_dir=data_dir)) as client:
         tell(measure(client, asked), as_json=as_json)
 

@@ -272,6 +272,38 @@ collection_prompts = Table(
     Column("created_by", String(100), nullable=False),  # `user:ID` or `key:ID`
 )
 
+# A judged set by which a collection's search is evaluated every day. A worker holds it by lease, as a task.
+daily_evaluations = Table(
+    "daily_evaluations",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("questions", JSON, nullable=False),  # [{"id", "text", "grades": {document: grade}}, ...]
+    Column("judged_by", String(300), nullable=False),  # what the grades call a document by
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
+    Column("created_by", String(100), nullable=False),  # `user:ID` or `key:ID`
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),  # when it is evaluated next
+    Column("last_id", String(64)),  # of `evaluations`: the last whole one by this set; null: there is none yet
+    Column("fence", Integer, nullable=False, default=0),
+    Column("worker", String(100)),
+    Column("lease_until", Float),
+    Index("ix_daily_evaluations_due_at", "due_at"),
+)
+
+# What came of it, each day.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("outcome", String(16), nullable=False),  # whole, degraded, failed
+    Column("reason", String(2000)),  # why it failed
+    Column("result", JSON(none_as_null=True)),  # its figures; null: there are none
+    Column("at", Float, nullable=False),  # when it ended
+    Index("ix_evaluations_collection_id_id", "collection_id", "id"),
+)
+
 # A generation of a collection's index that is not the one that answers: it is being made, or was replaced or given up
 # and waits for the sweep. At most one of a collection is being made.
 generations = Table(
