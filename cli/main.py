@@ -116,6 +116,18 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def top(
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two frames.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame as plain text, after one interval.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what models, deployments, engines and GPUs do now, until Ctrl-C."""
+    from cli.top.loop import show
+
+    show(load_settings(data_dir=data_dir), interval, once=once)
+
+
+@app.command()
 def logs(
     process: Annotated[str | None, typer.Argument(help="Such as gateway; all when left out.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
