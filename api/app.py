@@ -23,6 +23,7 @@ from api import (
     admin_tenants,
     admin_users,
     collections,
+    daily_evals,
     documents,
     evals,
     health,
@@ -39,6 +40,7 @@ from api.conversations import routes as conversations
 from api.deployments import routes as deployments
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.experiments import routes as experiments
+from api.feedback import routes as feedback
 from api.files import routes as files
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
@@ -130,6 +132,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         jobs,
         search,
         evals,
+        daily_evals,
         query,
         sockets,
         conversations,
@@ -145,6 +148,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         deployments,
         experiments,
         usage,
+        feedback,
         files,
         vector_stores,
         store_files,

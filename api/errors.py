@@ -29,6 +29,7 @@ ApiError
 ├── QuestionRunning     a socket answers one question at a time
 ├── BatchNotFound
 ├── DeploymentNotFound, ExperimentNotFound
+├── RequestNotFound     feedback names no request of the caller's tenant that stands in the ledger
 ├── BatchOver           nothing is left of it to be cancelled
 ├── TooManyBatches      too many have not ended yet
 └── SettingsRefused     at start only
@@ -180,6 +181,9 @@ class DeploymentNotFound(ApiError): ...
 class ExperimentNotFound(ApiError): ...
 
 
+class RequestNotFound(ApiError): ...
+
+
 class BatchOver(ApiError): ...
 
 
@@ -251,6 +255,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     BatchNotFound: Meaning(404, _INVALID, "batch_not_found"),
     ExperimentNotFound: Meaning(404, _INVALID, "experiment_not_found"),
     DeploymentNotFound: Meaning(404, _INVALID, "deployment_not_found"),
+    RequestNotFound: Meaning(404, _INVALID, "request_not_found"),
     BatchOver: Meaning(409, _INVALID, "batch_over", retryable=False),
     TooManyBatches: Meaning(429, "rate_limit_error", "too_many_batches", retryable=False),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
@@ -263,6 +268,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.CollectionExpired: Meaning(409, _INVALID, "collection_expired", retryable=False),
     retrieval.ReindexRunning: Meaning(409, _INVALID, "reindex_running", retryable=False),
     retrieval.ReindexNotFound: Meaning(404, _INVALID, "reindex_not_found"),
+    retrieval.EvaluationNotFound: Meaning(404, _INVALID, "evaluation_not_found"),
     retrieval.DocumentNotFound: Meaning(404, _INVALID, "document_not_found"),
     retrieval.DocumentTaken: Meaning(409, _INVALID, "document_taken", retryable=False),
     retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),

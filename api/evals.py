@@ -63,32 +63,44 @@ class EvalPipeline(WayRequest):
         return Pipeline(self.name, Query("", "", self.top_k, filter=self.filter, way=self.way(), fuzzy=self.fuzzy))
 
 
-class EvalRequest(BaseModel):
-    """Judged questions, and the ways of searching to compare with the first of them."""
+class JudgedSet(BaseModel):
+    """Questions with judgements of documents."""
 
     model_config = ConfigDict(extra="forbid")
 
-    collection: str = Field(min_length=1, max_length=200)
     queries: list[EvalQuery]
     qrels: list[EvalJudgement]
-    pipelines: list[EvalPipeline] = Field(
-        default_factory=lambda: [EvalPipeline(name=mode, mode=mode) for mode in ("hybrid", "dense", "lexical")]
-    )
-    judged_by: str = "filename"
-    tune: bool = False
-    per_query: bool = False
-    stream: bool = False
+    judged_by: str = Field("filename", max_length=300)
 
     def judged(self) -> list[Judged]:
-        """The questions that have a relevant document."""
+        """The questions that have a relevant document. Raises: InputInvalid: there are questions, and none has."""
         grades: dict[str, dict[str, int]] = {}
         for one in self.qrels:
             grades.setdefault(one.query_id, {})[one.document] = one.grade
-        return [
+        found = [
             Judged(query.id, query.text, grades[query.id])
             for query in self.queries
             if any(grade > 0 for grade in grades.get(query.id, {}).values())
         ]
+        if self.queries and not found:
+            raise InputInvalid(
+                "qrels",
+                "None of the questions has a relevant document: a judgement names a question by its id, a document, "
+                "and a grade above 0.",
+            )
+        return found
+
+
+class EvalRequest(JudgedSet):
+    """Judged questions, and the ways of searching to compare with the first of them."""
+
+    collection: str = Field(min_length=1, max_length=200)
+    pipelines: list[EvalPipeline] = Field(
+        default_factory=lambda: [EvalPipeline(name=mode, mode=mode) for mode in ("hybrid", "dense", "lexical")]
+    )
+    tune: bool = False
+    per_query: bool = False
+    stream: bool = False
 
 
 @routes.post("", response_model=None)
@@ -98,12 +110,6 @@ async def evaluate(asked: EvalRequest, request: Request, state: State, principal
     With `tune`, choose how hybrid search fuses instead: PATCH the collection's `search` with what is answered.
     """
     judged = asked.judged()
-    if asked.queries and not judged:
-        raise InputInvalid(
-            "qrels",
-            "None of the questions has a relevant document: a judgement names a question by its id, a document, and a "
-            "grade above 0.",
-        )
     events = _events(asked, judged, state, principal)
     first = await anext(events)  # what is wrong with the request is known by now, and keeps its status
     if asked.stream:

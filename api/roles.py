@@ -84,6 +84,11 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", _COLLECTION + "/reindex"): Rule(_USE, "collections:write"),
     ("POST", _COLLECTION + "/reindex/retry"): Rule(_USE, "collections:write"),
     ("DELETE", _COLLECTION + "/reindex"): Rule(_USE, "collections:write"),
+    # It is searched as by a manager, and says what it found.
+    ("PUT", _COLLECTION + "/evaluation"): Rule(_MANAGE, "collections:write"),
+    ("GET", _COLLECTION + "/evaluation"): Rule(_MANAGE, "collections:read"),
+    ("DELETE", _COLLECTION + "/evaluation"): Rule(_MANAGE, "collections:write"),
+    ("GET", _COLLECTION + "/evaluation/results"): Rule(_MANAGE, "collections:read"),
     ("GET", _COLLECTION + "/documents"): Rule(_READ, "collections:read"),
     ("GET", _DOCUMENT): Rule(_READ, "collections:read"),
     ("PATCH", _DOCUMENT): Rule(_USE, "collections:write"),
@@ -168,6 +173,9 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/v1/admin/experiments"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
     ("PATCH", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
+    ("POST", "/v1/feedback"): Rule(_READ, "feedback:write"),  # whoever may ask
+    ("GET", "/v1/feedback"): Rule(_MANAGE, "feedback:read"),
+    ("GET", "/v1/feedback/summary"): Rule(_MANAGE, "feedback:read"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }

@@ -26,6 +26,7 @@ from api.deployments.deployments import Deployments
 from api.deployments.following import looking, open_following
 from api.directory import Directory, open_directory
 from api.experiments.judging import Judging
+from api.feedback.store import Feedback
 from api.files.store import Files
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
@@ -84,6 +85,7 @@ class AppState:
     conversations: Conversations
     responses: Responses
     responder: Responder
+    feedback: Feedback
 
     @property
     def identities(self) -> Identities:
@@ -184,6 +186,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             responder=Responder(
                 router, metering, keeper, DocumentSearch(retrieval), retrieval.documents, settings, clock, auto
             ),
+            feedback=Feedback(database, clock),
         )
 
 

@@ -54,6 +54,9 @@ class Client:
     def post(self, path: str, body: dict[str, Any] | None = None, read_s: float = _READ_S) -> dict[str, Any]:
         return self._call("POST", path, json=body, timeout=httpx.Timeout(read_s, connect=_CONNECT_S))
 
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PUT", path, json=body)
+
     def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("PATCH", path, json=body)
 

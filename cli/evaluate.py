@@ -32,6 +32,7 @@ class Asked:
         judged_by: what judgements call a document by; None: by its id in the corpus, else by its name.
         pipelines: such as `hybrid`, or `NAME={"mode": ...}`; none: the three modes.
         tune: choose first how hybrid search fuses, and keep it for the collection.
+        daily: have these questions evaluate the collection every day from now on.
         every: also the figures of each question, where the answer is printed as JSON.
     """
 
@@ -43,6 +44,7 @@ class Asked:
     pipelines: Sequence[str] = field(default_factory=list)
     tune: bool = False
     every: bool = False
+    daily: bool = False
 
 
 def evaluate(client: Client, asked: Asked) -> dict[str, Any]:
@@ -62,7 +64,18 @@ def evaluate(client: Client, asked: Asked) -> dict[str, Any]:
         body["pipelines"] = [_pipeline(one) for one in asked.pipelines]
     if asked.tune:
         _keep(client, _run(client, {**body, "tune": True}))
-    return _run(client, body)
+    found = _run(client, body)
+    if asked.daily:
+        _repeat(client, body)
+    return found
+
+
+def _repeat(client: Client, body: dict[str, Any]) -> None:
+    """Have the collection be evaluated so every day."""
+    name = body["collection"]
+    judged = {field: body[field] for field in ("queries", "qrels", "judged_by")}
+    client.put(f"/v1/collections/{quote(name, safe='')}/evaluation", judged)
+    err.print(f"{name} is evaluated so every day from now on; stoker_evaluation_score tells how well it does")
 
 
 def _keep(client: Client, tuned: dict[str, Any]) -> None:

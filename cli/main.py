@@ -116,6 +116,18 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def top(
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two frames.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame as plain text, after one interval.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what models, deployments, engines and GPUs do now, until Ctrl-C."""
+    from cli.top.loop import show
+
+    show(load_settings(data_dir=data_dir), interval, once=once)
+
+
+@app.command()
 def logs(
     process: Annotated[str | None, typer.Argument(help="Such as gateway; all when left out.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
@@ -213,6 +225,7 @@ def evaluate(
     tune: Annotated[
         bool, typer.Option("--tune", help="First choose how hybrid search fuses here, and keep it for the collection.")
     ] = False,
+    daily: Annotated[bool, typer.Option("--daily", help="Have it be evaluated so every day from now on.")] = False,
     every: Annotated[bool, typer.Option("--every", help="With --json: the figures of each question, too.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
@@ -222,7 +235,7 @@ def evaluate(
     from cli.evaluate import Asked, tell
     from cli.evaluate import evaluate as measure
 
-    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], tune, every)
+    asked = Asked(collection, queries, qrels, corpus, judged_by, pipeline or [], tune, every, daily)
     with open_client(load_settings(data_dir=data_dir)) as client:
         tell(measure(client, asked), as_json=as_json)
 

@@ -8,6 +8,7 @@ Labels are route templates, model groups and deployment names from the configura
 sends ever makes a series.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -143,6 +145,19 @@ RETRIEVAL_SECONDS = Histogram(
     "stoker_retrieval_stage_seconds", "Time of one stage of a search or an answer.", ("stage",), buckets=_STEP_S
 )
 ANSWERS = Counter("stoker_answers_total", "Answers from documents, by whether they were degraded.", ("degraded",))
+FEEDBACK = Counter("stoker_feedback_total", "Feedback on answers, by rating: up, down.", ("rating",))
+EVALUATION_SCORE = Gauge(
+    "stoker_evaluation_score",
+    "What the last daily evaluation of a collection's search came to, 0 to 1, by its id and measure.",
+    ("collection", "metric"),
+    multiprocess_mode="mostrecent",
+)
+EVALUATED_AT = Gauge(
+    "stoker_evaluation_timestamp_seconds",
+    "When that ended, in seconds since the epoch.",
+    ("collection",),
+    multiprocess_mode="mostrecent",
+)
 INGESTED = Counter("stoker_ingested_documents_total", "Documents that left ingestion, by final status.", ("status",))
 INGEST_SECONDS = Histogram(
     "stoker_ingest_stage_seconds", "Time of one stage of ingesting one document.", ("stage",), buckets=_STEP_S
@@ -170,11 +185,24 @@ def exposition() -> tuple[bytes, str]:
 
     What `tally` holds, which is the event loop's, is to be flushed before.
     """
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    source: Collector = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        source = multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_Living(source))
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Living(Collector):
+    """Leaves out series that have ended: several processes can't take one back, so its value becomes NaN."""
+
+    def __init__(self, source: Collector) -> None:
+        self._source = source
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._source.collect():
+            family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
+            yield family
 
 
 def samples_of(*metrics: Counter | Gauge) -> list[Sample]:

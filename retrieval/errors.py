@@ -7,6 +7,7 @@ RetrievalError
 ├── CollectionExpired       nobody used it for as long as it lasts
 ├── ReindexRunning          the collection is being indexed anew already
 ├── ReindexNotFound         it is not
+├── EvaluationNotFound      it is not evaluated every day
 ├── DocumentNotFound        no such document, or not this version of it
 ├── DocumentTaken           the name belongs to a document that the caller may not read
 ├── JobNotFound
@@ -62,6 +63,12 @@ class ReindexRunning(RetrievalError):
 class ReindexNotFound(RetrievalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The collection {name!r} is not being indexed anew.")
+
+
+class EvaluationNotFound(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The collection {name!r} is not evaluated every day; PUT a judged set to have that.")
+        self.name = name
 
 
 class DocumentNotFound(RetrievalError):

@@ -11,6 +11,7 @@ from core.dependency import Dependency
 from retrieval.collections import Collections
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
+from retrieval.evaluation.daily import DailyEvaluations
 from retrieval.evaluation.evaluator import Evaluator
 from retrieval.hosted import Hosted
 from retrieval.intake import Intake
@@ -37,6 +38,7 @@ class Retrieval:
     jobs: Jobs
     searcher: Searcher
     evaluator: Evaluator
+    daily: DailyEvaluations
     metadata_fields: MetadataFields
     index: VectorIndex
     embedder: Embedder
@@ -93,6 +95,7 @@ async def open_retrieval(
             jobs=Jobs(database, redis, clock),
             searcher=searcher,
             evaluator=Evaluator(database, collections, searcher, clock),
+            daily=DailyEvaluations(database, clock),
             metadata_fields=MetadataFields(database, clock),
             index=index,
             embedder=embedder,

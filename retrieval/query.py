@@ -84,6 +84,7 @@ class Query:
         fuzzy: look for similar terms where a term of the question stands in no chunk.
         wordings: other wordings of the question; each is searched as the question is.
         anew: nothing will do that was worked out when the same was asked before.
+        noted: it is a use, from which the life of a collection that expires counts anew.
         hypothetical: a passage such as an answer might stand in; what is near its vector counts as found.
     """
 
@@ -101,6 +102,7 @@ class Query:
     hypothetical: str | None = None
     rerank_deadline_s: float | None = None
     anew: bool = False
+    noted: bool = True
 
     def check(self) -> expression.Filter | None:
         """Raises: InputInvalid: the question or a bound; FilterInvalid: the filter. Returns: the filter."""

@@ -187,7 +187,8 @@ class Searcher:
         now_s = self._clock.time()
         if pinned.life.is_over(now_s) or not pinned.chunks:  # an empty collection may not be in the index yet
             return looked
-        await note_use(self._database, pinned.collection_id, pinned.life, now_s)
+        if query.noted:
+            await note_use(self._database, pinned.collection_id, pinned.life, now_s)
         if query.fuzzy and way.mode != "dense":
             with timed(timings, "fuzzy"):
                 terms = pinned.asked[0]

@@ -17,8 +17,10 @@ from storage.schema import (
     collection_prompts,
     collections,
     coming_frequencies,
+    daily_evaluations,
     document_readers,
     documents,
+    evaluations,
     generations,
     jobs,
     revision_terms,
@@ -29,6 +31,7 @@ from storage.schema import (
 from storage.sql import Database
 
 SWEPT_AT_ONCE = 200  # revisions, documents, generations or collections in one sweep
+_HANGING = (term_frequencies, coming_frequencies, collection_prompts, daily_evaluations, evaluations)
 _GONE = ""  # a deleted document's `source_key` once its file is deleted
 
 
@@ -188,7 +191,7 @@ class Sweep:
             await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(theirs)))
             await connection.execute(tasks.delete().where(tasks.c.job_id.in_(owned)))
             await connection.execute(document_readers.delete().where(document_readers.c.document_id.in_(kept)))
-            for table in (term_frequencies, coming_frequencies, revisions, jobs, documents, collection_prompts):
+            for table in (*_HANGING, revisions, jobs, documents):
                 await connection.execute(table.delete().where(table.c.collection_id == collection_id))
             await connection.execute(
                 collections.update()

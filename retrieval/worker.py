@@ -1,7 +1,7 @@
 """The ingestion worker: `python -m retrieval.worker`.
 
-Takes one document after another by lease. SIGTERM and SIGINT end it cleanly: the document it holds goes back to the
-queue, and its half-written rows are never seen.
+Takes one document after another by lease, and beside them daily evaluations that are due. SIGTERM and SIGINT end it
+cleanly: the document it holds goes back to the queue, and its half-written rows are never seen.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from monitoring.logs import configure_logs, logger
 from monitoring.sentry import report_errors
 from retrieval import generations
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
+from retrieval.evaluation.runner import Runner
+from retrieval.evaluation.turns import Turns
 from retrieval.expiry import end_unused
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
 from retrieval.media import SUPPORTED
@@ -229,14 +231,16 @@ async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
             sweep = Sweep(database, retrieval.index, objects, clock, settings.reader_grace_s)
             orphans = Orphans(database, retrieval.index, objects, clock, settings.orphan_grace_s)
             work = Worker(settings, database, redis, leases, pipeline, sweep, orphans, clock)
-            worker = asyncio.create_task(work.run())
+            runner = Runner(Turns(database, clock, name), retrieval.evaluator, clock)
+            tasks = [asyncio.create_task(work.run()), asyncio.create_task(runner.run())]
             stopped = asyncio.create_task(stop.wait())
             _log.info("ready", worker=name)
-            await asyncio.wait((worker, stopped), return_when=asyncio.FIRST_COMPLETED)
-            for task in (worker, stopped):
+            await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for task in (*tasks, stopped):
                 task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended
     finally:
         await parser.close()
         await redis.close()

@@ -17,6 +17,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
+    literal_column,
 )
 
 metadata = MetaData(
@@ -189,6 +191,30 @@ ledger = Table(
     Index("ix_ledger_at", "at", "model_group", "route", "nano_usd"),  # sums over all tenants
 )
 
+# A request as its client knows it, by `x-request-id`: what follows the 24 digits and the stop that make a line's name
+# its own; cut to 103 signs.
+ledger_asked = func.substr(ledger.c.request_id, literal_column("26"))
+Index("ix_ledger_tenant_id_asked", ledger.c.tenant_id, ledger_asked)
+
+# Whether an answer helped, as its readers say; the last word of each counts.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("request_id", String(128), nullable=False),  # the answer's `x-request-id`
+    Column("who", String(64), nullable=False),  # the user, or else the key
+    Column("rating", String(8), nullable=False),  # up, down
+    Column("comment", Text),
+    Column("collection_id", ForeignKey("collections.id")),
+    Column("model_group", String(200), nullable=False),  # of the ledger's line
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("tenant_id", "request_id", "who", name="uq_feedback_tenant_id_request_id_who"),
+    Index("ix_feedback_tenant_id_id", "tenant_id", "id"),
+    Index("ix_feedback_tenant_id_created_at", "tenant_id", "created_at"),
+)
+
 # Budget alerts that were sent: each threshold of each period once.
 budget_alerts = Table(
     "budget_alerts",
@@ -245,6 +271,38 @@ collection_prompts = Table(
     Column("template", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("created_by", String(100), nullable=False),  # `user:ID` or `key:ID`
+)
+
+# A judged set by which a collection's search is evaluated every day. A worker holds it by lease, as a task.
+daily_evaluations = Table(
+    "daily_evaluations",
+    metadata,
+    Column("collection_id", ForeignKey("collections.id"), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("questions", JSON, nullable=False),  # [{"id", "text", "grades": {document: grade}}, ...]
+    Column("judged_by", String(300), nullable=False),  # what the grades call a document by
+    Column("reach", JSON(none_as_null=True)),  # where its text may go, as `core.reach` writes it; null: anywhere
+    Column("created_by", String(100), nullable=False),  # `user:ID` or `key:ID`
+    Column("created_at", Float, nullable=False),
+    Column("due_at", Float, nullable=False),  # when it is evaluated next
+    Column("last_id", String(64)),  # of `evaluations`: the last whole one by this set; null: there is none yet
+    Column("fence", Integer, nullable=False, default=0),
+    Column("worker", String(100)),
+    Column("lease_until", Float),
+    Index("ix_daily_evaluations_due_at", "due_at"),
+)
+
+# What came of it, each day.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("collection_id", ForeignKey("collections.id"), nullable=False),
+    Column("outcome", String(16), nullable=False),  # whole, degraded, failed
+    Column("reason", String(2000)),  # why it failed
+    Column("result", JSON(none_as_null=True)),  # its figures; null: there are none
+    Column("at", Float, nullable=False),  # when it ended
+    Index("ix_evaluations_collection_id_id", "collection_id", "id"),
 )
 
 # A generation of a collection's index that is not the one that answers: it is being made, or was replaced or given up

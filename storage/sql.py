@@ -92,12 +92,13 @@ class Database:
 
 
 def _engine(url: str) -> AsyncEngine:
+    """What is written stays out of the errors' texts, which are logged."""
     if url.startswith("sqlite"):
-        engine = create_async_engine(make_url(url).set(drivername=once_there.DRIVER))
+        engine = create_async_engine(make_url(url).set(drivername=once_there.DRIVER), hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(url, pool_pre_ping=True)
+    return create_async_engine(url, pool_pre_ping=True, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -90,7 +90,7 @@ async def usage(
 
     Raises: TooManyRows: there are more than `most_rows`; DependencyError: SQL is away.
     """
-    groups = [_day(database) if group == "day" else _GROUPS[group] for group in group_by]
+    groups = [days_since_epoch(database, ledger.c.at) if group == "day" else _GROUPS[group] for group in group_by]
     counts = (
         ledger.c.tokens_in,
         ledger.c.tokens_cached,
@@ -125,6 +125,17 @@ def day_of(at_s: float) -> str:
     return datetime.fromtimestamp(math.floor(at_s), UTC).date().isoformat()
 
 
+def day_named(number: int) -> str:
+    """The day that is so many days after the epoch, as `2026-11-21`."""
+    return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
+
+
+def days_since_epoch(database: Database, at_s: sa.Column[float]) -> sa.ColumnElement[int]:
+    """The day of a moment. Whole seconds first, by each database's way to cut: then no division can round."""
+    at = at_s if database.is_sqlite else sa.func.floor(at_s)
+    return sa.cast(at, sa.BigInteger).op("/", return_type=sa.BigInteger())(sa.literal_column(str(_DAY_S)))
+
+
 def month_of(day: str) -> str:
     """The month of a day, as `2026-11`."""
     return day[:7]
@@ -143,16 +154,9 @@ def _start(day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
-def _day(database: Database) -> sa.ColumnElement[int]:
-    """Days since the epoch. Whole seconds first, by each database's way to cut: then no division can round."""
-    at = ledger.c.at if database.is_sqlite else sa.func.floor(ledger.c.at)
-    return sa.cast(at, sa.BigInteger).op("/", return_type=sa.BigInteger())(sa.literal_column(str(_DAY_S)))
-
-
 def _row(group_by: Sequence[Group], values: Sequence[Any]) -> UsageRow:
     named, sums = values[: len(group_by)], values[len(group_by) :]
     group: dict[str, str | None] = {
-        name: (date(1970, 1, 1) + timedelta(days=value)).isoformat() if name == "day" else value
-        for name, value in zip(group_by, named, strict=True)
+        name: day_named(value) if name == "day" else value for name, value in zip(group_by, named, strict=True)
     }
     return UsageRow(group, *(int(value) for value in sums))

@@ -47,6 +47,18 @@ DASHBOARD = Dashboard(
         ),
         prometheus("Evictions", "none", ("sum(rate(stoker_cache_evictions_total[$__rate_interval]))", "a second")),
         prometheus(
+            "Daily evaluation of search",
+            "none",
+            ("max by (collection, metric) (stoker_evaluation_score)", "{{collection}} {{metric}}"),
+            width=12,
+        ),
+        prometheus(
+            "Age of daily evaluations",
+            "s",
+            ("time() - max by (collection) (stoker_evaluation_timestamp_seconds)", "{{collection}}"),
+            width=12,
+        ),
+        prometheus(
             "Documents that left ingestion",
             "none",
             ("sum by (status) (increase(stoker_ingested_documents_total[$__rate_interval]))", "{{status}}"),

@@ -8,6 +8,9 @@ _USED, _FREE = (f"sum by (host, gpu, UUID) (stoker:gpu_memory_{kind}_bytes)" for
 _ACTIVE = "max by (deployment) ((stoker:gpu_share > 0) * 0 + on (UUID) group_left () stoker:gpu_active_ratio)"
 
 
+_SCORE = "max by (collection, metric) (stoker_evaluation_score{})"
+
+
 def _burn(factor: float, long: str, short: str) -> str:
     """The budget of 30 days burns so many times too fast, over the long window and still over the short one.
 
@@ -141,6 +144,13 @@ def group() -> Group:
                 "5m",
                 "warning",
                 "documents have waited for {{ $value | humanizeDuration }}, and none was finished",
+            ),
+            Alert(
+                "StokerSearchGotWorse",
+                f"{_SCORE.format(' offset 1d')} - {_SCORE.format('')} > 0.05",
+                "10m",
+                "warning",
+                '{{ $labels.metric }} of the collection {{ $labels.collection }} fell by {{ $value | printf "%.2f" }}',
             ),
             Alert(
                 "StokerLedgerLags",

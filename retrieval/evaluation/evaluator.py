@@ -127,7 +127,7 @@ class Evaluator:
             InputInvalid: nothing to evaluate, too much of it, or judgements of documents of which none is there.
             DependencyError: SQL is away, or all of a search.
         """
-        _check(questions, pipelines, judged_by)
+        check(questions, pipelines, judged_by)
         await self._collections.get(principal, collection)
         missing = await self._missing(principal, collection, questions, judged_by)
         total = len(questions) * len(pipelines)
@@ -169,7 +169,7 @@ class Evaluator:
 
         Raises: as `run` does; SpaceMismatch, DependencyError: a leg is away.
         """
-        _check(questions, [Pipeline("hybrid", Query("", ""))], judged_by)
+        check(questions, [Pipeline("hybrid", Query("", ""))], judged_by)
         await self._missing(principal, collection, questions, judged_by)
         found = []
         for at, question in enumerate(questions):
@@ -207,7 +207,8 @@ class Evaluator:
         return missing
 
 
-def _check(questions: Sequence[Judged], pipelines: Sequence[Pipeline], judged_by: str) -> None:
+def check(questions: Sequence[Judged], pipelines: Sequence[Pipeline], judged_by: str) -> None:
+    """Raises: InputInvalid: nothing to evaluate, or too much of it."""
     if not questions or len(questions) > MAX_QUESTIONS:
         raise InputInvalid("queries", f"An evaluation has 1 to {MAX_QUESTIONS:,} questions.")
     if not pipelines or len(pipelines) > MAX_PIPELINES:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from api.app import create_app
 from api.conversations.store import Conversations
 from api.directory import Directory, open_directory
+from api.feedback.store import Feedback
 from api.first_key import ensure_admin
 from api.hot.door import HotDoor
 from api.responses.store import Responses
@@ -98,6 +99,7 @@ async def open_gate(
             identities=directory.identities,
             conversations=Conversations(database, clock),
             responses=Responses(database, clock, config.response_days),
+            feedback=Feedback(database, clock),
             router=SimpleNamespace(models=lambda: models),
             auto=None,
         )

@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,40 @@ def test_a_collection_is_tuned_by_its_questions(plain_stack: Stack, judged: Path
     kept = plain_stack.client.get(f"/v1/collections/{name}").json()["search"]
     assert kept["mode"] == "hybrid"
     assert kept["fusion"]["method"] in ("relative", "rrf")
+
+
+def test_a_collection_is_evaluated_every_day_and_the_metrics_say_how_well_it_does(
+    plain_stack: Stack, judged: Path, name: str
+) -> None:
+    client, path = plain_stack.client, f"/v1/collections/{name}/evaluation"
+    assert client.get(path).json()["error"]["code"] == "evaluation_not_found"
+    shown = _eval(plain_stack, name, judged, "--judged-by", "metadata._id", "--daily")
+    assert shown.returncode == 0, shown.stderr
+    assert f"{name} is evaluated so every day" in shown.stderr.replace("\n", " ")
+    last = _until(lambda: client.get(path).json()["last"])
+    assert (last["outcome"], last["questions"], last["missing_documents"]) == ("whole", 2, 0)
+    score = last["measures"]["ndcg@10"]["mean"]
+    assert score > 0.5
+    listed = client.get(f"{path}/results").json()
+    assert [one["id"] for one in listed["data"]] == [last["id"]]
+    label = f'collection="{client.get(f"/v1/collections/{name}").json()["id"]}"'
+    told = f'stoker_evaluation_score{{{label},metric="ndcg@10"}} {score}'
+    _until(lambda: told in client.get("/metrics").text)
+    assert client.delete(path).json()["deleted"] is True
+    _until(lambda: label not in client.get("/metrics").text)
+    assert client.get(f"{path}/results").json() == listed
+    refused = client.put(path, json={"queries": [{"id": "1", "text": "a"}], "qrels": []})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "qrels"
+
+
+def _until(look: Callable[[], Any]) -> Any:
+    """Ask until the answer is yes."""
+    limit = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    return found
 
 
 def test_what_is_wrong_is_said(plain_stack: Stack, judged: Path, name: str, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def test_the_scopes_are_the_documented_ones() -> None:
         "conversations:read",
         "conversations:write",
         "embeddings",
+        "feedback:read",
+        "feedback:write",
         "files:read",
         "files:write",
         "ingest",
@@ -73,6 +75,7 @@ def says(answer: httpx.Response, code: str, kind: str) -> bool:
 
 
 SIGNING_IN = {"/v1/session", "/v1/session/oidc", "/v1/session/oidc/{name}", "/v1/session/oidc/{name}/callback"}
+READS = {"models", "collections:read", "files:read", "search", "query", "usage"}
 CONVERSATIONS = {"conversations:read", "conversations:write"}
 OWN_SESSION = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
 _STORE = "/v1/vector_stores/{store_id}"
@@ -141,9 +144,9 @@ async def test_a_wide_scope_holds_its_parts(light_gate: Gate) -> None:
 @pytest.mark.parametrize(
     ("role", "reached"),
     [
-        (Role.READER, {"models", "collections:read", "files:read", "search", "query", "usage", *CONVERSATIONS}),
+        (Role.READER, READS | CONVERSATIONS | {"feedback:write"}),
         (Role.INGEST, {"ingest", "jobs", "usage", "collections:read", "files:write"}),
-        (Role.MEMBER, WORDS - {"admin"}),
+        (Role.MEMBER, WORDS - {"admin", "feedback:read"}),
         (Role.MANAGER, WORDS),
     ],
 )
@@ -162,7 +165,8 @@ def test_readers_and_ingesters_change_nothing_else() -> None:
     putting = {(Role.INGEST, path) for path in ("/v1/ingest", "/v1/files", f"{_STORE}/files", f"{_STORE}/file_batches")}
     signing_out = {(role, "/v1/session") for role in (Role.READER, Role.INGEST)}
     own = {(Role.READER, template) for _, template, rule in PRIVATE if rule.scope == "conversations:write"}
-    assert changing == asking | signing_out | own | putting
+    rating = {(Role.READER, "/v1/feedback")}
+    assert changing == asking | signing_out | own | putting | rating
 
 
 def test_only_admins_change_tenants_and_deployments_and_see_every_tenants_usage() -> None:

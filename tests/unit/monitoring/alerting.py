@@ -208,6 +208,26 @@ CASES: Mapping[str, Case] = {
         labels={},
         summary="documents have waited for 30m 0s, and none was finished",
     ),
+    "StokerSearchGotWorse": Case(
+        fires={
+            # Evaluated at minute 1445; two keepers tell of it.
+            **{
+                f'stoker_evaluation_score{{collection="col_1",metric="ndcg@10",instance="{one}"}}': "0.8x1444 0.7x60"
+                for one in ("a", "b")
+            },
+            'stoker_evaluation_score{collection="col_1",metric="mrr",instance="a"}': "0.8x1444 0.76x60",
+        },
+        quiet={
+            'stoker_evaluation_score{collection="col_1",metric="ndcg@10"}': "0.8x1444 0.76x60",  # a little
+            'stoker_evaluation_score{collection="col_2",metric="ndcg@10"}': "0.7x1444 0.8x60",  # better
+            'stoker_evaluation_score{collection="col_3",metric="ndcg@10"}': "_x1444 0.2x60",  # for the first time
+            'stoker_evaluation_score{collection="col_4",metric="ndcg@10"}': "0.8x1444 _x60",  # no more
+            'stoker_evaluation_score{collection="col_5",metric="ndcg@10"}': "0.8x5 0.4x1600",  # longer ago
+        },
+        at="1480m",
+        labels={"collection": "col_1", "metric": "ndcg@10"},
+        summary="ndcg@10 of the collection col_1 fell by 0.10",
+    ),
     "StokerLedgerLags": Case(
         fires={"stoker_ledger_shipped_timestamp_seconds": "0x60"},
         quiet={"stoker_ledger_shipped_timestamp_seconds": "0+60x60"},

@@ -1,0 +1,1 @@
+"""Whether answers helped, as their readers say."""

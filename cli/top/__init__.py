@@ -1,0 +1,1 @@
+"""`./stoker top`: models, deployments, engines and GPUs, live."""
