@@ -32,7 +32,7 @@ from core.money import NANO_PER_USD
 from monitoring.logs import configure_logs, logger
 from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED, SPENT_USD
 from monitoring.sentry import report_errors
-from retrieval.evaluation.telling import tell
+from retrieval.evaluation.telling import Telling
 from retrieval.leases import expire, waiting
 from storage.open import open_store
 from storage.redis import RedisClient
@@ -95,7 +95,7 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("leases", lambda: expire(database, clock), 1.0),
         Duty("ledger", partial(_ship, shipper), 0.5),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),
-        Duty("evaluations", lambda: tell(database), 5.0),
+        Duty("evaluations", Telling(database).tell, 5.0),
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from core.clock import ManualClock
+from core.clock import ManualClock, SystemClock
 from core.dependency import DependencyError
 from core.principal import Principal, Role
 from core.reach import HOME, Reach
@@ -22,6 +23,7 @@ from retrieval.evaluation.runner import Runner
 from retrieval.evaluation.statistics import Mean
 from retrieval.evaluation.turns import LEASE_S, SOON_S, Turn, Turns
 from retrieval.life import DAY_S
+from retrieval.sweep import Sweep
 from storage.schema import collections, daily_evaluations, evaluations, tenants
 from storage.sql import Database
 from tests.integration.retrieval.conftest import House
@@ -311,54 +313,87 @@ async def own(tmp_path: Path) -> AsyncIterator[Database]:
 _TELL = """
 import asyncio, sys
 from monitoring.metrics import exposition
-from retrieval.evaluation.telling import tell
+from retrieval.evaluation.telling import Telling
 from storage.sql import Database
 
 async def main():
     database = Database(sys.argv[1], 30.0)
-    await tell(database)
+    telling = Telling(database)
+    for _ in sys.stdin:
+        await telling.tell()
+        print(exposition()[0].decode() + "# END", flush=True)
     await database.close()
 
 asyncio.run(main())
-print(exposition()[0].decode())
 """
 
 
-async def test_scores_are_told_of_what_is_switched_on_by_each_process_that_comes(tmp_path: Path, own: Database) -> None:
+@pytest.mark.parametrize("anew", [False, True], ids=["one keeper", "each time another"])
+async def test_scores_are_told_of_what_is_switched_on_alone(tmp_path: Path, own: Database, anew: bool) -> None:
     """A keeper that is started again finds the series of the one before, and takes back what is off by now."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'stoker.db'}"
     days = Days(await new_catalog(own))
-    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
     (tmp_path / "metrics").mkdir()
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    keepers = ExitStack()
+
+    def keeper() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _TELL, url]
+        return keepers.enter_context(
+            subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
 
     def told() -> dict[str, float]:
-        done = subprocess.run(
-            [sys.executable, "-c", _TELL, url], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        lines = [line for line in done.stdout.splitlines() if line.startswith("stoker_evaluation_")]
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+        nonlocal process
+        if anew:
+            keepers.close()
+            process = keeper()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("tell\n")
+        process.stdin.flush()
+        found = []
+        while (line := process.stdout.readline()) != "# END\n":
+            assert line, "the process has ended"
+            found += [line] if line.startswith("stoker_evaluation_") else []
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in found)}
 
-    assert told() == {}
-    await days.put()
-    assert told() == {}
-    at, id_ = START, days.catalog.collection_id
-    for ndcg in (0.8, 0.6):
-        await days.runner(Scripted(ndcg)).once()
-        assert told() == {
-            f'stoker_evaluation_timestamp_seconds{{collection="{id_}"}}': at,
-            f'stoker_evaluation_score{{collection="{id_}",metric="ndcg@10"}}': ndcg,
-            f'stoker_evaluation_score{{collection="{id_}",metric="mrr"}}': ndcg,
-        }
-        days.clock.advance(DAY_S)
-        at += DAY_S
-    await days.daily.remove(days.principal, NAME)
-    assert told() == {}
-    await days.put()
-    await days.runner(Scripted(0.7)).once()
-    assert len(told()) == 3
-    await days.write(collections.update().where(collections.c.id == id_).values(deleted_at=1.0))
-    assert told() == {}
+    with keepers:
+        process = keeper()
+        assert told() == {}
+        await days.put()
+        assert told() == {}
+        at, id_ = START, days.catalog.collection_id
+        for ndcg in (0.8, 0.6):
+            await days.runner(Scripted(ndcg)).once()
+            assert told() == {
+                f'stoker_evaluation_timestamp_seconds{{collection="{id_}"}}': at,
+                f'stoker_evaluation_score{{collection="{id_}",metric="ndcg@10"}}': ndcg,
+                f'stoker_evaluation_score{{collection="{id_}",metric="mrr"}}': ndcg,
+            }
+            days.clock.advance(DAY_S)
+            at += DAY_S
+        await days.daily.remove(days.principal, NAME)
+        assert told() == {}
+        await days.put()
+        await days.runner(Scripted(0.7)).once()
+        assert len(told()) == 3
+        await days.write(collections.update().where(collections.c.id == id_).values(deleted_at=1.0))
+        assert told() == {}
+
+
+@pytest.mark.slow
+async def test_nothing_of_it_is_left_of_a_collection_that_was_deleted(house: House) -> None:
+    await house.retrieval.collections.create(house.principal, NAME)
+    clock = ManualClock(START)
+    await DailyEvaluations(house.database, clock).put(house.principal, NAME, QUESTIONS, "filename")
+    evaluator: Any = Scripted()
+    assert await Runner(Turns(house.database, clock, "w"), evaluator, clock).once()
+    await house.retrieval.collections.delete(house.principal, NAME)
+    await Sweep(house.database, house.retrieval.index, house.objects, SystemClock(), -1.0).run()
+    for table in (daily_evaluations, evaluations):
+        count = sa.select(sa.func.count()).select_from(table)
+        assert await house.database.read(lambda connection, count=count: connection.scalar(count)) == 0, table.name
 
 
 @pytest.mark.slow
