@@ -31,6 +31,7 @@ from core.dependency import DependencyError
 from core.money import NANO_PER_USD
 from monitoring.logs import configure_logs, logger
 from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED, SPENT_USD
+from monitoring.serving import serving
 from retrieval.leases import expire, waiting
 from storage.open import open_store
 from storage.redis import RedisClient
@@ -135,6 +136,7 @@ async def _main() -> None:
         database = Database(settings.sql_url(), settings.sql_deadline_s)
         stack.push_async_callback(database.close)
         duties = await _duties(settings, database, SystemClock(), stack)
+        await stack.enter_async_context(serving(settings.metrics_host, settings.metrics_port))
         _log.info("ready")
         await keep(duties, stop)
 

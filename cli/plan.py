@@ -118,7 +118,7 @@ def make_plan(
         ),
     ]
     url = f"http://{_reached_at(settings.host)}:{settings.port}"
-    own = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    own = {name: value for name, value in os.environ.items() if name not in (*_FOREIGN, "STOKER_METRICS_PORT")}
     kept = {"STOKER_HOSTED_EMBEDDINGS_URL": url, **own}
     return Plan(
         run_id=secrets.token_hex(8),

@@ -57,7 +57,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _here(config: dict[str, Any], port: int) -> dict[str, Any]:
     """The configuration with our exporter in every place, and no patience."""
-    paths = {"stoker": "/metrics", "embedding": "/metrics", "vllm": "/engine", "gpu": "/gpu"}
+    paths = dict.fromkeys(("stoker", "keeper", "worker", "embedding"), "/metrics") | {"vllm": "/engine", "gpu": "/gpu"}
     config["global"] = {"scrape_interval": f"{_SCRAPE_S}s", "evaluation_interval": f"{_SCRAPE_S}s"}
     config["alerting"] = {}
     for job in config["scrape_configs"]:
