@@ -48,6 +48,7 @@ from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddle
 from api.openapi import model_paths
 from api.responses import routes as responses
 from api.settings import ApiSettings
+from api.sla import routes as sla
 from api.sockets import routes as sockets
 from api.state import open_state
 from api.vectorstores import file_routes as store_files
@@ -140,6 +141,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_cache,
         deployments,
         experiments,
+        sla,
         usage,
         files,
         vector_stores,

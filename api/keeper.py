@@ -2,11 +2,12 @@
 
 It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
 counted anew where they are in doubt, sends budget alerts, and deletes what is gone: expired sessions, conversations,
-responses, and the bytes of files.
+responses, and the bytes of files. It counts the hours of the service level.
 """
 
 import asyncio
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from api.ledger.webhook import Webhook
 from api.login.sessions import forget_expired
 from api.responses.store import forget_gone
 from api.settings import ApiSettings
+from api.sla.counting import Counting, forget_old, ready
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.money import NANO_PER_USD
@@ -90,12 +92,17 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     shipper = Shipper(database, settings.ledger_folder(), shipped=shipped, dropped=recounts.dropped)
     objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
     swept = FileSweep(database, objects, clock, settings.orphan_grace_s)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
         Duty("ledger", partial(_ship, shipper), 0.5),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
+        Duty("uptime", level.check, 15.0),
+        Duty("service level", level.count, 15.0),
+        Duty("old hours", lambda: forget_old(database, clock), 3600.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
         Duty("conversations", lambda: forget_deleted(database), 600.0),
         Duty("responses", lambda: forget_gone(database, clock), 600.0),
@@ -103,7 +110,6 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("bytes of no file", swept.orphans, settings.orphans_s),
     ]
     if settings.budget_webhook is not None:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
         webhook = Webhook(database, clock, session, settings.budget_webhook.get_secret_value())
         duties.append(Duty("webhook", webhook.deliver, 1.0))
     return duties

@@ -168,6 +168,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/v1/admin/experiments"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
     ("PATCH", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/admin/sla"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }
