@@ -55,6 +55,7 @@ from api.vectorstores import file_routes as store_files
 from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
+from monitoring.metrics import forget_dead
 from monitoring.tally import tally
 from router import errors as router_errors
 
@@ -86,6 +87,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        forget_dead()
         async with open_state(settings) as state, batches_running(state):
             app.state.stoker = state
             yield

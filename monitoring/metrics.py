@@ -188,10 +188,16 @@ def samples_of(*metrics: Counter | Gauge | Histogram) -> list[Sample]:
     return [sample for sample in found if not sample.name.endswith("_created")]
 
 
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a process that has ended; its counters stay counted."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_dead() -> None:
+    """Drop what processes that have ended said of now; what they counted stays counted.
+
+    A worker does it as it begins: it may stand in the place of one that was killed.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return
+    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
+        if not Path("/proc", file.stem.rpartition("_")[2]).exists():
+            file.unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path) -> None:
