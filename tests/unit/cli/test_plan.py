@@ -51,6 +51,7 @@ def test_the_embedded_stack_has_every_part_and_tells_the_gateway_of_its_models(t
         ("tiny", "chat"),
     ]
     assert len({part.port for part in plan.parts if part.port}) == 5
+    assert plan.environment["STOKER_GATEWAY_URL"] == plan.url, "the keeper asks whether it is ready"
     assert Plan.from_json(plan.to_json()) == plan
 
 
