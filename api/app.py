@@ -50,12 +50,14 @@ from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddle
 from api.openapi import model_paths
 from api.responses import routes as responses
 from api.settings import ApiSettings
+from api.sla import routes as sla
 from api.sockets import routes as sockets
 from api.state import open_state
 from api.vectorstores import file_routes as store_files
 from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
 from monitoring.logs import configure_logs
+from monitoring.metrics import forget_dead
 from monitoring.sentry import report_errors
 from monitoring.tally import tally
 from monitoring.tracing import traced
@@ -90,6 +92,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        forget_dead()
         with traced("gateway", **settings.tracing()):
             async with open_state(settings) as state, batches_running(state):
                 app.state.stoker = state
@@ -147,6 +150,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_cache,
         deployments,
         experiments,
+        sla,
         usage,
         feedback,
         files,

@@ -1,12 +1,13 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
 It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
-counted anew where they are in doubt, sends budget alerts, tells the metrics of daily evaluations, and deletes what is
-gone: expired sessions, conversations, responses, and the bytes of files.
+counted anew where they are in doubt, sends budget alerts, tells the metrics of daily evaluations, counts the hours of
+the service level, and deletes what is gone: expired sessions, conversations, responses, and the bytes of files.
 """
 
 import asyncio
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from api.ledger.webhook import Webhook
 from api.login.sessions import forget_expired
 from api.responses.store import forget_gone
 from api.settings import ApiSettings
+from api.sla.counting import Counting, forget_old, ready
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.money import NANO_PER_USD
 from monitoring.logs import configure_logs, logger
 from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED, SPENT_USD
 from monitoring.sentry import report_errors
+from monitoring.serving import serving
 from retrieval.evaluation.telling import Telling
 from retrieval.leases import expire, waiting
 from storage.open import open_store
@@ -91,6 +94,8 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     shipper = Shipper(database, settings.ledger_folder(), shipped=shipped, dropped=recounts.dropped)
     objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
     swept = FileSweep(database, objects, clock, settings.orphan_grace_s)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
         Duty("ledger", partial(_ship, shipper), 0.5),
@@ -98,6 +103,9 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("evaluations", Telling(database).tell, 5.0),
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),
+        Duty("uptime", level.check, 15.0),
+        Duty("service level", level.count, 15.0),
+        Duty("old hours", lambda: forget_old(database, clock), 3600.0),
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
         Duty("conversations", lambda: forget_deleted(database), 600.0),
         Duty("responses", lambda: forget_gone(database, clock), 600.0),
@@ -105,7 +113,6 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
         Duty("bytes of no file", swept.orphans, settings.orphans_s),
     ]
     if settings.budget_webhook is not None:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
         webhook = Webhook(database, clock, session, settings.budget_webhook.get_secret_value())
         duties.append(Duty("webhook", webhook.deliver, 1.0))
     return duties
@@ -139,6 +146,7 @@ async def _main() -> None:
         database = Database(settings.sql_url(), settings.sql_deadline_s)
         stack.push_async_callback(database.close)
         duties = await _duties(settings, database, SystemClock(), stack)
+        await stack.enter_async_context(serving(settings.metrics_host, settings.metrics_port))
         _log.info("ready")
         await keep(duties, stop)
 

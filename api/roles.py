@@ -176,6 +176,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("POST", "/v1/feedback"): Rule(_READ, "feedback:write"),  # whoever may ask
     ("GET", "/v1/feedback"): Rule(_MANAGE, "feedback:read"),
     ("GET", "/v1/feedback/summary"): Rule(_MANAGE, "feedback:read"),
+    ("GET", "/v1/admin/sla"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }

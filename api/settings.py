@@ -21,6 +21,10 @@ class ApiSettings(RetrievalSettings):
 
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the gateway.")
+    gateway_url: str = Field(
+        "http://127.0.0.1:8080",
+        description="Address of this host's gateway, which the keeper asks whether it is ready.",
+    )
     workers: int = Field(1, ge=1, le=64, description="Processes of the gateway.")
     hosts: int = Field(
         1,

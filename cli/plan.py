@@ -92,12 +92,14 @@ def make_plan(
     _model_server(draft, engine, models, inference_python, engine_flags)
     _gpu_reader(draft, engine, inference_python)
     _check_config(settings, draft)
+    url = f"http://{_reached_at(settings.host)}:{settings.port}"
     draft.shared |= {
         "STOKER_DATA_DIR": str(settings.data_dir),
         "STOKER_DATABASE_URL": settings.sql_url(),
         "STOKER_ADMIN_KEY_FILE": str(settings.admin_key_file),
         "STOKER_LOCAL_DEPLOYMENTS": json.dumps(draft.deployments),
         "STOKER_LOG_LEVEL": settings.log_level,
+        "STOKER_GATEWAY_URL": url,
         "PROMETHEUS_MULTIPROC_DIR": str(settings.run_dir / "metrics"),
     }
     if settings.config is not None:
@@ -117,8 +119,7 @@ def make_plan(
             stop_s=10,
         ),
     ]
-    url = f"http://{_reached_at(settings.host)}:{settings.port}"
-    own = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    own = {name: value for name, value in os.environ.items() if name not in (*_FOREIGN, "STOKER_METRICS_PORT")}
     kept = {"STOKER_HOSTED_EMBEDDINGS_URL": url, **own}
     return Plan(
         run_id=secrets.token_hex(8),

@@ -27,19 +27,22 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+FOLDER_ID = "made"
+"""A file of the shared folder: another one once the folder was cleared."""
+
+LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 REQUESTS = Counter("stoker_requests_total", "Requests answered.", ("route", "method", "status"))
 REQUEST_SECONDS = Histogram(
-    "stoker_request_seconds", "From the request's first byte to the answer's last.", ("route",), buckets=_LATENCY_S
+    "stoker_request_seconds", "From the request's first byte to the answer's last.", ("route",), buckets=LATENCY_S
 )
 REQUESTS_RUNNING = Gauge("stoker_requests_running", "Requests being answered now.", multiprocess_mode="livesum")
 TTFT_SECONDS = Histogram(
     "stoker_time_to_first_token_seconds",
     "From the request to its first non-empty content token.",
     ("model_group",),
-    buckets=_LATENCY_S,
+    buckets=LATENCY_S,
 )
 TPOT_SECONDS = Histogram(
     "stoker_time_per_output_token_seconds",
@@ -205,7 +208,7 @@ class _Living(Collector):
             yield family
 
 
-def samples_of(*metrics: Counter | Gauge) -> list[Sample]:
+def samples_of(*metrics: Counter | Gauge | Histogram) -> list[Sample]:
     """What these metrics say, over all processes that share the folder; what `tally` holds comes later."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         families: Iterable[Metric] = (family for metric in metrics for family in metric.collect())
@@ -218,14 +221,20 @@ def samples_of(*metrics: Counter | Gauge) -> list[Sample]:
     return [sample for sample in found if not sample.name.endswith("_created")]
 
 
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a process that has ended; its counters stay counted."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_dead() -> None:
+    """Drop what processes that have ended said of now; what they counted stays counted.
+
+    A worker does it as it begins: it may stand in the place of one that was killed.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return
+    for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
+        if not Path("/proc", file.stem.rpartition("_")[2]).exists():
+            file.unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path) -> None:
     """Empty the shared folder; call it before any process of a new run starts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*.db"):
+    for file in (*folder.glob("*.db"), folder / FOLDER_ID):
         file.unlink(missing_ok=True)

@@ -17,6 +17,9 @@ def prometheus() -> str:
     """`prometheus.yml` for hosts and compose."""
     own: list[dict[str, Any]] = [
         {"job_name": "stoker", "static_configs": [{"targets": ["gateway:8080"]}]},
+        # Those that tell of themselves, by STOKER_METRICS_PORT; the gateway tells of those that share its folder.
+        {"job_name": "keeper", "file_sd_configs": [{"files": ["keepers.yml"]}]},
+        {"job_name": "worker", "file_sd_configs": [{"files": ["workers.yml"]}]},
         {"job_name": "embedding", "static_configs": [{"targets": ["embedding:8081"]}]},
         {"job_name": "vllm", "file_sd_configs": [{"files": ["engines.yml"]}]},
         # dcgm-exporter, or `python -m monitoring.nvml`; its labels `pod` and `container` are those of who has the GPU.
@@ -41,6 +44,8 @@ def kubernetes() -> str:
     engines = {"source_labels": [f"{meta}_label_{_LABEL}"], "regex": ".+", "action": "keep"}
     own: list[dict[str, Any]] = [
         named("stoker", "stoker-gateway"),
+        named("keeper", "stoker-keeper"),
+        named("worker", "stoker-worker"),
         named("embedding", "stoker-embedding"),
         {"job_name": "vllm", "kubernetes_sd_configs": [{"role": "pod"}], "relabel_configs": [engines, *labels]},
         {**named("gpu", "dcgm-exporter"), "honor_labels": True},
@@ -58,8 +63,8 @@ def engines(model_list: Iterable[Mapping[str, Any]]) -> str:
     return HEAD + dump(found)
 
 
-def gpus(addresses: Iterable[str]) -> str:
-    """`gpus.yml`: the addresses, `HOST:PORT`, of dcgm-exporters and of our own readers."""
+def targets(addresses: Iterable[str]) -> str:
+    """`gpus.yml` and the like: addresses, `HOST:PORT`, of what is scraped."""
     found = list(addresses)
     return HEAD + dump([{"targets": found}] if found else [])
 

@@ -24,6 +24,8 @@ def files(
     *,
     prices: Prices = rules.DEFAULT_PRICES,
     gpus: Sequence[str] = (),
+    keepers: Sequence[str] = (),
+    workers: Sequence[str] = (),
     receivers: Sequence[Receiver] = RECEIVERS,
 ) -> Mapping[str, str]:
     """Path below the folder to its text.
@@ -31,13 +33,16 @@ def files(
     Args:
         model_list: of the configuration, `stoker.yaml`.
         gpus: addresses, `HOST:PORT`, of dcgm-exporters and of our own readers.
+        keepers, workers: addresses of those that run by themselves, with a port for their metrics.
         receivers: who is told of alerts.
     """
     return {
         "prometheus.yml": scraping.prometheus(),
         "prometheus.kubernetes.yml": scraping.kubernetes(),
         "engines.yml": scraping.engines(model_list),
-        "gpus.yml": scraping.gpus(gpus),
+        "gpus.yml": scraping.targets(gpus),
+        "keepers.yml": scraping.targets(keepers),
+        "workers.yml": scraping.targets(workers),
         "alertmanager.yml": alertmanager(receivers),
         **{f"rules/{name}": text for name, text in rules.files(prices, places(model_list)).items()},
         **{f"grafana/dashboards/{name}": text for name, text in dashboards.files().items()},
@@ -51,7 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     config = yaml.safe_load(given.config.read_text()) if given.config else {}
     prices = Prices(given.gpu_usd_per_hour, given.hosted_prompt_usd, given.hosted_completion_usd)
-    made = files(config.get("model_list") or [], prices=prices, gpus=given.gpu, receivers=given.receiver or RECEIVERS)
+    made = files(
+        config.get("model_list") or [],
+        prices=prices,
+        gpus=given.gpu,
+        keepers=given.keeper,
+        workers=given.worker,
+        receivers=given.receiver or RECEIVERS,
+    )
     for name, text in made.items():
         path: Path = given.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
     parser.add_argument("--config", type=Path, help="stoker.yaml, whose engines are scraped and placed on GPUs")
     parser.add_argument("--gpu", action="append", default=[], metavar="HOST:PORT", help="a dcgm-exporter or GPU reader")
+    for part in ("keeper", "worker"):
+        about = f"a {part} that runs by itself, with STOKER_METRICS_PORT"
+        parser.add_argument(f"--{part}", action="append", default=[], metavar="HOST:PORT", help=about)
     parser.add_argument("--receiver", action="append", choices=RECEIVERS, help="who is told of alerts; unset: all")
     parser.add_argument("--gpu-usd-per-hour", type=float, default=usual.gpu_usd_per_hour)
     parser.add_argument("--hosted-prompt-usd", type=float, default=usual.hosted_prompt_usd, help="a million tokens")

@@ -19,6 +19,7 @@ from core.ids import new_id
 from monitoring import metrics, tracing
 from monitoring.logs import configure_logs, logger
 from monitoring.sentry import report_errors
+from monitoring.serving import serving
 from retrieval import generations
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
 from retrieval.evaluation.runner import Runner
@@ -224,7 +225,10 @@ async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
     objects = open_store(settings.object_store_url(), settings.object_deadline_s, settings.s3_endpoint_url)
     parser = Parser(settings.parse_deadline_s, settings.parse_memory_bytes, settings.max_characters)
     try:
-        async with open_retrieval(settings, database, redis, objects) as retrieval:
+        async with (
+            serving(settings.metrics_host, settings.metrics_port),
+            open_retrieval(settings, database, redis, objects) as retrieval,
+        ):
             name = f"{socket.gethostname()}-{os.getpid()}-{new_id('w')}"[:100]
             leases = Leases(database, clock, name, settings.lease_s, settings.max_attempts)
             pipeline = Pipeline(settings, leases, objects, retrieval.index, retrieval.embedder, parser, clock)

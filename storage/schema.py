@@ -600,3 +600,47 @@ batch_lines = Table(
     Index("ix_batch_lines_batch_id_status_number", "batch_id", "status", "number"),
     Index("ix_batch_lines_status_lease_until", "status", "lease_until"),
 )
+
+# What a host's keeper counted within an hour, in seconds since the epoch: by class of routes, such as `chat`.
+sla_hours = Table(
+    "sla_hours",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("host", String(255), primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),  # answers with a status of 500 or above
+)
+
+# The same requests by the time that they took; a bucket holds those of no other, and one that has none has no row.
+sla_latencies = Table(
+    "sla_latencies",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("host", String(255), primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("bound", String(16), primary_key=True),  # seconds at most, as Prometheus writes them; `+Inf`
+    Column("requests", BigInteger, nullable=False),
+)
+
+# How often the host's gateway was asked whether it is ready, and how often it was.
+sla_checks = Table(
+    "sla_checks",
+    metadata,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("host", String(255), primary_key=True),
+    Column("checks", BigInteger, nullable=False),
+    Column("good", BigInteger, nullable=False),
+)
+
+# How far a host's counters were counted into its hours.
+sla_marks = Table(
+    "sla_marks",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("looks", BigInteger, nullable=False),  # raised by each, so that of two keepers one counts
+    Column("keeper", String(64), nullable=False),  # the process that looked last
+    Column("folder", String(64), nullable=False),  # whose counters they are; another one once it was cleared
+    Column("counts", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+)

@@ -23,7 +23,7 @@ DASHBOARD = Dashboard(
         prometheus(
             "Degraded answers",
             "percentunit",
-            (f"{_DEGRADED} / {_answers()}", "of answers"),
+            (f"({_DEGRADED} or vector(0)) / ({_answers()} > 0)", "of answers"),
         ),
         prometheus("p95 of stages of answers", "s", (_p95("stoker_retrieval_stage_seconds"), "{{stage}}"), width=12),
         prometheus(

@@ -54,7 +54,7 @@ DASHBOARD = Dashboard(
         prometheus(
             "Age of the ledger in SQL",
             "s",
-            ("time() - stoker_ledger_shipped_timestamp_seconds", "{{instance}}"),
+            ("time() - (stoker_ledger_shipped_timestamp_seconds > 0)", "{{instance}}"),
         ),
     ],
 )

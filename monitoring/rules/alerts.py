@@ -7,6 +7,8 @@ _BUDGET = round(1 - OBJECTIVE, 6)
 _USED, _FREE = (f"sum by (host, gpu, UUID) (stoker:gpu_memory_{kind}_bytes)" for kind in ("used", "free"))
 _ACTIVE = "max by (deployment) ((stoker:gpu_share > 0) * 0 + on (UUID) group_left () stoker:gpu_active_ratio)"
 
+_SHIPPED = "stoker_ledger_shipped_timestamp_seconds > 0"  # a gateway whose keeper tells of itself says 0
+
 
 _SCORE = "max by (collection, metric) (stoker_evaluation_score{})"
 
@@ -90,7 +92,7 @@ def group() -> Group:
             ),
             Alert(
                 "StokerPartDown",
-                'up{job=~"stoker|vllm|embedding|gpu"} == 0 or absent(up{job="stoker"})',
+                'up{job=~"stoker|keeper|worker|vllm|embedding|gpu"} == 0 or absent(up{job="stoker"})',
                 "1m",
                 "critical",
                 "{{ $labels.job }} {{ $labels.instance }} does not answer",
@@ -154,7 +156,7 @@ def group() -> Group:
             ),
             Alert(
                 "StokerLedgerLags",
-                "time() - stoker_ledger_shipped_timestamp_seconds > 120",
+                f"time() - ({_SHIPPED} or absent({_SHIPPED}) * 0) > 120",
                 "1m",
                 "critical",
                 "the ledger was last brought to SQL {{ $value | humanizeDuration }} ago",

@@ -26,7 +26,7 @@ from tests.support.engines import SHARED_ENGINE, SHORT_QUEUE, start_embeddings
 
 ROOT = Path(__file__).resolve().parents[2]
 _MOST_LANES = 4
-_WITH_EMBEDDINGS = "tests/integration/retrieval/"
+_WITH_EMBEDDINGS = ("tests/integration/retrieval/", "tests/integration/monitoring/test_load.py")
 
 
 def main(words: Sequence[str]) -> int:

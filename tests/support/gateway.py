@@ -1,6 +1,7 @@
 """A gateway for tests and measurements: Valkey, SQLite, keeper and a mock upstream; no Milvus, no models."""
 
 import asyncio
+import contextlib
 import http.client
 import sys
 import threading
@@ -109,6 +110,7 @@ def gateway(
             "STOKER_MILVUS_URI": f"http://127.0.0.1:{free_port()}",
             "STOKER_EMBEDDING_URL": f"http://127.0.0.1:{free_port()}",
             "STOKER_PORT": str(port),
+            "STOKER_GATEWAY_URL": f"http://127.0.0.1:{port}",
             "STOKER_ANSWER_CACHE_S": "0",  # who asks the same again means to ask the model again
             "STOKER_SEARCH_CACHE_S": "0",
             "STOKER_QUESTION_CACHE_S": "0",
@@ -159,3 +161,14 @@ def answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def workers(pid: int) -> list[int]:
+    """The worker processes of the gateway whose first process this is."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with contextlib.suppress(OSError):
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found

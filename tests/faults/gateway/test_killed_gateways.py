@@ -17,7 +17,7 @@ import pytest
 
 from tests.load.client import Connection, chat
 from tests.load.mock import MODEL, Spent
-from tests.support.gateway import Gateway, gateway, mock_upstream
+from tests.support.gateway import Gateway, gateway, mock_upstream, workers
 
 _AT_ONCE = 48
 _LEASE_S = 4.0
@@ -87,9 +87,9 @@ async def _storm(gate: Gateway, key: str, operations: int, kills: int) -> Tally:
             goal = operations * (done + 1) // (kills + 1)
             while tally.ended < goal:  # noqa: ASYNC110  # a count sets no event
                 await asyncio.sleep(0.01)
-            workers = _workers(gate.pid)
-            if workers:
-                os.kill(random.choice(workers), signal.SIGKILL)
+            there = workers(gate.pid)
+            if there:
+                os.kill(random.choice(there), signal.SIGKILL)
                 done += 1
                 await asyncio.sleep(0.5)
 
@@ -138,7 +138,7 @@ def _await_quiet(gate: Gateway) -> None:
     """Until no request runs, leases of the dead are over, and the keeper has shipped everything."""
     time.sleep(_LEASE_S + 2)
     limit = time.monotonic() + 30
-    live = len(_workers(gate.pid))
+    live = len(workers(gate.pid))
     while time.monotonic() < limit and len(list((gate.folder / "ledger").glob("*.lock"))) > live:
         time.sleep(0.2)
     time.sleep(1.5)
@@ -162,14 +162,3 @@ async def _all_at_once(gate: Gateway, key: str) -> Counter[int]:
             connection.close()
 
     return Counter(await asyncio.gather(*(one() for _ in range(_AT_ONCE))))
-
-
-def _workers(pid: int) -> list[int]:
-    """The gateway's worker processes."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
-    return found

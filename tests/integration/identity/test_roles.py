@@ -79,7 +79,7 @@ READS = {"models", "collections:read", "files:read", "search", "query", "usage"}
 CONVERSATIONS = {"conversations:read", "conversations:write"}
 OWN_SESSION = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
 _STORE = "/v1/vector_stores/{store_id}"
-_ROUTING = ("/v1/admin/deployments", "/v1/admin/experiments")
+_WHOLE = ("/v1/admin/deployments", "/v1/admin/experiments", "/v1/admin/sla")
 PRIVATE = [(method, template, rule) for (method, template), rule in ROUTES.items() if rule is not None]
 
 
@@ -170,7 +170,7 @@ def test_readers_and_ingesters_change_nothing_else() -> None:
 
 
 def test_only_admins_change_tenants_and_deployments_and_see_every_tenants_usage() -> None:
-    reserved = {(method, template) for method, template in ROUTES if template.startswith(_ROUTING)}
+    reserved = {(method, template) for method, template in ROUTES if template.startswith(_WHOLE)}
     reserved |= {("POST", "/v1/admin/tenants"), ("GET", "/v1/admin/usage"), ("GET", "/status")}
     reserved |= {(method, "/v1/admin/tenants/{tenant_id}") for method in ("PATCH", "DELETE")}
     assert {(method, template) for method, template, rule in PRIVATE if rule.roles == {Role.ADMIN}} == reserved

@@ -51,7 +51,17 @@ def test_the_embedded_stack_has_every_part_and_tells_the_gateway_of_its_models(t
         ("tiny", "chat"),
     ]
     assert len({part.port for part in plan.parts if part.port}) == 5
+    assert plan.environment["STOKER_GATEWAY_URL"] == plan.url, "the keeper asks whether it is ready"
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_parts_that_share_a_folder_of_metrics_open_no_port_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOKER_METRICS_PORT", "9402")
+    plan = _plan(_settings(tmp_path), Engine.NONE)
+    assert "STOKER_METRICS_PORT" not in plan.environment
+    assert plan.environment["PROMETHEUS_MULTIPROC_DIR"] == str(tmp_path / "run" / "metrics")
 
 
 def test_what_is_configured_is_used_instead_of_the_embedded_part(tmp_path: Path) -> None:

@@ -230,7 +230,10 @@ CASES: Mapping[str, Case] = {
     ),
     "StokerLedgerLags": Case(
         fires={"stoker_ledger_shipped_timestamp_seconds": "0x60"},
-        quiet={"stoker_ledger_shipped_timestamp_seconds": "0+60x60"},
+        quiet={
+            'stoker_ledger_shipped_timestamp_seconds{job="keeper"}': "0+60x60",
+            'stoker_ledger_shipped_timestamp_seconds{job="stoker"}': "0x60",
+        },
         at="5m",
         labels={},
         summary="the ledger was last brought to SQL 5m 0s ago",

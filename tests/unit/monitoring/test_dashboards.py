@@ -105,7 +105,8 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     }
     config = tmp_path / "stoker.yaml"
     config.write_text(yaml.safe_dump({"model_list": [entry]}))
-    main(["--folder", str(tmp_path / "made"), "--config", str(config), "--gpu", "gpu-1:9400"])
+    parts = ["--gpu", "gpu-1:9400", "--keeper", "keeper:9402", "--worker", "worker-1:9402", "--worker", "worker-2:9402"]
+    main(["--folder", str(tmp_path / "made"), "--config", str(config), *parts])
     cluster = yaml.safe_load((tmp_path / "made" / "prometheus.kubernetes.yml").read_text())
     for job in cluster["scrape_configs"]:  # Debian's promtool is built without what finds pods
         assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
@@ -115,7 +116,12 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     engines = yaml.safe_load((tmp_path / "made" / "engines.yml").read_text())
     assert engines == [{"targets": ["gpu-1:8000"], "labels": {"deployment": "chat-1"}}]
-    assert yaml.safe_load((tmp_path / "made" / "gpus.yml").read_text()) == [{"targets": ["gpu-1:9400"]}]
+    for name, targets in (
+        ("gpus", ["gpu-1:9400"]),
+        ("keepers", ["keeper:9402"]),
+        ("workers", ["worker-1:9402", "worker-2:9402"]),
+    ):
+        assert yaml.safe_load((tmp_path / "made" / f"{name}.yml").read_text()) == [{"targets": targets}]
     (rule,) = yaml.safe_load((tmp_path / "made" / "rules" / "stoker-placement.yml").read_text())["groups"][0]["rules"]
     assert rule["labels"] == {"host": "gpu-1", "gpu": "0", "deployment": "chat-1", "model": "qwen"}
 

@@ -1,0 +1,39 @@
+"""SQLite and a real PostgreSQL, each with its tables and no hours in them."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy import delete
+
+from storage.migrate import migrate
+from storage.schema import sla_checks, sla_hours, sla_latencies, sla_marks
+from storage.sql import Database
+from tests.support.database import fresh_sqlite
+from tests.support.postgres import postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as server:
+        migrate(server.url())
+        yield server.url()
+
+
+@pytest.fixture(scope="session")
+def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fresh_sqlite(tmp_path_factory.mktemp("sqlite") / "test.db")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return found
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    opened = Database(url, 10.0)
+    for table in (sla_hours, sla_latencies, sla_checks, sla_marks):
+        await opened.write(lambda connection, table=table: connection.execute(delete(table)))
+    yield opened
+    await opened.close()
