@@ -1,5 +1,6 @@
 """Looking at exporters and engines again and again: figures of the interval, also where some don't answer."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +98,14 @@ def test_an_answer_that_is_no_text_of_metrics_is_none() -> None:
     assert house.look().up == {_EXPORTER: True, _CHAT: True, _SMALL: False}
 
 
+def test_an_address_that_speaks_no_http_is_not_up_and_the_others_are_read() -> None:
+    with _speaking(b"hello there\n") as odd, _serving(_texts(scrape("several_models"))) as exporter:
+        addresses = [f"{odd}/metrics", f"{exporter}/metrics"]
+        found = sources_of([], addresses, None, 60.0).look()
+    assert found.up == {addresses[0]: False, addresses[1]: True}
+    assert len(found.shares) == 1
+
+
 def test_an_engine_that_was_started_anew_has_no_tokens_of_the_interval() -> None:
     house = House()
     house.look()
@@ -137,6 +146,23 @@ def _serving(make: Callable[[], type[BaseHTTPRequestHandler]]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def _speaking(answer: bytes) -> Iterator[str]:
+    """A server that gives one answer, whatever it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            asked, _ = listening.accept()
+            with asked:
+                asked.recv(65_536)
+                asked.sendall(answer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
 
 
 def _texts(text: str) -> Callable[[], type[BaseHTTPRequestHandler]]:
