@@ -215,8 +215,8 @@ def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -
     tokenizer = Path(model) / "tokenizer.json"
     if tokenizer.is_file():  # chunks are then counted in the embedder's own tokens
         draft.shared.setdefault("STOKER_CHUNK_TOKENIZER", str(tokenizer))
-    draft.deployments.append(_deployment(name, port, "embedding"))
-    draft.deployments.append(_deployment(name + _LATE, port, "rerank"))
+    draft.deployments.append(deployment(name, port, "embedding"))
+    draft.deployments.append(deployment(name + _LATE, port, "rerank"))
 
 
 def _model_server(
@@ -245,7 +245,7 @@ def _model_server(
         )
     )
     for served in (name, *_adapters()):
-        draft.deployments.append(_deployment(served, port, "chat", engine.value))
+        draft.deployments.append(deployment(served, port, "chat", engine.value))
 
 
 def _drain_s() -> int:
@@ -286,12 +286,12 @@ def _gpu_reader(draft: _Draft, engine: Engine, python: Path) -> None:
     draft.shared["STOKER_DCGM_URL"] = f"http://{_HOST}:{port}/metrics"
 
 
-def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> dict[str, object]:
-    """One entry of LiteLLM's model_list."""
+def deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> dict[str, object]:
+    """One entry of LiteLLM's model_list, with a name that no count of the file's entries gives."""
     return {
         "model_name": name,
         "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": f"http://{_HOST}:{port}/v1"},
-        "model_info": {"mode": mode, "engine": engine},
+        "model_info": {"id": f"{name}-local", "mode": mode, "engine": engine},
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from core.naming import deployment_names
 from monitoring.gpus.readings import Gpu, Owner, Part
 
 _NATIVE_PREFIX = "hosted_vllm/"
@@ -54,15 +55,15 @@ def native(model_list: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
     """The engines of one's own that the configuration names, under the names that the router gives them."""
-    found, groups = [], []
-    for entry in model_list:
-        group, info = entry["model_name"], entry.get("model_info") or {}
-        groups.append(group)
-        model: str = entry["litellm_params"]["model"]
+    entries = list(model_list)
+    names = deployment_names((entry["model_name"], (entry.get("model_info") or {}).get("id")) for entry in entries)
+    found = []
+    for entry, name in zip(entries, names, strict=True):
+        info, model = entry.get("model_info") or {}, entry["litellm_params"]["model"]
         if model.startswith(_NATIVE_PREFIX):
             found.append(
                 Place(
-                    deployment=info.get("id") or f"{group}-{groups.count(group)}",
+                    deployment=name,
                     model=model.removeprefix(_NATIVE_PREFIX),
                     gpus=tuple(info.get("gpus") or ()),
                     pods=tuple(info.get("pods") or ()),

@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli.plan import deployment
 from monitoring.gpus.engines import Tokens, tokens
 from monitoring.gpus.exposition import exposition
 from monitoring.gpus.figures import Figures, figures
@@ -15,7 +17,8 @@ from monitoring.gpus.join import Share, join
 from monitoring.gpus.placement import Place, places
 from monitoring.gpus.readings import Gpu, Owner, Part, read
 from monitoring.gpus.sources import Look
-from router.config import load
+from router import yamlfile
+from router.config import Changes, assembled, load
 from tests.unit.gpus.shapes import MIB, PRICES, SECONDS, SHAPES, Shape, scrape
 
 
@@ -105,17 +108,10 @@ def test_a_deployment_is_not_found_where_it_is_not(place: Place, owner: Owner) -
 
 
 def test_places_have_the_names_that_the_router_gives_its_deployments() -> None:
-    def entry(group: str, model: str, **info: object) -> dict[str, object]:
-        return {
-            "model_name": group,
-            "litellm_params": {"model": model, "api_base": "http://127.0.0.1:8000/v1"},
-            "model_info": info,
-        }
-
     entries = [
-        entry("chat", "openai/gpt-4o-mini"),
-        entry("chat", "hosted_vllm/qwen", gpus=["gpu-1:0", "gpu-1:1"]),
-        entry("chat", "hosted_vllm/qwen", id="spare", pods=["models/*"], containers=["vllm"]),
+        _entry("chat", "openai/gpt-4o-mini"),
+        _entry("chat", "hosted_vllm/qwen", gpus=["gpu-1:0", "gpu-1:1"]),
+        _entry("chat", "hosted_vllm/qwen", 8001, id="spare", pods=["models/*"], containers=["vllm"]),
     ]
     config = load(None, entries)
     assert config.unsupported == []
@@ -124,6 +120,23 @@ def test_places_have_the_names_that_the_router_gives_its_deployments() -> None:
     assert [(place.deployment, place.model) for place in found] == own == [("chat-2", "qwen"), ("spare", "qwen")]
     assert found[0].gpus == ("gpu-1:0", "gpu-1:1")
     assert (found[1].pods, found[1].containers) == (("models/*",), ("vllm",))
+
+
+def test_the_names_of_the_files_deployments_are_the_same_whether_or_not_a_stack_runs_one_of_their_group() -> None:
+    entries = [_entry("m", "hosted_vllm/x", port) for port in (1, 2)]
+    document = yamlfile.Document("stoker.yaml", {"model_list": entries}, {})
+    config = assembled(document, [deployment("m", 3, "chat")], Changes())
+    names = {each.api_base: each.name for each in config.deployments}
+    assert names.pop("http://127.0.0.1:3/v1") == "m-local"
+    assert names == {
+        entry["litellm_params"]["api_base"]: name for entry, name in zip(entries, ("m-1", "m-2"), strict=True)
+    }
+    assert [place.deployment for place in places(entries)] == ["m-1", "m-2"]
+
+
+def _entry(group: str, model: str, port: int = 8000, **info: object) -> dict[str, Any]:
+    base = f"http://127.0.0.1:{port}/v1"
+    return {"model_name": group, "litellm_params": {"model": model, "api_base": base}, "model_info": info}
 
 
 def test_tokens_of_a_real_engine_are_those_that_were_asked_for() -> None:
