@@ -14,7 +14,7 @@ import yaml
 from core.clock import SystemClock
 from monitoring.gpus.exposition import exposition
 from monitoring.gpus.figures import Prices
-from monitoring.gpus.placement import native, places
+from monitoring.gpus.placement import places
 from monitoring.gpus.sources import Sources
 
 _DEADLINE_S = 3.0
@@ -42,10 +42,7 @@ def sources_of(
 ) -> Sources:
     """The sources that a configuration names."""
     its = places(model_list)
-    engines = {
-        place.deployment: _metrics_of(entry["litellm_params"]["api_base"])
-        for place, entry in zip(its, native(model_list), strict=True)
-    }
+    engines = {place.deployment: f"{place.engine}/metrics" for place in its}
     return Sources(_fetch, exporters, engines, its, clock=SystemClock(), prices=prices, window_s=window_s)
 
 
@@ -74,11 +71,6 @@ def _fetch(address: str) -> str:
     with urlopen(address, timeout=_DEADLINE_S) as answer:  # noqa: S310 - an operator's own addresses
         text: bytes = answer.read(_MAX_BYTES)
     return text.decode("utf-8", errors="replace")
-
-
-def _metrics_of(api_base: str) -> str:
-    parts = urlsplit(api_base)
-    return f"{parts.scheme}://{parts.netloc}/metrics"
 
 
 def _prices(given: argparse.Namespace) -> Prices | None:

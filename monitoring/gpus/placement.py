@@ -1,14 +1,17 @@
 """Which deployment runs on which GPU, by what the configuration says, or else by what exporters say of containers."""
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from core.naming import deployment_names
 from monitoring.gpus.readings import Gpu, Owner, Part
 
 _NATIVE_PREFIX = "hosted_vllm/"
+_SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Place:
         gpus: `HOST:INDEX` or a GPU's UUID, either with `/INSTANCE` behind it for a MIG instance.
         pods: `NAMESPACE/NAME`; `*` stands for any signs.
         containers: names of containers.
+        engine: its address, such as `http://host:8000`; its metrics are at `/metrics` below that.
     """
 
     deployment: str
@@ -28,6 +32,7 @@ class Place:
     gpus: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    engine: str = ""
 
     def has(self, gpu: Gpu, part: Part) -> bool:
         """Whether the deployment runs there."""
@@ -48,26 +53,36 @@ def _instances(names: Iterable[str], part: Part) -> set[str]:
     return {f"{name}/{part.id}" for name in names}
 
 
-def native(model_list: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The entries that are engines of one's own, in the order of `places`."""
-    return [entry for entry in model_list if entry["litellm_params"]["model"].startswith(_NATIVE_PREFIX)]
-
-
 def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
-    """The engines of one's own that the configuration names, under the names that the router gives them."""
+    """The engines of one's own that the configuration names, under the names that the router gives them.
+
+    Several deployments of one engine, such as a model and its LoRA adapters, are one place under the first one's name
+    and model: the engine counts the tokens of all of them together.
+    """
     entries = list(model_list)
     names = deployment_names((entry["model_name"], (entry.get("model_info") or {}).get("id")) for entry in entries)
-    found = []
+    found: dict[str, Place] = {}
     for entry, name in zip(entries, names, strict=True):
-        info, model = entry.get("model_info") or {}, entry["litellm_params"]["model"]
-        if model.startswith(_NATIVE_PREFIX):
-            found.append(
-                Place(
-                    deployment=name,
-                    model=model.removeprefix(_NATIVE_PREFIX),
-                    gpus=tuple(info.get("gpus") or ()),
-                    pods=tuple(info.get("pods") or ()),
-                    containers=tuple(info.get("containers") or ()),
-                )
+        model, engine = entry["litellm_params"]["model"], _engine(entry["litellm_params"].get("api_base") or "")
+        if model.startswith(_NATIVE_PREFIX) and engine:
+            place = found.setdefault(engine, Place(name, model.removeprefix(_NATIVE_PREFIX), engine=engine))
+            info = entry.get("model_info") or {}
+            found[engine] = replace(
+                place,
+                gpus=_both(place.gpus, info.get("gpus")),
+                pods=_both(place.pods, info.get("pods")),
+                containers=_both(place.containers, info.get("containers")),
             )
-    return tuple(found)
+    return tuple(found.values())
+
+
+def _both(had: tuple[str, ...], said: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*had, *(said or ()))))
+
+
+def _engine(api_base: str) -> str:
+    """Where an engine's own paths begin; empty where no address is said, as the router has no deployment then."""
+    if api_base.startswith(_SECRET_PREFIX):
+        api_base = os.environ.get(api_base.removeprefix(_SECRET_PREFIX), "")
+    parts = urlsplit(api_base.rstrip("/"))
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.removesuffix('/v1')}" if parts.netloc else ""

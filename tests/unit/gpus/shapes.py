@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monitoring.gpus.engines import Tokens
 from monitoring.gpus.figures import Figures, Prices
-from monitoring.gpus.placement import Place
+from monitoring.gpus.placement import Place, places
 
 SECONDS = 120.0
 PRICES = Prices(gpu_usd_per_hour=2.40, hosted_prompt_usd=0.15, hosted_completion_usd=0.60)
@@ -213,6 +213,43 @@ SHAPES = {
             ),
         ),
         {"qwen-1": "models/qwen-0", "tiny-1": "models/tiny-0"},
+    ),
+    # vLLM counts the tokens of all its adapters under the name of the model that they are of, so the engine is one
+    # place, whichever of its names has its GPU: 400 W * 120 s = 48,000 J; 96,000 / 48,000 J = 2; 96,000 / 120 s = 800;
+    # 0.08 USD / 128,000 * 10^6 = 0.625; (32,000 * 0.15 + 96,000 * 0.60) / 128,000 = 0.4875; active 0.9, as scraped.
+    "adapters on one engine": Shape(
+        "several_models",
+        places(
+            {
+                "model_name": name,
+                "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": base},
+                "model_info": {"gpus": gpus},
+            }
+            for name, base, gpus in (
+                ("base", "http://e:8000/v1", ["gpu-1:0"]),
+                ("adapter", "http://E:8000/v1/", [U0]),
+                ("second", "http://e:8000", []),
+            )
+        ),
+        {U0: 48_000},
+        {"base-1": Tokens(generated=96_000, prompt=32_000)},
+        (
+            Figures(
+                deployment="base-1",
+                model="base",
+                gpus=1,
+                power_watts=400,
+                energy_joules=48_000,
+                memory_used_bytes=61_440 * MIB,
+                memory_free_bytes=20_480 * MIB,
+                tokens_per_gpu_s=800,
+                tokens_per_joule=2,
+                usd=0.08,
+                usd_per_million_tokens=0.625,
+                hosted_usd_per_million_tokens=0.4875,
+                idle_usd=0.008,
+            ),
+        ),
     ),
 }
 

@@ -16,6 +16,7 @@ from monitoring.alerting import RECEIVERS, Receiver, alertmanager
 from monitoring.dashboards.book import DASHBOARDS
 from monitoring.dashboards.form import Panel
 from monitoring.rules import names
+from monitoring.scraping import engines
 from monitoring.write import FOLDER, files, main
 from tests.support.process import ROOT
 from tests.support.promtool import promtool, run
@@ -113,11 +114,38 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     for name in ("prometheus.yml", "without-pods.yml"):
         done = promtool("check", "config", name, folder=tmp_path / "made")
         assert done.returncode == 0, done.stdout + done.stderr
-    engines = yaml.safe_load((tmp_path / "made" / "engines.yml").read_text())
-    assert engines == [{"targets": ["gpu-1:8000"], "labels": {"deployment": "chat-1"}}]
+    scraped = yaml.safe_load((tmp_path / "made" / "engines.yml").read_text())
+    assert scraped == [{"targets": ["gpu-1:8000"], "labels": {"deployment": "chat-1"}}]
     assert yaml.safe_load((tmp_path / "made" / "gpus.yml").read_text()) == [{"targets": ["gpu-1:9400"]}]
     (rule,) = yaml.safe_load((tmp_path / "made" / "rules" / "stoker-placement.yml").read_text())["groups"][0]["rules"]
     assert rule["labels"] == {"host": "gpu-1", "gpu": "0", "deployment": "chat-1", "model": "qwen"}
+
+
+def test_an_engine_is_scraped_once_whatever_it_serves_and_where_it_says_its_metrics() -> None:
+    bases = {
+        "base": "http://gpu-1:8000/v1",
+        "adapter": "http://gpu-1:8000/v1/",
+        "behind": "https://inner/engines/a/v1",
+        "other": "https://inner/engines/b/v1",
+    }
+    entries = [
+        {"model_name": name, "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": base}}
+        for name, base in bases.items()
+    ]
+    assert yaml.safe_load(engines(entries)) == [
+        {"targets": ["gpu-1:8000"], "labels": {"deployment": "base-1"}},
+        *(
+            {
+                "targets": ["inner"],
+                "labels": {
+                    "deployment": f"{name}-1",
+                    "__scheme__": "https",
+                    "__metrics_path__": f"/engines/{letter}/metrics",
+                },
+            }
+            for name, letter in (("behind", "a"), ("other", "b"))
+        ),
+    ]
 
 
 @pytest.mark.parametrize("chosen", [RECEIVERS, ("slack",), ("webhook",), ("pagerduty", "webhook"), ()])
