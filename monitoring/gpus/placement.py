@@ -37,8 +37,8 @@ class Place:
     def has(self, gpu: Gpu, part: Part) -> bool:
         """Whether the deployment runs there."""
         if self.gpus:
-            names = {f"{gpu.host}:{gpu.index}", gpu.uuid}
-            return any(name in names or (part.id and name in _instances(names, part)) for name in self.gpus)
+            names = gpu.names | {f"{name}/{part.id}" for name in gpu.names if part.id}
+            return any(name in names for name in self.gpus)
         return any(self._is(owner) for owner in part.owners)
 
     def _is(self, owner: Owner) -> bool:
@@ -47,10 +47,6 @@ class Place:
             or owner.container in self.containers
             or any(fnmatchcase(owner.pod, pattern) for pattern in self.pods)
         )
-
-
-def _instances(names: Iterable[str], part: Part) -> set[str]:
-    return {f"{name}/{part.id}" for name in names}
 
 
 def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:

@@ -41,6 +41,13 @@ def test_the_join_gives_the_figures_computed_by_hand(name: str) -> None:
         assert asdict(figure) == pytest.approx(asdict(expected))
 
 
+def test_a_share_is_active_as_its_own_instances_are() -> None:
+    shares = {share.place.deployment: share.active_ratio for share in _shares(SHAPES["MIG"])}
+    assert shares == {"qwen-1": 0.9, "tiny-1": 0.4, "": 0.0}
+    (both,) = _shares(SHAPES["MIG, the GPU by configuration"])
+    assert both.active_ratio == pytest.approx(0.62)
+
+
 def test_memory_that_is_only_known_of_the_whole_gpu_is_split_in_equal_parts() -> None:
     shape = replace(SHAPES["MIG"], scrape="mig_memory_repeated")
     shares = _shares(shape)
@@ -171,7 +178,7 @@ def test_the_exposition_has_the_figures_by_deployment_and_model_and_none_that_is
 
 
 def _gpu(uuid: str, *parts: Part) -> Gpu:
-    return Gpu(uuid, "h", "0", "", 100.0, 1000.0, None, None, None, parts)
+    return Gpu(uuid, "h", "0", "", 100.0, 1000.0, None, None, None, parts, frozenset({uuid, "h:0"}))
 
 
 _DEPLOYMENTS = tuple(Place(name, "m") for name in ("a", "b", "c"))
@@ -192,7 +199,9 @@ def _machines(draw: st.DrawFn) -> tuple[Gpu, ...]:
             sum(part.memory_free_bytes or 0 for part in parts),
         )
         power, joules = draw(st.floats(0, 1000)), draw(st.floats(0, 1e6))
-        found.append(Gpu(f"GPU-{number}", "h", str(number), "", power, joules, used, free, 0.5, tuple(parts)))
+        found.append(
+            Gpu(f"GPU-{number}", "h", str(number), "", power, joules, used, free, 0.5, tuple(parts), frozenset())
+        )
     return tuple(found)
 
 
@@ -205,3 +214,4 @@ def test_the_shares_of_a_gpu_add_up_to_its_own(gpus: tuple[Gpu, ...], generated:
         assert sum(share.ratio for share in its) == pytest.approx(1)
         for name in ("power_watts", "energy_joules", "memory_used_bytes", "memory_free_bytes"):
             assert sum(getattr(share, name) for share in its) == pytest.approx(getattr(gpu, name)), name
+        assert sum(share.idle_ratio or 0 for share in its) == pytest.approx(1 - (gpu.active_ratio or 0))

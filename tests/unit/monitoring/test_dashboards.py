@@ -118,7 +118,8 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     assert scraped == [{"targets": ["gpu-1:8000"], "labels": {"deployment": "chat-1"}}]
     assert yaml.safe_load((tmp_path / "made" / "gpus.yml").read_text()) == [{"targets": ["gpu-1:9400"]}]
     (rule,) = yaml.safe_load((tmp_path / "made" / "rules" / "stoker-placement.yml").read_text())["groups"][0]["rules"]
-    assert rule["labels"] == {"host": "gpu-1", "gpu": "0", "deployment": "chat-1", "model": "qwen"}
+    assert rule["labels"] == {"deployment": "chat-1", "model": "qwen"}
+    assert 'stoker:gpu_called{host="gpu-1",gpu="0"}' in rule["expr"]
 
 
 def test_an_engine_is_scraped_once_whatever_it_serves_and_where_it_says_its_metrics() -> None:
