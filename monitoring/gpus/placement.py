@@ -49,16 +49,14 @@ class Place:
         )
 
 
-def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
-    """The engines of one's own that the configuration names, under the names that the router gives them.
+def places(*sources: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
+    """The engines of one's own that a `model_list` or several name, under the names that the router gives them.
 
     Several deployments of one engine, such as a model and its LoRA adapters, are one place under the first one's name
     and model: the engine counts the tokens of all of them together.
     """
-    entries = list(model_list)
-    names = deployment_names((entry["model_name"], (entry.get("model_info") or {}).get("id")) for entry in entries)
     found: dict[str, Place] = {}
-    for entry, name in zip(entries, names, strict=True):
+    for entry, name in (pair for model_list in sources for pair in _with_names(model_list)):
         model, engine = entry["litellm_params"]["model"], _engine(entry["litellm_params"].get("api_base") or "")
         if model.startswith(_NATIVE_PREFIX) and engine:
             place = found.setdefault(engine, Place(name, model.removeprefix(_NATIVE_PREFIX), engine=engine))
@@ -70,6 +68,12 @@ def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
                 containers=_both(place.containers, info.get("containers")),
             )
     return tuple(found.values())
+
+
+def _with_names(model_list: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str, Any], str]]:
+    entries = list(model_list)
+    names = deployment_names((entry["model_name"], (entry.get("model_info") or {}).get("id")) for entry in entries)
+    return zip(entries, names, strict=True)
 
 
 def _both(had: tuple[str, ...], said: Iterable[str] | None) -> tuple[str, ...]:

@@ -1,18 +1,21 @@
 """Looking at exporters and engines again and again: figures of the interval, also where some don't answer."""
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from cli.plan import deployment
 from core.clock import ManualClock
-from monitoring.gpus.__main__ import handler, sources_of
+from monitoring.gpus.__main__ import configured, handler, sources_of
 from monitoring.gpus.figures import Figures
-from monitoring.gpus.placement import Place
+from monitoring.gpus.placement import Place, places
 from monitoring.gpus.sources import Look, Sources
 from tests.unit.gpus.shapes import PRICES, scrape
 
@@ -122,10 +125,24 @@ def test_without_its_exporter_there_are_no_gpus_and_with_it_again_there_are() ->
     assert {share.place.deployment for share in house.look(60).shares} == {"chat", "small"}
 
 
+def test_deployments_are_those_of_the_file_and_those_of_the_stack(tmp_path: Path) -> None:
+    file = tmp_path / "stoker.yaml"
+    file.write_text(
+        "model_list:\n- {model_name: m, litellm_params: {model: hosted_vllm/m, api_base: 'http://h:1/v1'}}\n"
+    )
+    local = json.dumps([deployment("m", 2, "chat", gpus=["GPU-a"])])
+    found = configured(file, local)
+    assert [(place.deployment, place.gpus) for place in found] == [("m-1", ()), ("m-local", ("GPU-a",))]
+    assert configured(None, local) == found[1:]
+    file.write_text("model_list:\n")
+    assert configured(file, "") == ()
+
+
 def test_the_server_looks_at_real_addresses() -> None:
     with _serving(_texts(_engine(9, 9))) as engine, _serving(_texts(scrape("several_models"))) as exporter:
         entry = {"model_name": "chat", "litellm_params": {"model": "hosted_vllm/qwen", "api_base": f"{engine}/v1"}}
-        sources = sources_of([{**entry, "model_info": {"id": "chat"}}], [f"{exporter}/metrics"], None, 60.0)
+        its = places([{**entry, "model_info": {"id": "chat"}}])
+        sources = sources_of(its, [f"{exporter}/metrics"], None, 60.0)
         with _serving(lambda: handler(sources)) as own:
             with urlopen(f"{own}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
