@@ -115,7 +115,7 @@ def group() -> Group:
             ),
             Alert(
                 "StokerGpuDown",
-                "stoker_gpu_up == 0 or stoker_gpu_driver_up == 0",
+                "stoker_gpu_up == 0 or stoker_gpu_driver_up == 0 or stoker:gpu_lost",
                 "1m",
                 "critical",
                 "GPU {{ $labels.gpu }} {{ $labels.UUID }} of {{ $labels.instance }} does not answer",

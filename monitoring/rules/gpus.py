@@ -70,6 +70,11 @@ def seen() -> Group:
             Recording(
                 "stoker:gpu_seen", f"group by ({owned}) ({_owned(_ANY)})", "1 for each part of a GPU, and who has it"
             ),
+            Recording(
+                "stoker:gpu_lost",
+                _lost(),
+                "1 for each GPU that was told of within an hour, and is not while its host is",
+            ),
         ],
     )
 
@@ -134,6 +139,13 @@ def _parts() -> str:
     other = f'group by ({_PART}) ({any_of},GPU_I_ID!=""}})'
     whole = f'group by ({_PART}) ({any_of},GPU_I_ID=""}}) unless on (UUID) {other}'
     return "\nor ".join((*known, other, whole))
+
+
+def _lost() -> str:
+    """dcgm-exporter has no word for a GPU that fell away: it tells of it no more. Our reader says it by itself."""
+    had = f"group by (instance, {_GPU}) ({_host(f'max_over_time({readings.USED}[1h])')})"
+    gone = f"({had} unless on (UUID) stoker:gpu unless on (UUID) stoker_gpu_up)"
+    return f'{gone} and on (instance) up{{job="gpu"}} == 1\nor {gone} and on (host) stoker:gpu_called{{host!=""}}'
 
 
 def _named(source: str) -> str:

@@ -60,6 +60,19 @@ def test_prometheus_understands_every_query(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("at", "days"), [("36h", 1.5), ("960h", 30), ("0h", 0)])
+def test_the_panel_about_days_tells_since_when_there_are_samples(tmp_path: Path, at: str, days: float) -> None:
+    (panel,) = (panel for name, panel in _PANELS if "Prometheus has kept" in name)
+    (query,) = panel.queries
+    expr = f"round(({query.text}), 0.5)"  # the window's end counts in Prometheus 2, and not in 3
+    look = {"expr": expr, "eval_time": at, "exp_samples": [{"labels": "{}", "value": days}]}
+    series = [{"series": 'up{job="stoker",instance="gateway:8080"}', "values": "1x1000"}]
+    test = {"interval": "1h", "input_series": series, "promql_expr_test": [look]}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}, width=10_000))
+    done = promtool("test", "rules", "tests.yml", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_name_of_vllms_is_one_that_vllm_gave() -> None:
     recorded = {
         sample.name

@@ -221,6 +221,50 @@ def test_an_engine_that_stands_still_on_its_own_instance_is_told_of_though_its_n
     _look(tmp_path, [test])
 
 
+_LOST = "1x10 stale"
+_STAYS = "1x90"
+
+
+@pytest.mark.parametrize(
+    ("lost", "rest", "instances", "at", "fires"),
+    [
+        pytest.param(_LOST, "", {"a:9400": _STAYS}, "15m", True, id="its exporter answers and tells of it no more"),
+        pytest.param(_LOST, "a:9400", {"a:9400": _STAYS}, "60m", True, id="still, within the hour"),
+        pytest.param(_LOST, "a:9400", {"a:9400": _STAYS}, "75m", False, id="no longer, after it"),
+        pytest.param(_LOST, "b:9400", {"a:9400": _LOST, "b:9400": _STAYS}, "15m", True, id="its exporter began anew"),
+        pytest.param(_LOST, "", {"a:9400": _LOST}, "15m", False, id="the host is gone as a whole"),
+        pytest.param(_STAYS, "a:9400", {"a:9400": _STAYS}, "15m", False, id="all are there"),
+    ],
+)
+def test_a_gpu_that_dcgm_exporter_tells_of_no_more_is_down(
+    tmp_path: Path, lost: str, rest: str, instances: Mapping[str, str], at: str, fires: bool
+) -> None:
+    _write(tmp_path, book.files())
+    series = {f'up{{job="gpu",instance="{instance}"}}': values for instance, values in instances.items()}
+    series['DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-0",Hostname="h",instance="a:9400",pod="p"}'] = lost
+    if rest:
+        series[f'DCGM_FI_DEV_FB_USED{{gpu="1",UUID="GPU-1",Hostname="h",instance="{rest}"}}'] = _STAYS
+    told = {
+        "exp_labels": {"gpu": "0", "UUID": "GPU-0", "host": "h", "instance": "a:9400", "severity": "critical"},
+        "exp_annotations": {
+            "summary": "GPU 0 GPU-0 of a:9400 does not answer",
+            "runbook_url": f"{RUNBOOK}#stokergpudown",
+        },
+    }
+    looks = [{"eval_time": at, "alertname": "StokerGpuDown", "exp_alerts": [told] if fires else []}]
+    _look(tmp_path, [{"interval": "1m", "input_series": _input(series), "alert_rule_test": looks}])
+
+
+def test_a_gpu_of_our_own_reader_is_told_of_once(tmp_path: Path) -> None:
+    _write(tmp_path, book.files())
+    series = {
+        'up{job="gpu",instance="a:9400"}': _STAYS,
+        'DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-0",Hostname="h",instance="a:9400"}': _LOST,
+        'stoker_gpu_up{gpu="0",UUID="GPU-0",instance="a:9400"}': "1x10 0x50",
+    }
+    _hold(tmp_path, series, 'count(ALERTS{alertname="StokerGpuDown"})', {("", ""): 1})
+
+
 def _hold(folder: Path, series: Mapping[str, str], expr: str, expected: Mapping[tuple[str, str], float]) -> None:
     """Equal to six places; promtool itself compares every bit."""
     samples = []
