@@ -7,24 +7,28 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from cli import ports
 from cli.console import err
 from cli.errors import CliError
+from cli.machine import uuids
 from cli.modelfiles import ModelFiles
 from cli.parts import Part, Plan, Probe
 from cli.probes import dcgm_answers
 from cli.process import RUN_MARKER
 from cli.settings import ROOT, CliSettings, Engine
 from cli.state import write_whole
-from router.config import load
+from monitoring.gpus.placement import places
+from router.config import load, written
 from router.errors import ConfigInvalid
 
 _HOST = "127.0.0.1"
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSAFEPATH", RUN_MARKER)
 _LATE = "-late-interaction"  # the embedding server's reranker over the token vectors of a model
 _DRAIN_S = 45
+_LOOK_S = 20.0  # a look at exporters and engines of which some don't answer
 _INT = 2  # SIGINT: what milvus-lite flushes and closes its files on
 
 
@@ -92,6 +96,7 @@ def make_plan(
     _model_server(draft, engine, models, inference_python, engine_flags)
     _gpu_reader(draft, engine, inference_python)
     _check_config(settings, draft)
+    _gpu_figures(draft, engine)
     url = f"http://{_reached_at(settings.host)}:{settings.port}"
     draft.shared |= {
         "STOKER_DATA_DIR": str(settings.data_dir),
@@ -216,8 +221,8 @@ def _embeddings(draft: _Draft, models: Mapping[str, ModelFiles], python: Path) -
     tokenizer = Path(model) / "tokenizer.json"
     if tokenizer.is_file():  # chunks are then counted in the embedder's own tokens
         draft.shared.setdefault("STOKER_CHUNK_TOKENIZER", str(tokenizer))
-    draft.deployments.append(_deployment(name, port, "embedding"))
-    draft.deployments.append(_deployment(name + _LATE, port, "rerank"))
+    draft.deployments.append(deployment(name, port, "embedding"))
+    draft.deployments.append(deployment(name + _LATE, port, "rerank"))
 
 
 def _model_server(
@@ -245,14 +250,25 @@ def _model_server(
             ready_s=3600 if settings.model else 900,
         )
     )
+    taken = uuids()[: _gpus_taken(flags)] if engine is Engine.VLLM else []
     for served in (name, *_adapters()):
-        draft.deployments.append(_deployment(served, port, "chat", engine.value))
+        draft.deployments.append(deployment(served, port, "chat", engine.value, taken))
 
 
 def _drain_s() -> int:
     """Seconds that vLLM gives running requests after SIGTERM, as the launcher reads them."""
     wished = os.environ.get("STOKER_VLLM_SHUTDOWN_TIMEOUT_S", "")
     return int(wished) if wished.isdigit() else _DRAIN_S
+
+
+def _gpus_taken(flags: Sequence[str]) -> int:
+    """How many GPUs the launcher takes, by its flags or else by what it reads itself."""
+    taken = 1
+    for way in ("tensor", "pipeline"):
+        told = dict(pairwise(flags)).get(f"--{way}-parallel-size")
+        wished = told or os.environ.get(f"STOKER_VLLM_{way.upper()}_PARALLEL_SIZE", "")
+        taken *= int(wished) if wished.isdigit() else 1  # the launcher refuses what is no number
+    return taken
 
 
 def _adapters() -> list[str]:
@@ -287,12 +303,35 @@ def _gpu_reader(draft: _Draft, engine: Engine, python: Path) -> None:
     draft.shared["STOKER_DCGM_URL"] = f"http://{_HOST}:{port}/metrics"
 
 
-def _deployment(name: str, port: int, mode: str, engine: str = "vllm-cpu") -> dict[str, object]:
-    """One entry of LiteLLM's model_list."""
+def _gpu_figures(draft: _Draft, engine: Engine) -> None:
+    """Joins GPUs with deployments, where there are any that it knows of. The stack does without it, too."""
+    settings, config = draft.settings, draft.settings.config
+    listed = written(config).data.get("model_list") or [] if config is not None else []
+    if engine is not Engine.VLLM and not any(place.gpus for place in places(listed)):
+        return
+    port = draft.port(9401)
+    here = draft.shared.get("STOKER_DCGM_URL", settings.dcgm_url)
+    exporters = dict.fromkeys((here, *(word.strip() for word in settings.gpu_exporters.split(",") if word.strip())))
+    command = [sys.executable, "-m", "monitoring.gpus", "--host", _HOST, "--port", str(port)]
+    for exporter in exporters:
+        command += ["--exporter", exporter]
+    if config is not None:
+        command += ["--config", str(config)]
+    if settings.gpu_usd_per_hour is not None:
+        command += ["--gpu-usd-per-hour", str(settings.gpu_usd_per_hour)]
+    probe = Probe("http", port=port, path="/metrics", timeout_s=_LOOK_S)
+    draft.parts.append(Part("gpu-figures", command, probe, port=port, optional=True))
+
+
+def deployment(
+    name: str, port: int, mode: str, engine: str = "vllm-cpu", gpus: Sequence[str] = ()
+) -> dict[str, object]:
+    """One entry of LiteLLM's model_list, with a name that no count of the file's entries gives."""
+    info: dict[str, object] = {"id": f"{name}-local", "mode": mode, "engine": engine}
     return {
         "model_name": name,
         "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": f"http://{_HOST}:{port}/v1"},
-        "model_info": {"mode": mode, "engine": engine},
+        "model_info": info | ({"gpus": list(gpus)} if gpus else {}),
     }
 
 

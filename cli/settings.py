@@ -43,6 +43,12 @@ class CliSettings(StorageSettings):
         pattern=r"^https?://",
         description="Where a dcgm-exporter may answer; if none does, a GPU host gets a reader of its own.",
     )
+    gpu_exporters: str = Field(
+        "", description="Where dcgm-exporters and GPU readers of further hosts answer, separated by commas."
+    )
+    gpu_usd_per_hour: float | None = Field(
+        None, ge=0, description="Price of a GPU's hour, in USD; unset: the GPUs' figures say nothing of money."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from monitoring.gpus.placement import native, places
+from monitoring.gpus.placement import Place, places
 from monitoring.rules.form import dump
 
 _SECONDS = 15
@@ -54,13 +54,17 @@ def kubernetes() -> str:
 
 
 def engines(model_list: Iterable[Mapping[str, Any]]) -> str:
-    """`engines.yml`: an engine's address with the name of its deployment."""
-    entries = list(model_list)
-    found = [
-        {"targets": [urlsplit(entry["litellm_params"]["api_base"]).netloc], "labels": {"deployment": place.deployment}}
-        for entry, place in zip(native(entries), places(entries), strict=True)
-    ]
-    return HEAD + dump(found)
+    """`engines.yml`: each engine's address, once, with the name of its deployment."""
+    return HEAD + dump([_engine(place) for place in places(model_list)])
+
+
+def _engine(place: Place) -> Mapping[str, Any]:
+    address, labels = urlsplit(place.engine), {"deployment": place.deployment}
+    if address.scheme != "http":
+        labels["__scheme__"] = address.scheme
+    if address.path:
+        labels["__metrics_path__"] = f"{address.path}/metrics"
+    return {"targets": [address.netloc], "labels": labels}
 
 
 def targets(addresses: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from core.breaker import BreakerPolicy
 from core.money import Price
+from core.naming import deployment_names
 from core.reach import Reach
 from monitoring.logs import logger
 from router import guards, http1, providers, yamlfile
@@ -129,8 +130,9 @@ def assembled(
         ("admin", added, _validated(added)),
     )
     for source, text, its_form in parts:
-        for at, entry in enumerate(its_form.model_list):
-            reader.add(entry, text, at, source)
+        names = deployment_names((entry.model_name, entry.model_info.id) for entry in its_form.model_list)
+        for at, (entry, name) in enumerate(zip(its_form.model_list, names, strict=True)):
+            reader.add(entry, name, text, at, source)
     unsupported = _unsupported(form, document)
     return RouterConfig(
         deployments=reader.deployments,
@@ -163,9 +165,8 @@ class _Reader:
         self.sources: dict[str, Source] = {}
         self.groups: list[str] = []
 
-    def add(self, entry: ModelEntry, document: yamlfile.Document, at: int, source: Source) -> None:
+    def add(self, entry: ModelEntry, name: str, document: yamlfile.Document, at: int, source: Source) -> None:
         group = entry.model_name
-        name = entry.model_info.id or f"{group}-{self.groups.count(group) + 1}"
         self.groups.append(group)
         where = document.where(("model_list", at, "litellm_params", "model"))
         if name in self.sources:

@@ -4,8 +4,13 @@ from monitoring.dashboards.form import Dashboard, prometheus
 from monitoring.rules.gateway import OBJECTIVE, V1
 
 _BUDGET = round(1 - OBJECTIVE, 6)
-_FAILED = f'(sum(increase(stoker_requests_total{{{V1},status=~"5.."}}[30d])) or vector(0))'
-_ALL = f"(sum(increase(stoker_requests_total{{{V1}}}[30d])) > 0)"
+_DAYS = 30
+_FAILED = f'(sum(increase(stoker_requests_total{{{V1},status=~"5.."}}[{_DAYS}d])) or vector(0))'
+_ALL = f"(sum(increase(stoker_requests_total{{{V1}}}[{_DAYS}d])) > 0)"
+
+
+# Prometheus keeps 15 days, unless it is started with a longer retention.
+_TOLD = f'(time() - min(min_over_time(timestamp(up{{job="stoker"}})[{_DAYS}d:1h]))) / 86400 or vector(0)'
 
 
 def _quantile(quantile: float) -> str:
@@ -17,11 +22,11 @@ DASHBOARD = Dashboard(
     "stoker-sla",
     "SLA",
     [
-        prometheus("Without fault, 30 days", "percentunit", (f"1 - {_FAILED} / {_ALL}", "requests"), kind="stat"),
+        prometheus(f"Without fault, {_DAYS} days", "percentunit", (f"1 - {_FAILED} / {_ALL}", "requests"), kind="stat"),
         prometheus(
             "Error budget that is left", "percentunit", (f"1 - {_FAILED} / {_ALL} / {_BUDGET}", "budget"), kind="stat"
         ),
-        prometheus("Requests in 30 days", "none", (_ALL, "requests"), kind="stat"),
+        prometheus(f"Requests in {_DAYS} days", "none", (_ALL, "requests"), kind="stat"),
         prometheus(
             "How many times too fast the budget burns",
             "none",
@@ -39,6 +44,7 @@ DASHBOARD = Dashboard(
             ),
             width=12,
         ),
+        prometheus(f"Days of the {_DAYS} that Prometheus has kept", "none", (_TOLD, "days"), kind="stat"),
         prometheus("p50 of routes", "s", (_quantile(0.5), "{{route}}")),
         prometheus("p95 of routes", "s", (_quantile(0.95), "{{route}}")),
         prometheus("p99 of routes", "s", (_quantile(0.99), "{{route}}")),

@@ -1,22 +1,25 @@
 """`python -m monitoring.gpus`: serves `stoker_gpu_*`, labelled with deployment and model, on `/metrics`."""
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import yaml
 
 from core.clock import SystemClock
 from monitoring.gpus.exposition import exposition
 from monitoring.gpus.figures import Prices
-from monitoring.gpus.placement import native, places
+from monitoring.gpus.placement import Place, places
 from monitoring.gpus.sources import Sources
 
+_LOCAL = "STOKER_LOCAL_DEPLOYMENTS"
+_OPENER = build_opener(ProxyHandler({}))  # a proxy has no business among one's own machines
 _DEADLINE_S = 3.0
 _MAX_BYTES = 16 * 1024 * 1024
 
@@ -24,8 +27,8 @@ _MAX_BYTES = 16 * 1024 * 1024
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted. Returns: 0."""
     given = _parser().parse_args(arguments)
-    config = yaml.safe_load(given.config.read_text()) or {}
-    sources = sources_of(config.get("model_list") or [], given.exporter, _prices(given), given.window_s)
+    its = configured(given.config, os.environ.get(_LOCAL, ""))
+    sources = sources_of(its, given.exporter, _prices(given), given.window_s)
     server = ThreadingHTTPServer((given.host, given.port), handler(sources))
     print(f"serving http://{given.host}:{server.server_port}/metrics", flush=True)
     try:
@@ -37,15 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def sources_of(
-    model_list: Sequence[Mapping[str, Any]], exporters: Sequence[str], prices: Prices | None, window_s: float
-) -> Sources:
-    """The sources that a configuration names."""
-    its = places(model_list)
-    engines = {
-        place.deployment: _metrics_of(entry["litellm_params"]["api_base"])
-        for place, entry in zip(its, native(model_list), strict=True)
-    }
+def configured(file: Path | None, local: str) -> tuple[Place, ...]:
+    """The engines that the file names, and those that `./stoker up` runs, as JSON; an empty text is none."""
+    config = (yaml.safe_load(file.read_text()) if file is not None else None) or {}
+    return places(config.get("model_list") or (), json.loads(local or "[]"))
+
+
+def sources_of(its: Sequence[Place], exporters: Sequence[str], prices: Prices | None, window_s: float) -> Sources:
+    """What is looked at."""
+    engines = {place.deployment: f"{place.engine}/metrics" for place in its}
     return Sources(_fetch, exporters, engines, its, clock=SystemClock(), prices=prices, window_s=window_s)
 
 
@@ -71,14 +74,9 @@ def handler(sources: Sources) -> type[BaseHTTPRequestHandler]:
 
 
 def _fetch(address: str) -> str:
-    with urlopen(address, timeout=_DEADLINE_S) as answer:  # noqa: S310 - an operator's own addresses
+    with _OPENER.open(address, timeout=_DEADLINE_S) as answer:
         text: bytes = answer.read(_MAX_BYTES)
     return text.decode("utf-8", errors="replace")
-
-
-def _metrics_of(api_base: str) -> str:
-    parts = urlsplit(api_base)
-    return f"{parts.scheme}://{parts.netloc}/metrics"
 
 
 def _prices(given: argparse.Namespace) -> Prices | None:
@@ -89,7 +87,7 @@ def _prices(given: argparse.Namespace) -> Prices | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m monitoring.gpus", description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="stoker.yaml, which names engines and their GPUs")
+    parser.add_argument("--config", type=Path, help="stoker.yaml, which names engines and their GPUs")
     parser.add_argument(
         "--exporter", action="append", required=True, metavar="URL", help="of a dcgm-exporter or reader"
     )

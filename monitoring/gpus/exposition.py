@@ -13,7 +13,10 @@ SHARES: Mapping[str, tuple[str, str]] = {
     "stoker_gpu_power_watts": ("power_watts", "Power of the deployment's share of the GPU."),
     "stoker_gpu_memory_used_bytes": ("memory_used_bytes", "Used memory of the deployment's share of the GPU."),
     "stoker_gpu_memory_free_bytes": ("memory_free_bytes", "Free memory of the deployment's share of the GPU."),
-    "stoker_gpu_active_ratio": ("active_ratio", "Share of time in which anything ran on the GPU, 0 to 1."),
+    "stoker_gpu_active_ratio": (
+        "active_ratio",
+        "Share of time in which anything ran on the deployment's part of the GPU, 0 to 1.",
+    ),
 }
 """Name to the attribute of `Share` and what it is; labels host, gpu, UUID, deployment, model."""
 
@@ -26,7 +29,10 @@ FIGURES: Mapping[str, tuple[str, str]] = {
         "hosted_usd_per_million_tokens",
         "What a million tokens of the same mix cost at the hosted price.",
     ),
-    "stoker_gpu_idle_usd": ("idle_usd", "Money of the interval for time in which nothing ran on the GPU."),
+    "stoker_gpu_idle_usd": (
+        "idle_usd",
+        "Money of the interval for time in which nothing ran on the deployment's parts of GPUs.",
+    ),
 }
 """Name to the attribute of `Figures` and what it is; labels deployment, model."""
 

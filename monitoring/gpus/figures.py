@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from monitoring.gpus.engines import Tokens
-from monitoring.gpus.join import NOBODY, Share
+from monitoring.gpus.join import NOBODY, Share, total
 from monitoring.gpus.placement import Place
 
 _PER = 1_000_000  # prices are those of a million tokens
@@ -39,8 +39,8 @@ class Figures:
         usd_per_million_tokens: usd / (prompt + generated tokens) * 10^6.
         hosted_usd_per_million_tokens: what the same mix costs there: (prompt tokens * prompt price + generated tokens *
             completion price) / (prompt + generated tokens), at prices for a million.
-        idle_usd: sum over its shares of ratio * (1 - active_ratio) * price of a GPU's hour * s / 3600: money for time
-            in which nothing ran on the GPU.
+        idle_usd: sum over its shares of idle_ratio * price of a GPU's hour * s / 3600: money for time in which nothing
+            ran on its part of the GPU; under MIG by slices, also where it generated nothing and so pays for no power.
     """
 
     deployment: str
@@ -76,9 +76,9 @@ def figures(
 
 def _of(place: Place, shares: Sequence[Share], tokens: Tokens | None, seconds: float, prices: Prices | None) -> Figures:
     gpus = sum(share.ratio for share in shares)
-    energy = _all([share.energy_joules for share in shares])
+    energy = total(share.energy_joules for share in shares)
     usd = None if prices is None else gpus * prices.gpu_usd_per_hour * seconds / 3600
-    idle = _all([None if share.active_ratio is None else share.ratio * (1 - share.active_ratio) for share in shares])
+    idle = total(share.idle_ratio for share in shares)
     if place == NOBODY:
         tokens = None
     both = 0.0 if tokens is None else tokens.prompt + tokens.generated
@@ -86,10 +86,10 @@ def _of(place: Place, shares: Sequence[Share], tokens: Tokens | None, seconds: f
         deployment=place.deployment,
         model=place.model,
         gpus=gpus,
-        power_watts=_all([share.power_watts for share in shares]),
+        power_watts=total(share.power_watts for share in shares),
         energy_joules=energy,
-        memory_used_bytes=_all([share.memory_used_bytes for share in shares]),
-        memory_free_bytes=_all([share.memory_free_bytes for share in shares]),
+        memory_used_bytes=total(share.memory_used_bytes for share in shares),
+        memory_free_bytes=total(share.memory_free_bytes for share in shares),
         tokens_per_gpu_s=tokens.generated / seconds / gpus if tokens and gpus else None,
         tokens_per_joule=tokens.generated / energy if tokens and energy else None,
         usd=usd,
@@ -102,9 +102,3 @@ def _of(place: Place, shares: Sequence[Share], tokens: Tokens | None, seconds: f
 def _hosted(tokens: Tokens, prices: Prices) -> float:
     usd = tokens.prompt * prices.hosted_prompt_usd + tokens.generated * prices.hosted_completion_usd
     return usd / (tokens.prompt + tokens.generated)
-
-
-def _all(values: Sequence[float | None]) -> float | None:
-    """The sum; None where one is not known, since a sum of the others would be a lie."""
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None

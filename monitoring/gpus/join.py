@@ -5,13 +5,16 @@ generated in the interval; in equal parts where none generated any, or where it 
 part (a MIG instance, or the whole GPU) is split in equal parts among those who run there, since weights and cache are
 held whether or not there is work. A part that nobody has is a share of `NOBODY`, who pays for the GPU's power and time
 only where nobody else is on it. So the shares of a GPU always add up to the GPU's own.
+
+Idle time is that of a part, and parts weigh by their slices: who has an instance to itself leaves it idle or doesn't,
+whatever its neighbours do. Within a part it is split by tokens, as the GPU's time is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from monitoring.gpus.placement import Place
-from monitoring.gpus.readings import Gpu
+from monitoring.gpus.readings import Gpu, active
 
 NOBODY = Place("", "")
 
@@ -24,7 +27,8 @@ class Share:
         place: of the deployment, or `NOBODY`.
         ratio: 0 to 1: of the GPU's power, energy and time.
         energy_joules: of the interval.
-        active_ratio: the GPU's own, 0 to 1: a share of time is not split.
+        active_ratio: 0 to 1, of the parts on which the deployment runs: a share of time is not split.
+        idle_ratio: 0 to 1, what of the GPU stands idle on the deployment's account; in all 1 - the GPU's active ratio.
     """
 
     gpu: Gpu
@@ -35,6 +39,7 @@ class Share:
     memory_used_bytes: float | None
     memory_free_bytes: float | None
     active_ratio: float | None
+    idle_ratio: float | None
 
 
 def join(
@@ -57,6 +62,12 @@ def _shares(
     runs = {part: [place for place in places if place.has(gpu, part)] or [NOBODY] for part in gpu.parts}
     here = list(dict.fromkeys(place for those in runs.values() for place in those))
     ratios = _ratios(here, generated)
+    slices = sum(part.slices for part in gpu.parts)
+    idle = {
+        (part, place): None if part.active_ratio is None else part.slices / slices * ratio * (1 - part.active_ratio)
+        for part, those in runs.items()
+        for place, ratio in _ratios(those, generated).items()
+    }
     of_parts = any(part.memory_used_bytes is not None for part in gpu.parts)
     for place in here:
         held = [(part, len(those)) for part, those in runs.items() if place in those]
@@ -72,7 +83,8 @@ def _shares(
             memory_free_bytes=_sum([_times(part.memory_free_bytes, 1 / sharing) for part, sharing in held])
             if of_parts
             else _times(gpu.memory_free_bytes, 1 / len(here)),
-            active_ratio=gpu.active_ratio,
+            active_ratio=active(part for part, _ in held),
+            idle_ratio=total(idle[part, place] for part, _ in held),
         )
 
 
@@ -96,6 +108,12 @@ def _grown(before_joules: float | None, gpu: Gpu) -> float | None:
 
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum; None where one is not known, since a sum of the others would be a lie."""
+    known = list(values)
+    return None if None in known else sum(value or 0.0 for value in known)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

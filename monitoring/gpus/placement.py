@@ -1,13 +1,17 @@
 """Which deployment runs on which GPU, by what the configuration says, or else by what exporters say of containers."""
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
+from core.naming import deployment_names
 from monitoring.gpus.readings import Gpu, Owner, Part
 
 _NATIVE_PREFIX = "hosted_vllm/"
+_SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class Place:
         gpus: `HOST:INDEX` or a GPU's UUID, either with `/INSTANCE` behind it for a MIG instance.
         pods: `NAMESPACE/NAME`; `*` stands for any signs.
         containers: names of containers.
+        engine: its address, such as `http://host:8000`; its metrics are at `/metrics` below that.
     """
 
     deployment: str
@@ -27,12 +32,13 @@ class Place:
     gpus: tuple[str, ...] = ()
     pods: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    engine: str = ""
 
     def has(self, gpu: Gpu, part: Part) -> bool:
         """Whether the deployment runs there."""
         if self.gpus:
-            names = {f"{gpu.host}:{gpu.index}", gpu.uuid}
-            return any(name in names or (part.id and name in _instances(names, part)) for name in self.gpus)
+            names = gpu.names | {f"{name}/{part.id}" for name in gpu.names if part.id}
+            return any(name in names for name in self.gpus)
         return any(self._is(owner) for owner in part.owners)
 
     def _is(self, owner: Owner) -> bool:
@@ -43,30 +49,40 @@ class Place:
         )
 
 
-def _instances(names: Iterable[str], part: Part) -> set[str]:
-    return {f"{name}/{part.id}" for name in names}
+def places(*sources: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
+    """The engines of one's own that a `model_list` or several name, under the names that the router gives them.
 
-
-def native(model_list: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The entries that are engines of one's own, in the order of `places`."""
-    return [entry for entry in model_list if entry["litellm_params"]["model"].startswith(_NATIVE_PREFIX)]
-
-
-def places(model_list: Iterable[Mapping[str, Any]]) -> tuple[Place, ...]:
-    """The engines of one's own that the configuration names, under the names that the router gives them."""
-    found, groups = [], []
-    for entry in model_list:
-        group, info = entry["model_name"], entry.get("model_info") or {}
-        groups.append(group)
-        model: str = entry["litellm_params"]["model"]
-        if model.startswith(_NATIVE_PREFIX):
-            found.append(
-                Place(
-                    deployment=info.get("id") or f"{group}-{groups.count(group)}",
-                    model=model.removeprefix(_NATIVE_PREFIX),
-                    gpus=tuple(info.get("gpus") or ()),
-                    pods=tuple(info.get("pods") or ()),
-                    containers=tuple(info.get("containers") or ()),
-                )
+    Several deployments of one engine, such as a model and its LoRA adapters, are one place under the first one's name
+    and model: the engine counts the tokens of all of them together.
+    """
+    found: dict[str, Place] = {}
+    for entry, name in (pair for model_list in sources for pair in _with_names(model_list)):
+        model, engine = entry["litellm_params"]["model"], _engine(entry["litellm_params"].get("api_base") or "")
+        if model.startswith(_NATIVE_PREFIX) and engine:
+            place = found.setdefault(engine, Place(name, model.removeprefix(_NATIVE_PREFIX), engine=engine))
+            info = entry.get("model_info") or {}
+            found[engine] = replace(
+                place,
+                gpus=_both(place.gpus, info.get("gpus")),
+                pods=_both(place.pods, info.get("pods")),
+                containers=_both(place.containers, info.get("containers")),
             )
-    return tuple(found)
+    return tuple(found.values())
+
+
+def _with_names(model_list: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str, Any], str]]:
+    entries = list(model_list)
+    names = deployment_names((entry["model_name"], (entry.get("model_info") or {}).get("id")) for entry in entries)
+    return zip(entries, names, strict=True)
+
+
+def _both(had: tuple[str, ...], said: Iterable[str] | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*had, *(said or ()))))
+
+
+def _engine(api_base: str) -> str:
+    """Where an engine's own paths begin; empty where no address is said, as the router has no deployment then."""
+    if api_base.startswith(_SECRET_PREFIX):
+        api_base = os.environ.get(api_base.removeprefix(_SECRET_PREFIX), "")
+    parts = urlsplit(api_base.rstrip("/"))
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.removesuffix('/v1')}" if parts.netloc else ""

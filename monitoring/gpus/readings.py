@@ -65,6 +65,12 @@ class Part:
     memory_free_bytes: float | None
     active_ratio: float | None
 
+    @property
+    def slices(self) -> int:
+        """Compute slices, by which the instances of a GPU weigh; 1 where no profile tells."""
+        known = _PROFILE.search(self.profile)
+        return int(known["compute"]) if known else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -72,10 +78,12 @@ class Gpu:
 
     Attributes:
         uuid: or `HOST:INDEX` where no exporter gives one.
+        host, index: as the first exporter calls it.
         energy_joules: since the driver was loaded.
         memory_used_bytes, memory_free_bytes: of all parts together.
         active_ratio: 0 to 1; under MIG the mean of its instances, weighted by their compute slices.
         parts: its MIG instances; without MIG one, which is the whole.
+        names: its UUID, and `HOST:INDEX` as each exporter calls it.
     """
 
     uuid: str
@@ -88,6 +96,7 @@ class Gpu:
     memory_free_bytes: float | None
     active_ratio: float | None
     parts: tuple[Part, ...]
+    names: frozenset[str]
 
 
 def read(*texts: str) -> tuple[Gpu, ...]:
@@ -105,6 +114,14 @@ def read(*texts: str) -> tuple[Gpu, ...]:
     return tuple(rows.gpu() for rows in sorted(found.values(), key=lambda rows: (rows.host, rows.index, rows.uuid)))
 
 
+def active(parts: Iterable[Part]) -> float | None:
+    """Share of time in which anything ran on parts of one GPU, weighed by their slices; None: not known of one."""
+    known = [(part.slices, part.active_ratio) for part in parts]
+    if any(ratio is None for _, ratio in known):
+        return None
+    return sum(slices * (ratio or 0.0) for slices, ratio in known) / sum(slices for slices, _ in known)
+
+
 def label(labels: Mapping[str, str], name: str) -> str:
     """A label that Prometheus may have renamed, since its own of that name won (`honor_labels: false`)."""
     return labels.get(f"exported_{name}") or labels.get(name, "")
@@ -115,6 +132,7 @@ def _add(found: dict[str, "_Rows"], name: str, labels: Mapping[str, str], value:
     index = labels.get("gpu", "")
     uuid = labels.get("UUID") or f"{host}:{index}"
     rows = found.setdefault(uuid, _Rows(uuid, host, index, labels.get("modelName", "")))
+    rows.names.add(f"{host}:{index}")
     part, profile = labels.get("GPU_I_ID", ""), labels.get("GPU_I_PROFILE", "")
     # Copies of one figure are equal, but for the moment in which two exporters looked.
     values = rows.values.setdefault(part, {})
@@ -149,6 +167,7 @@ class _Rows:
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)
     owners: dict[str, set[Owner]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
 
     def gpu(self) -> Gpu:
         ids = sorted(id_ for id_ in self.values if id_) or [""]
@@ -162,8 +181,9 @@ class _Rows:
             energy_joules=_times(self._once(ENERGY), 1e-3),
             memory_used_bytes=self._memory(USED, parts, lambda part: part.memory_used_bytes),
             memory_free_bytes=self._memory(FREE, parts, lambda part: part.memory_free_bytes),
-            active_ratio=_active(parts),
+            active_ratio=active(parts),
             parts=parts,
+            names=frozenset((self.uuid, *self.names)),
         )
 
     def _part(self, id_: str) -> Part:
@@ -189,16 +209,6 @@ def _is_whole_gpus(profile: str, used: float | None, free: float | None) -> bool
     """Whether that is more memory than an instance of this profile has."""
     known = _PROFILE.search(profile)
     return known is not None and (used or 0) + (free or 0) > _SLACK * int(known["gb"]) * _GIB
-
-
-def _active(parts: Iterable[Part]) -> float | None:
-    weighed = []
-    for part in parts:
-        known = _PROFILE.search(part.profile)
-        if part.active_ratio is None:
-            return None
-        weighed.append((int(known["compute"]) if known else 1, part.active_ratio))
-    return sum(weight * ratio for weight, ratio in weighed) / sum(weight for weight, _ in weighed)
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from threading import Lock
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -43,7 +44,7 @@ class Sources:
     """Looks when it is asked; safe for several threads.
 
     Args:
-        fetch: gives the text of an address; raises OSError where it does not answer.
+        fetch: gives the text of an address; raises OSError or HTTPException where it does not answer.
         exporters: addresses of dcgm-exporters and of our own readers.
         engines: deployment to the address of its metrics.
         window_s: how long the interval should be at least, so that two who ask don't shorten it for each other; it is
@@ -113,7 +114,7 @@ class Sources:
             text = self._fetch(address)
             for _ in text_string_to_metric_families(text):
                 pass  # what is no text of Prometheus's form is no answer
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):  # the last: what answers there speaks no HTTP
             return None
         return text
 

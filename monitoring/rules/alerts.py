@@ -5,7 +5,7 @@ from monitoring.rules.gateway import ANSWERS, LONG, OBJECTIVE, V1
 
 _BUDGET = round(1 - OBJECTIVE, 6)
 _USED, _FREE = (f"sum by (host, gpu, UUID) (stoker:gpu_memory_{kind}_bytes)" for kind in ("used", "free"))
-_ACTIVE = "max by (deployment) ((stoker:gpu_share > 0) * 0 + on (UUID) group_left () stoker:gpu_active_ratio)"
+_ACTIVE = "max by (deployment) (stoker:gpu_place * on (UUID, GPU_I_ID) group_left () stoker:gpu_part_active_ratio)"
 
 _SHIPPED = "stoker_ledger_shipped_timestamp_seconds > 0"  # a gateway whose keeper tells of itself says 0
 
@@ -120,7 +120,7 @@ def group() -> Group:
             ),
             Alert(
                 "StokerGpuDown",
-                "stoker_gpu_up == 0 or stoker_gpu_driver_up == 0",
+                "stoker_gpu_up == 0 or stoker_gpu_driver_up == 0 or stoker:gpu_lost",
                 "1m",
                 "critical",
                 "GPU {{ $labels.gpu }} {{ $labels.UUID }} of {{ $labels.instance }} does not answer",

@@ -20,4 +20,4 @@ def files(prices: Prices = DEFAULT_PRICES, places: Sequence[Place] = ()) -> Mapp
 
 def groups(prices: Prices = DEFAULT_PRICES, places: Sequence[Place] = ()) -> Sequence[Group]:
     """All groups."""
-    return [gpus.prices(prices), gpus.placement(places), gpus.group(), gateway.group(), alerts.group()]
+    return [gpus.prices(prices), gpus.seen(), gpus.placement(places), gpus.group(), gateway.group(), alerts.group()]

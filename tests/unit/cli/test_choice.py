@@ -16,7 +16,7 @@ from cli.console import Steps
 from cli.doctor import Finding, Verdict
 from cli.errors import CliError
 from cli.hub import Look
-from cli.machine import Gpu, GpusUnreadable, available_memory, gpus
+from cli.machine import Gpu, GpusUnreadable, available_memory, gpus, uuids
 from cli.modelfiles import ModelFiles, Worker
 from cli.parts import Plan
 from cli.settings import CliSettings, Engine
@@ -290,3 +290,33 @@ def test_up_names_a_better_model_at_its_end(tmp_path: Path, capsys: pytest.Captu
     assert "A hub is in reach: ./stoker up --model org/better" in capsys.readouterr().out
     up._introduce(settings, plan, 1.0, Choice(None), with_demo=False)
     assert "hub" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, ["GPU-aa11", "GPU-bb22", "GPU-bc33"]),
+        ("1", ["GPU-bb22"]),
+        ("2,0", ["GPU-bc33", "GPU-aa11"]),
+        ("GPU-bc, GPU-a", ["GPU-bc33", "GPU-aa11"]),
+        ("0,GPU-b,1", ["GPU-aa11"]),  # of two that are meant, none is
+        ("MIG-aa11", []),
+        ("-1", []),
+        ("", []),
+    ],
+)
+def test_the_uuids_of_the_gpus_to_be_used_come_in_the_order_in_which_they_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, found: list[str]
+) -> None:
+    _nvidia(monkeypatch, tmp_path, "0, GPU-aa11\n1, GPU-bb22\n2, GPU-bc33")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert uuids() == found
+
+
+def test_where_nvidia_smi_fails_or_is_not_there_no_uuid_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert uuids() == []
+    _nvidia(monkeypatch, tmp_path, "no devices were found", code=9)
+    assert uuids() == []

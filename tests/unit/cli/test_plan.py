@@ -1,10 +1,12 @@
 """Which processes a stack has, by its settings."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from cli.plan import make_plan, named_models, needed_models, needs_inference
 from cli.probes import dcgm_answers
 from cli.settings import ROOT, CliSettings, Engine, load_settings
 from cli.supervisor import BackOff
+from monitoring.gpus.placement import places
 from tests.support.network import free_port
 
 MODELS = {"llm": ModelFiles("/models/llm", "tiny"), "embedding": ModelFiles("/models/embedding", "mini")}
@@ -28,6 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Where a dcgm-exporter was looked for; there is none, whatever this machine has."""
     urls: list[str] = []
     monkeypatch.setattr("cli.plan.dcgm_answers", lambda url: bool(urls.append(url)))
+    monkeypatch.setattr("cli.plan.uuids", lambda: ["GPU-a", "GPU-b", "GPU-c"])
     return urls
 
 
@@ -214,8 +218,8 @@ def test_a_gpu_host_without_a_dcgm_exporter_gets_a_reader_that_nothing_waits_for
     assert part.command[-1] == str(part.port)
     assert plan.environment["STOKER_DCGM_URL"] == f"http://127.0.0.1:{part.port}/metrics"
     assert part.optional
-    assert [other.name for other in plan.parts if other.optional] == ["gpu"]
-    assert not any("gpu" in other.needs for other in plan.parts)
+    assert [other.name for other in plan.parts if other.optional] == ["gpu", "gpu-figures"]
+    assert not {"gpu", "gpu-figures"} & {name for other in plan.parts for name in other.needs}
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -230,6 +234,72 @@ def test_where_a_dcgm_exporter_answers_there_is_no_reader(tmp_path: Path, monkey
 def test_without_a_gpu_engine_nobody_looks_for_gpus(tmp_path: Path, asked: list[str], engine: Engine) -> None:
     assert "gpu" not in {part.name for part in _plan(_settings(tmp_path), engine).parts}
     assert asked == []
+
+
+def test_with_gpus_their_figures_are_joined_with_deployments_and_nothing_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _plan(_settings(tmp_path), Engine.VLLM)
+    (part,) = (part for part in plan.parts if part.name == "gpu-figures")
+    assert part.command[:3] == [sys.executable, "-m", "monitoring.gpus"]
+    assert _after(part.command, "--exporter") == [plan.environment["STOKER_DCGM_URL"]]
+    assert _after(part.command, "--port") == [str(part.port)]
+    assert (part.probe.path, part.optional) == ("/metrics", True)
+    assert not {"--config", "--gpu-usd-per-hour"} & set(part.command)
+    monkeypatch.setattr("cli.plan.dcgm_answers", lambda _url: True)
+    settings = _settings(tmp_path, gpu_usd_per_hour=2.5, gpu_exporters="http://b:9400/metrics, http://c:9400/metrics")
+    command = _command(_plan(settings, Engine.VLLM), "gpu-figures")
+    assert _after(command, "--exporter") == [settings.dcgm_url, "http://b:9400/metrics", "http://c:9400/metrics"]
+    assert _after(command, "--gpu-usd-per-hour") == ["2.5"]
+
+
+@pytest.mark.parametrize("engine", [Engine.VLLM_CPU, Engine.NONE])
+def test_without_a_gpu_engine_figures_are_joined_where_the_file_says_where_gpus_are(
+    tmp_path: Path, engine: Engine
+) -> None:
+    file = tmp_path / "stoker.yaml"
+    entry = (
+        "- {model_name: m, litellm_params: {model: hosted_vllm/m, api_base: 'http://h:8000/v1'}, model_info: {%s}}\n"
+    )
+    file.write_text("model_list:\n" + entry % "")
+    assert "gpu-figures" not in {part.name for part in _plan(_settings(tmp_path, config=file), engine).parts}
+    file.write_text("model_list:\n" + entry % "gpus: ['h:0']")
+    settings = _settings(tmp_path, config=file)
+    command = _command(_plan(settings, engine), "gpu-figures")
+    assert _after(command, "--exporter") == [settings.dcgm_url]
+    assert _after(command, "--config") == [str(file)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "gpus"),
+    [
+        ((), {}, ["GPU-a"]),
+        (("--tensor-parallel-size", "2"), {}, ["GPU-a", "GPU-b"]),
+        ((), {"TENSOR_PARALLEL_SIZE": "3"}, ["GPU-a", "GPU-b", "GPU-c"]),
+        (("--tensor-parallel-size", "1"), {"PIPELINE_PARALLEL_SIZE": "2"}, ["GPU-a", "GPU-b"]),
+        ((), {"TENSOR_PARALLEL_SIZE": "many"}, ["GPU-a"]),
+    ],
+)
+def test_the_engine_and_its_adapters_say_on_which_gpus_they_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    environment: dict[str, str],
+    gpus: list[str],
+) -> None:
+    monkeypatch.setenv("STOKER_VLLM_LORA_MODULES", '{"law": "/loras/law"}')
+    for name, value in environment.items():
+        monkeypatch.setenv(f"STOKER_VLLM_{name}", value)
+    plan = make_plan(_settings(tmp_path), Engine.VLLM, MODELS, PYTHON, flags)
+    local = json.loads(plan.environment["STOKER_LOCAL_DEPLOYMENTS"])
+    assert [each["model_info"].get("gpus") for each in local] == [None, None, gpus, gpus]
+    (embedder, engine) = places(local)
+    assert (engine.deployment, engine.model, engine.gpus) == ("tiny-local", "tiny", tuple(gpus))
+    assert embedder.gpus == ()
+
+
+def _after(command: list[str], flag: str) -> list[str]:
+    return [value for name, value in pairwise(command) if name == flag]
 
 
 @contextmanager

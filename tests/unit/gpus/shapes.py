@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monitoring.gpus.engines import Tokens
 from monitoring.gpus.figures import Figures, Prices
-from monitoring.gpus.placement import Place
+from monitoring.gpus.placement import Place, places
 
 SECONDS = 120.0
 PRICES = Prices(gpu_usd_per_hour=2.40, hosted_prompt_usd=0.15, hosted_completion_usd=0.60)
@@ -75,6 +75,9 @@ SHAPES = {
     "host label, new": _alone("host_label_new", Place("qwen-1", "qwen", gpus=("gpu-1:0",))),
     "honor_labels on": _alone("honor_labels_on", _POD, _PODS),
     "honor_labels off": _alone("honor_labels_off", _POD, _PODS),
+    # Two exporters tell of the GPU, each under a host name of its own, and either name finds it.
+    "two host names, by the one": _alone("two_host_names", Place("qwen-1", "qwen", gpus=("gpu-1:0",))),
+    "two host names, by the other": _alone("two_host_names", Place("qwen-1", "qwen", gpus=("a1b2c3:0",))),
     "job file": _alone("job_file", Place("qwen-1", "qwen")),
     "pod label": _alone("pod_label", Place("qwen-1", "qwen")),
     # 500 + 300 W; 24,000 / 120 s / 2 = 100; 24,000 / 96,000 J = 0.25; 2 * 0.08 USD; 0.16 / 100,000 * 10^6 = 1.6;
@@ -159,7 +162,9 @@ SHAPES = {
         ),
     ),
     # 210 W and 25,200 J once, three quarters to qwen (5,670 of 7,560 tokens), though three instances repeat them;
-    # memory is that of the instances. Active: (3 * 0.9 + 1 * 0.4 + 1 * 0) / 5 = 0.62, so idle 0.38 * 0.08 = 0.0304 USD.
+    # memory is that of the instances. Of 5 slices qwen has 3, a tenth of the time idle: 3 / 5 * 0.1 * 0.08 = 0.0048
+    # USD; tiny 1, 0.6 of it: 1 / 5 * 0.6 * 0.08 = 0.0096; nobody 1, idle wholly: 0.016. So the GPU is active for
+    # (3 * 0.9 + 1 * 0.4 + 1 * 0) / 5 = 0.62 and idle for 0.38 * 0.08 = 0.0304 USD together.
     "MIG": Shape(
         "mig",
         (Place("qwen-1", "qwen", pods=("models/qwen-*",)), Place("tiny-1", "tiny", pods=("models/tiny-*",))),
@@ -179,7 +184,7 @@ SHAPES = {
                 usd=0.06,
                 usd_per_million_tokens=3.0,
                 hosted_usd_per_million_tokens=0.277575,
-                idle_usd=0.0228,
+                idle_usd=0.0048,
             ),
             Figures(
                 deployment="tiny-1",
@@ -194,7 +199,7 @@ SHAPES = {
                 usd=0.02,
                 usd_per_million_tokens=4.0,
                 hosted_usd_per_million_tokens=0.3201,
-                idle_usd=0.0076,
+                idle_usd=0.0096,
             ),
             Figures(
                 deployment="",
@@ -209,14 +214,87 @@ SHAPES = {
                 usd=0,
                 usd_per_million_tokens=None,
                 hosted_usd_per_million_tokens=None,
-                idle_usd=0,
+                idle_usd=0.016,
             ),
         ),
         {"qwen-1": "models/qwen-0", "tiny-1": "models/tiny-0"},
     ),
+    # vLLM counts the tokens of all its adapters under the name of the model that they are of, so the engine is one
+    # place, whichever of its names has its GPU: 400 W * 120 s = 48,000 J; 96,000 / 48,000 J = 2; 96,000 / 120 s = 800;
+    # 0.08 USD / 128,000 * 10^6 = 0.625; (32,000 * 0.15 + 96,000 * 0.60) / 128,000 = 0.4875; active 0.9, as scraped.
+    "adapters on one engine": Shape(
+        "several_models",
+        places(
+            {
+                "model_name": name,
+                "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": base},
+                "model_info": {"gpus": gpus},
+            }
+            for name, base, gpus in (
+                ("base", "http://e:8000/v1", ["gpu-1:0"]),
+                ("adapter", "http://E:8000/v1/", [U0]),
+                ("second", "http://e:8000", []),
+            )
+        ),
+        {U0: 48_000},
+        {"base-1": Tokens(generated=96_000, prompt=32_000)},
+        (
+            Figures(
+                deployment="base-1",
+                model="base",
+                gpus=1,
+                power_watts=400,
+                energy_joules=48_000,
+                memory_used_bytes=61_440 * MIB,
+                memory_free_bytes=20_480 * MIB,
+                tokens_per_gpu_s=800,
+                tokens_per_joule=2,
+                usd=0.08,
+                usd_per_million_tokens=0.625,
+                hosted_usd_per_million_tokens=0.4875,
+                idle_usd=0.008,
+            ),
+        ),
+    ),
 }
 
 
+# qwen's engine stands still while its neighbour, whose instance is busy, has all of the tokens: qwen pays for no power,
+# and for 3 / 5 * 0.08 = 0.048 USD of idle time; tiny for none. 3,780 tokens: / 120 s = 31.5; / 25,200 J = 0.15;
+# 0.08 USD / 10,000 * 10^6 = 8; (6,220 * 0.15 + 3,780 * 0.60) / 10,000 = 0.3201.
+_QWEN, _TINY, _REST = SHAPES["MIG"].expected
+SHAPES["MIG, one stands still"] = replace(
+    SHAPES["MIG"],
+    scrape="mig_idle",
+    tokens={"qwen-1": Tokens(generated=0, prompt=0), "tiny-1": Tokens(generated=3_780, prompt=6_220)},
+    expected=(
+        replace(
+            _QWEN,
+            gpus=0,
+            power_watts=0,
+            energy_joules=0,
+            tokens_per_gpu_s=None,
+            tokens_per_joule=None,
+            usd=0,
+            usd_per_million_tokens=None,
+            hosted_usd_per_million_tokens=None,
+            idle_usd=0.048,
+        ),
+        replace(
+            _TINY,
+            gpus=1,
+            power_watts=210,
+            energy_joules=25_200,
+            tokens_per_gpu_s=31.5,
+            tokens_per_joule=0.15,
+            usd=0.08,
+            usd_per_million_tokens=8,
+            hosted_usd_per_million_tokens=0.3201,
+            idle_usd=0,
+        ),
+        _REST,
+    ),
+)
 # The same, where the configuration names the instances.
 _NAMED = replace(
     SHAPES["MIG"],
@@ -224,6 +302,28 @@ _NAMED = replace(
     pods={},
 )
 SHAPES["MIG, by configuration"] = _NAMED
+# Where it names the GPU alone, a deployment has all of its instances.
+SHAPES["MIG, the GPU by configuration"] = replace(
+    SHAPES["MIG"],
+    places=(Place("qwen-1", "qwen", gpus=("gpu-1:0",)),),
+    tokens={"qwen-1": Tokens(generated=7_560, prompt=22_440)},
+    pods={},
+    # 7,560 / 120 s = 63; / 25,200 J = 0.3; 0.08 USD / 30,000 * 10^6 = 2.6667; (22,440 * 0.15 + 7,560 * 0.60) / 30,000.
+    expected=(
+        replace(
+            _QWEN,
+            gpus=1,
+            power_watts=210,
+            energy_joules=25_200,
+            memory_used_bytes=37_376 * MIB,
+            memory_free_bytes=22_528 * MIB,
+            usd=0.08,
+            usd_per_million_tokens=8 / 3,
+            hosted_usd_per_million_tokens=0.2634,
+            idle_usd=0.0304,
+        ),
+    ),
+)
 # Our own reader says power once and no utilisation, so nothing is known of idle time.
 SHAPES["MIG, of our own reader"] = replace(
     _NAMED,

@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli.plan import deployment
 from monitoring.gpus.engines import Tokens, tokens
 from monitoring.gpus.exposition import exposition
 from monitoring.gpus.figures import Figures, figures
@@ -15,7 +17,8 @@ from monitoring.gpus.join import Share, join
 from monitoring.gpus.placement import Place, places
 from monitoring.gpus.readings import Gpu, Owner, Part, read
 from monitoring.gpus.sources import Look
-from router.config import load
+from router import yamlfile
+from router.config import Changes, assembled, load
 from tests.unit.gpus.shapes import MIB, PRICES, SECONDS, SHAPES, Shape, scrape
 
 
@@ -36,6 +39,13 @@ def test_the_join_gives_the_figures_computed_by_hand(name: str) -> None:
     assert len(found) == len(shape.expected)
     for figure, expected in zip(found, shape.expected, strict=True):
         assert asdict(figure) == pytest.approx(asdict(expected))
+
+
+def test_a_share_is_active_as_its_own_instances_are() -> None:
+    shares = {share.place.deployment: share.active_ratio for share in _shares(SHAPES["MIG"])}
+    assert shares == {"qwen-1": 0.9, "tiny-1": 0.4, "": 0.0}
+    (both,) = _shares(SHAPES["MIG, the GPU by configuration"])
+    assert both.active_ratio == pytest.approx(0.62)
 
 
 def test_memory_that_is_only_known_of_the_whole_gpu_is_split_in_equal_parts() -> None:
@@ -105,17 +115,10 @@ def test_a_deployment_is_not_found_where_it_is_not(place: Place, owner: Owner) -
 
 
 def test_places_have_the_names_that_the_router_gives_its_deployments() -> None:
-    def entry(group: str, model: str, **info: object) -> dict[str, object]:
-        return {
-            "model_name": group,
-            "litellm_params": {"model": model, "api_base": "http://127.0.0.1:8000/v1"},
-            "model_info": info,
-        }
-
     entries = [
-        entry("chat", "openai/gpt-4o-mini"),
-        entry("chat", "hosted_vllm/qwen", gpus=["gpu-1:0", "gpu-1:1"]),
-        entry("chat", "hosted_vllm/qwen", id="spare", pods=["models/*"], containers=["vllm"]),
+        _entry("chat", "openai/gpt-4o-mini"),
+        _entry("chat", "hosted_vllm/qwen", gpus=["gpu-1:0", "gpu-1:1"]),
+        _entry("chat", "hosted_vllm/qwen", 8001, id="spare", pods=["models/*"], containers=["vllm"]),
     ]
     config = load(None, entries)
     assert config.unsupported == []
@@ -124,6 +127,23 @@ def test_places_have_the_names_that_the_router_gives_its_deployments() -> None:
     assert [(place.deployment, place.model) for place in found] == own == [("chat-2", "qwen"), ("spare", "qwen")]
     assert found[0].gpus == ("gpu-1:0", "gpu-1:1")
     assert (found[1].pods, found[1].containers) == (("models/*",), ("vllm",))
+
+
+def test_the_names_of_the_files_deployments_are_the_same_whether_or_not_a_stack_runs_one_of_their_group() -> None:
+    entries = [_entry("m", "hosted_vllm/x", port) for port in (1, 2)]
+    document = yamlfile.Document("stoker.yaml", {"model_list": entries}, {})
+    config = assembled(document, [deployment("m", 3, "chat")], Changes())
+    names = {each.api_base: each.name for each in config.deployments}
+    assert names.pop("http://127.0.0.1:3/v1") == "m-local"
+    assert names == {
+        entry["litellm_params"]["api_base"]: name for entry, name in zip(entries, ("m-1", "m-2"), strict=True)
+    }
+    assert [place.deployment for place in places(entries)] == ["m-1", "m-2"]
+
+
+def _entry(group: str, model: str, port: int = 8000, **info: object) -> dict[str, Any]:
+    base = f"http://127.0.0.1:{port}/v1"
+    return {"model_name": group, "litellm_params": {"model": model, "api_base": base}, "model_info": info}
 
 
 def test_tokens_of_a_real_engine_are_those_that_were_asked_for() -> None:
@@ -158,7 +178,7 @@ def test_the_exposition_has_the_figures_by_deployment_and_model_and_none_that_is
 
 
 def _gpu(uuid: str, *parts: Part) -> Gpu:
-    return Gpu(uuid, "h", "0", "", 100.0, 1000.0, None, None, None, parts)
+    return Gpu(uuid, "h", "0", "", 100.0, 1000.0, None, None, None, parts, frozenset({uuid, "h:0"}))
 
 
 _DEPLOYMENTS = tuple(Place(name, "m") for name in ("a", "b", "c"))
@@ -179,7 +199,9 @@ def _machines(draw: st.DrawFn) -> tuple[Gpu, ...]:
             sum(part.memory_free_bytes or 0 for part in parts),
         )
         power, joules = draw(st.floats(0, 1000)), draw(st.floats(0, 1e6))
-        found.append(Gpu(f"GPU-{number}", "h", str(number), "", power, joules, used, free, 0.5, tuple(parts)))
+        found.append(
+            Gpu(f"GPU-{number}", "h", str(number), "", power, joules, used, free, 0.5, tuple(parts), frozenset())
+        )
     return tuple(found)
 
 
@@ -192,3 +214,4 @@ def test_the_shares_of_a_gpu_add_up_to_its_own(gpus: tuple[Gpu, ...], generated:
         assert sum(share.ratio for share in its) == pytest.approx(1)
         for name in ("power_watts", "energy_joules", "memory_used_bytes", "memory_free_bytes"):
             assert sum(getattr(share, name) for share in its) == pytest.approx(getattr(gpu, name)), name
+        assert sum(share.idle_ratio or 0 for share in its) == pytest.approx(1 - (gpu.active_ratio or 0))

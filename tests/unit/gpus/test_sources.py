@@ -1,17 +1,21 @@
 """Looking at exporters and engines again and again: figures of the interval, also where some don't answer."""
 
+import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from cli.plan import deployment
 from core.clock import ManualClock
-from monitoring.gpus.__main__ import handler, sources_of
+from monitoring.gpus.__main__ import configured, handler, sources_of
 from monitoring.gpus.figures import Figures
-from monitoring.gpus.placement import Place
+from monitoring.gpus.placement import Place, places
 from monitoring.gpus.sources import Look, Sources
 from tests.unit.gpus.shapes import PRICES, scrape
 
@@ -97,6 +101,14 @@ def test_an_answer_that_is_no_text_of_metrics_is_none() -> None:
     assert house.look().up == {_EXPORTER: True, _CHAT: True, _SMALL: False}
 
 
+def test_an_address_that_speaks_no_http_is_not_up_and_the_others_are_read() -> None:
+    with _speaking(b"hello there\n") as odd, _serving(_texts(scrape("several_models"))) as exporter:
+        addresses = [f"{odd}/metrics", f"{exporter}/metrics"]
+        found = sources_of([], addresses, None, 60.0).look()
+    assert found.up == {addresses[0]: False, addresses[1]: True}
+    assert len(found.shares) == 1
+
+
 def test_an_engine_that_was_started_anew_has_no_tokens_of_the_interval() -> None:
     house = House()
     house.look()
@@ -113,10 +125,24 @@ def test_without_its_exporter_there_are_no_gpus_and_with_it_again_there_are() ->
     assert {share.place.deployment for share in house.look(60).shares} == {"chat", "small"}
 
 
+def test_deployments_are_those_of_the_file_and_those_of_the_stack(tmp_path: Path) -> None:
+    file = tmp_path / "stoker.yaml"
+    file.write_text(
+        "model_list:\n- {model_name: m, litellm_params: {model: hosted_vllm/m, api_base: 'http://h:1/v1'}}\n"
+    )
+    local = json.dumps([deployment("m", 2, "chat", gpus=["GPU-a"])])
+    found = configured(file, local)
+    assert [(place.deployment, place.gpus) for place in found] == [("m-1", ()), ("m-local", ("GPU-a",))]
+    assert configured(None, local) == found[1:]
+    file.write_text("model_list:\n")
+    assert configured(file, "") == ()
+
+
 def test_the_server_looks_at_real_addresses() -> None:
     with _serving(_texts(_engine(9, 9))) as engine, _serving(_texts(scrape("several_models"))) as exporter:
         entry = {"model_name": "chat", "litellm_params": {"model": "hosted_vllm/qwen", "api_base": f"{engine}/v1"}}
-        sources = sources_of([{**entry, "model_info": {"id": "chat"}}], [f"{exporter}/metrics"], None, 60.0)
+        its = places([{**entry, "model_info": {"id": "chat"}}])
+        sources = sources_of(its, [f"{exporter}/metrics"], None, 60.0)
         with _serving(lambda: handler(sources)) as own:
             with urlopen(f"{own}/metrics", timeout=10) as answer:
                 text = answer.read().decode()
@@ -137,6 +163,23 @@ def _serving(make: Callable[[], type[BaseHTTPRequestHandler]]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def _speaking(answer: bytes) -> Iterator[str]:
+    """A server that gives one answer, whatever it is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def run() -> None:
+            asked, _ = listening.accept()
+            with asked:
+                asked.recv(65_536)
+                asked.sendall(answer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
 
 
 def _texts(text: str) -> Callable[[], type[BaseHTTPRequestHandler]]:

@@ -16,6 +16,7 @@ from monitoring.alerting import RECEIVERS, Receiver, alertmanager
 from monitoring.dashboards.book import DASHBOARDS
 from monitoring.dashboards.form import Panel
 from monitoring.rules import names
+from monitoring.scraping import engines
 from monitoring.write import FOLDER, files, main
 from tests.support.process import ROOT
 from tests.support.promtool import promtool, run
@@ -56,6 +57,19 @@ def test_prometheus_understands_every_query(tmp_path: Path) -> None:
     body = {"groups": [{"name": f"g{at}", "rules": [rule]} for at, rule in enumerate(rules)]}
     (tmp_path / "queries.yml").write_text(yaml.safe_dump(body))
     done = promtool("check", "rules", "queries.yml", folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("at", "days"), [("36h", 1.5), ("960h", 30), ("0h", 0)])
+def test_the_panel_about_days_tells_since_when_there_are_samples(tmp_path: Path, at: str, days: float) -> None:
+    (panel,) = (panel for name, panel in _PANELS if "Prometheus has kept" in name)
+    (query,) = panel.queries
+    expr = f"round(({query.text}), 0.5)"  # the window's end counts in Prometheus 2, and not in 3
+    look = {"expr": expr, "eval_time": at, "exp_samples": [{"labels": "{}", "value": days}]}
+    series = [{"series": 'up{job="stoker",instance="gateway:8080"}', "values": "1x1000"}]
+    test = {"interval": "1h", "input_series": series, "promql_expr_test": [look]}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}, width=10_000))
+    done = promtool("test", "rules", "tests.yml", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -114,8 +128,8 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     for name in ("prometheus.yml", "without-pods.yml"):
         done = promtool("check", "config", name, folder=tmp_path / "made")
         assert done.returncode == 0, done.stdout + done.stderr
-    engines = yaml.safe_load((tmp_path / "made" / "engines.yml").read_text())
-    assert engines == [{"targets": ["gpu-1:8000"], "labels": {"deployment": "chat-1"}}]
+    scraped = yaml.safe_load((tmp_path / "made" / "engines.yml").read_text())
+    assert scraped == [{"targets": ["gpu-1:8000"], "labels": {"deployment": "chat-1"}}]
     for name, targets in (
         ("gpus", ["gpu-1:9400"]),
         ("keepers", ["keeper:9402"]),
@@ -123,7 +137,35 @@ def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
     ):
         assert yaml.safe_load((tmp_path / "made" / f"{name}.yml").read_text()) == [{"targets": targets}]
     (rule,) = yaml.safe_load((tmp_path / "made" / "rules" / "stoker-placement.yml").read_text())["groups"][0]["rules"]
-    assert rule["labels"] == {"host": "gpu-1", "gpu": "0", "deployment": "chat-1", "model": "qwen"}
+    assert rule["labels"] == {"deployment": "chat-1", "model": "qwen"}
+    assert 'stoker:gpu_called{host="gpu-1",gpu="0"}' in rule["expr"]
+
+
+def test_an_engine_is_scraped_once_whatever_it_serves_and_where_it_says_its_metrics() -> None:
+    bases = {
+        "base": "http://gpu-1:8000/v1",
+        "adapter": "http://gpu-1:8000/v1/",
+        "behind": "https://inner/engines/a/v1",
+        "other": "https://inner/engines/b/v1",
+    }
+    entries = [
+        {"model_name": name, "litellm_params": {"model": f"hosted_vllm/{name}", "api_base": base}}
+        for name, base in bases.items()
+    ]
+    assert yaml.safe_load(engines(entries)) == [
+        {"targets": ["gpu-1:8000"], "labels": {"deployment": "base-1"}},
+        *(
+            {
+                "targets": ["inner"],
+                "labels": {
+                    "deployment": f"{name}-1",
+                    "__scheme__": "https",
+                    "__metrics_path__": f"/engines/{letter}/metrics",
+                },
+            }
+            for name, letter in (("behind", "a"), ("other", "b"))
+        ),
+    ]
 
 
 @pytest.mark.parametrize("chosen", [RECEIVERS, ("slack",), ("webhook",), ("pagerduty", "webhook"), ()])

@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from api.roles import ROUTES
+from monitoring.gpus.placement import Place
 from monitoring.gpus.readings import ENERGY
 from monitoring.rules import book, names
 from monitoring.rules.form import RUNBOOK, Alert, Recording
 from monitoring.rules.gateway import LONG
 from tests.support.process import ROOT
 from tests.support.promtool import promtool
-from tests.unit.gpus.shapes import PRICES, SECONDS, SHAPES, Shape
+from tests.unit.gpus.shapes import PRICES, SECONDS, SHAPES, U0, U1, U2, Shape
 from tests.unit.monitoring.alerting import CASES
 
 _RULES = [rule for group in book.groups() for rule in group.rules]
@@ -127,12 +128,15 @@ def test_prometheus_joins_to_the_figures_computed_by_hand(name: str, tmp_path: P
         expected = {
             (figure.deployment, figure.model): getattr(figure, field)
             for figure in shape.expected
-            # A part that nobody has beside others on the same GPU has memory there, and nothing else.
-            if getattr(figure, field) is not None and (figure.gpus or "memory" in field)
+            # A part that nobody has beside others on the same GPU has memory and idle time there, and nothing else.
+            if getattr(figure, field) is not None
+            and (figure.gpus or figure.deployment or "memory" in field or "idle" in field)
         }
         _hold(tmp_path, _series_of(shape), expr, expected)
     hosted = {
-        (figure.deployment, ""): figure.hosted_usd_per_million_tokens for figure in shape.expected if figure.deployment
+        (figure.deployment, ""): figure.hosted_usd_per_million_tokens
+        for figure in shape.expected
+        if figure.hosted_usd_per_million_tokens is not None
     }
     _hold(tmp_path, _series_of(shape), "stoker:deployment_hosted_usd_per_million_tokens:rate5m", hosted)
 
@@ -157,6 +161,108 @@ def test_in_prometheus_too_what_is_not_known_of_one_gpu_is_not_known_of_the_depl
     _hold(tmp_path, series, "stoker:deployment_tokens_per_joule:rate5m", {})
     _hold(tmp_path, series, "stoker:deployment_idle_usd_per_hour", {("", ""): PRICES.gpu_usd_per_hour})
     _hold(tmp_path, series, "stoker:deployment_gpus", {("qwen-1", "qwen"): 2, ("", ""): 1})
+
+
+def test_a_gpu_whose_exporter_is_called_otherwise_since_two_minutes_keeps_its_figures_and_so_do_others(
+    tmp_path: Path,
+) -> None:
+    shape = SHAPES["several GPUs of one model"]
+    _write(tmp_path, book.files(PRICES, (replace(shape.places[0], gpus=(U0, U1)),)))
+    series: dict[str, str] = {}
+    for name, values in _series_of(shape).items():
+        if 'gpu="0"' not in name:
+            series[name] = values
+            continue
+        start, step = (float(word) for word in re.split(r"(?<!e)\+", values.removesuffix("x30")))
+        series[name] = f"{start:g}+{step:g}x17 stale"
+        series[name.replace("gpu-1", "a1b2c3")] = f"_x18 {start + 18 * step:g}+{step:g}x12"
+    for expr, field in _SERIES.items():
+        expected = {
+            (figure.deployment, figure.model): getattr(figure, field)
+            for figure in shape.expected
+            if getattr(figure, field) is not None
+        }
+        _hold(tmp_path, series, expr, expected)
+
+
+def test_hosts_that_no_exporter_names_and_engines_that_change_their_model_break_no_rule(tmp_path: Path) -> None:
+    shape = SHAPES["several models of one GPU"]
+    _write(tmp_path, book.files(PRICES, (*shape.places, Place("more", "more", gpus=("gpu-9:0",)))))
+    series = dict(_series_of(shape))
+    for uuid in (U1, U2):
+        series[f'DCGM_FI_DEV_POWER_USAGE{{gpu="0",UUID="{uuid}"}}'] = "60x30"
+        series[f'DCGM_FI_DEV_FB_USED{{gpu="0",UUID="{uuid}"}}'] = "920x30"
+    series['vllm:num_requests_running{deployment="chat",model_name="newer",engine="0"}'] = "1x30"
+    expected = {("chat", ""): 0.75, ("small", ""): 0.25, ("", ""): 2}
+    _hold(tmp_path, series, "sum by (deployment) (stoker:gpu_share)", expected)
+
+
+def test_an_engine_that_stands_still_on_its_own_instance_is_told_of_though_its_neighbour_is_busy(
+    tmp_path: Path,
+) -> None:
+    shape = SHAPES["MIG, one stands still"]
+    _write(tmp_path, book.files(PRICES, shape.places))
+    waits = {
+        f'vllm:num_requests_waiting{{deployment="{name}",model_name="m",engine="0"}}': f"{waiting}x30"
+        for name, waiting in (("qwen-1", 5), ("tiny-1", 5))
+    }
+    told = {
+        "exp_labels": {"deployment": "qwen-1", "severity": "warning"},
+        "exp_annotations": {
+            "summary": "requests wait for qwen-1 while its GPUs do next to nothing",
+            "runbook_url": f"{RUNBOOK}#stokergpuidlewhilequeueing",
+        },
+    }
+    test = {
+        "interval": "1m",
+        "input_series": _input({**_series_of(shape), **waits}),
+        "alert_rule_test": [{"eval_time": "20m", "alertname": "StokerGpuIdleWhileQueueing", "exp_alerts": [told]}],
+    }
+    _look(tmp_path, [test])
+
+
+_LOST = "1x10 stale"
+_STAYS = "1x90"
+
+
+@pytest.mark.parametrize(
+    ("lost", "rest", "instances", "at", "fires"),
+    [
+        pytest.param(_LOST, "", {"a:9400": _STAYS}, "15m", True, id="its exporter answers and tells of it no more"),
+        pytest.param(_LOST, "a:9400", {"a:9400": _STAYS}, "60m", True, id="still, within the hour"),
+        pytest.param(_LOST, "a:9400", {"a:9400": _STAYS}, "75m", False, id="no longer, after it"),
+        pytest.param(_LOST, "b:9400", {"a:9400": _LOST, "b:9400": _STAYS}, "15m", True, id="its exporter began anew"),
+        pytest.param(_LOST, "", {"a:9400": _LOST}, "15m", False, id="the host is gone as a whole"),
+        pytest.param(_STAYS, "a:9400", {"a:9400": _STAYS}, "15m", False, id="all are there"),
+    ],
+)
+def test_a_gpu_that_dcgm_exporter_tells_of_no_more_is_down(
+    tmp_path: Path, lost: str, rest: str, instances: Mapping[str, str], at: str, fires: bool
+) -> None:
+    _write(tmp_path, book.files())
+    series = {f'up{{job="gpu",instance="{instance}"}}': values for instance, values in instances.items()}
+    series['DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-0",Hostname="h",instance="a:9400",pod="p"}'] = lost
+    if rest:
+        series[f'DCGM_FI_DEV_FB_USED{{gpu="1",UUID="GPU-1",Hostname="h",instance="{rest}"}}'] = _STAYS
+    told = {
+        "exp_labels": {"gpu": "0", "UUID": "GPU-0", "host": "h", "instance": "a:9400", "severity": "critical"},
+        "exp_annotations": {
+            "summary": "GPU 0 GPU-0 of a:9400 does not answer",
+            "runbook_url": f"{RUNBOOK}#stokergpudown",
+        },
+    }
+    looks = [{"eval_time": at, "alertname": "StokerGpuDown", "exp_alerts": [told] if fires else []}]
+    _look(tmp_path, [{"interval": "1m", "input_series": _input(series), "alert_rule_test": looks}])
+
+
+def test_a_gpu_of_our_own_reader_is_told_of_once(tmp_path: Path) -> None:
+    _write(tmp_path, book.files())
+    series = {
+        'up{job="gpu",instance="a:9400"}': _STAYS,
+        'DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-0",Hostname="h",instance="a:9400"}': _LOST,
+        'stoker_gpu_up{gpu="0",UUID="GPU-0",instance="a:9400"}': "1x10 0x50",
+    }
+    _hold(tmp_path, series, 'count(ALERTS{alertname="StokerGpuDown"})', {("", ""): 1})
 
 
 def _hold(folder: Path, series: Mapping[str, str], expr: str, expected: Mapping[tuple[str, str], float]) -> None:
