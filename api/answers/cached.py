@@ -122,6 +122,9 @@ class CachedAnswerer:
         for unlike in ("request_id", "use_cache", "collection", "route"):  # the edition names the collection
             del asked[unlike]
         asked |= {"model": model, "set_up": self._set_up, "answers": edition.answers}
+        guards = [self._router.guards_of(one) for one in (model, *question.larger) if one is not None]
+        if any(guards):
+            asked["guards"] = guards
         any_version, this = Documents(edition.collection_id, 0), Documents(edition.collection_id, edition.version)
         others = {name: value for name, value in asked.items() if name != "text"}
         return _Names(

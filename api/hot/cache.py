@@ -36,12 +36,15 @@ class Copies:
     """The cache as one model request uses it.
 
     Args:
+        guards: what looks at the group's texts, as the router names it.
         ttl_s: for which its answer is kept.
     """
 
-    def __init__(self, cache: Cache, principal: Principal, route: str, call: Call, ttl_s: float) -> None:
+    def __init__(
+        self, cache: Cache, principal: Principal, route: str, call: Call, guards: str | None, ttl_s: float
+    ) -> None:
         self._cache = cache
-        self._name = _name(principal, route, call)
+        self._name = _name(principal, route, call, guards)
         self._call = call
         self._ttl_s = ttl_s
         self._flight: Flight | None = None
@@ -98,5 +101,6 @@ class Copies:
             self._flight.leave()
 
 
-def _name(principal: Principal, route: str, call: Call) -> Name:
-    return name_of(principal, "chat", {"route": route, "group": call.group, "body": call.body})
+def _name(principal: Principal, route: str, call: Call, guards: str | None) -> Name:
+    seen = {} if guards is None else {"guards": guards}
+    return name_of(principal, "chat", {"route": route, "group": call.group, "body": call.body, **seen})
