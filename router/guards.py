@@ -64,7 +64,7 @@ _FORMAL_ASKED = _places_of(
     "messages.content:type id name tool_use_id signature data",
     "messages.content.cache_control:type ttl",
     "messages.content.source:type media_type file_id",
-    "messages.content.file:file_id file_data",
+    "messages.content.file:file_id",
     "messages.content.image_url:detail",
     "messages.content.input_audio:data format",
 )
@@ -94,6 +94,7 @@ _ENCODED = _places_of(
     "messages.content.image_url:url",
     "messages.content.video_url:url",
     "messages.content.audio_url:url",
+    "messages.content.file:file_data",
     "messages.content.source:data",
     "choices.message.images.image_url:url",
     "choices.delta.images.image_url:url",
@@ -254,10 +255,10 @@ class Guarded:
     async def _whole(self, body: bytes) -> bytes:
         """Raises: GuardRefused, GuardFailed."""
         with self._looking():
-            data = _object(body)
+            data = _without_tokens(_object(body))
             async for place in _in_turn(_places(data, _FORMAL_SAID)):
                 place.put(await self._ears().say(place.text, last=True))
-            return dumps(_without_tokens(data))
+            return dumps(data)
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
@@ -298,7 +299,7 @@ class Guarded:
             return each
         if data == DONE:
             return b"".join([await ears.pop(key).rest() for key in list(ears)]) + each
-        event = _object(data)
+        event = _without_tokens(_object(data))
         if event.get("error"):
             return each
         before, here = b"", {}
@@ -315,7 +316,7 @@ class Guarded:
                 here[key].put(here[key].text + await heard.say("", last=True))
             else:
                 before += await heard.rest()
-        return before + _written(each, _without_tokens(event))
+        return before + _written(each, event)
 
 
 def _failed(guard: object, error: Exception) -> GuardFailed:
@@ -407,15 +408,17 @@ def _places(whole: dict[str, Any], formal: Set[str]) -> Iterator[_Place]:
         holder, path, key, way, is_named = waiting.popleft()
         is_list = isinstance(holder, list)
         for name, one in list(enumerate(holder) if is_list else holder.items()):
+            if not isinstance(one, str | dict | list):
+                continue
             if is_list:
                 at, place = path, (*key, one.get("index", name) if isinstance(one, dict) else name)
             else:
                 at = path if path.rpartition(".")[2] == name else f"{path}.{name}".lstrip(".")
                 place = ("block", number) if not key and name in ("content_block", "delta") else (*key, name)
-            if isinstance(one, dict | list):
+            if not isinstance(one, str):
                 holder[name] = one = one.copy()
                 waiting.append((one, at, place, (*way, (holder, name)), is_named or at in _NAMED))
-            elif isinstance(one, str) and not (at in formal or (at in _ENCODED and _is_encoded(holder, one))):
+            elif not (at in formal or (at in _ENCODED and _is_encoded(holder, one))):
                 yield _Place(place, holder, name, way, name in _SAID and not is_named)
         if is_named and not is_list:
             yield from [_Place((*key, name), holder, name, way, goes_on=False, is_name=True) for name in holder]

@@ -53,7 +53,8 @@ def test_an_answer_that_a_guard_refuses_is_not_told_in_any_other_way(house: Hous
         asked = house.server.requests
         body = {"query": QUESTION, "collection": "piers", "max_tokens": 60, **fields}
         answer = caller.post("/v1/query", json=body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "guard_refused"), answer.text
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["code"] == "guard_refused"
         assert house.server.requests == asked + 1
         streamed = caller.post("/v1/query", json={**body, "stream": True}).text
         assert events(streamed)[-1]["error"]["code"] == "guard_refused"

@@ -172,6 +172,8 @@ async def test_every_text_of_a_request_is_looked_at_but_at_formal_places() -> No
                 {"type": "text", "text": named("no")},
                 {"type": "image_url", "image_url": {"url": picture}},
                 {"type": "image_url", "image_url": {"url": f"https://pictures.example/{named('no')}.png"}},
+                {"type": "file", "file": {"file_data": picture, "file_id": named("file"), "filename": named("no")}},
+                {"type": "file", "file": {"file_data": f"data:text/plain,{named('no')}"}},
                 {"type": "image", "source": {"type": "base64", "data": named("image")}},
                 {"type": "document", "source": source, "title": named("no"), "context": named("no")},
             ]},
@@ -196,7 +198,9 @@ async def test_every_text_of_a_request_is_looked_at_but_at_formal_places() -> No
     before = orjson.dumps(asked.body)
     seen, _ = await through([ALIAS], Streamed(body=b"{}"), asked)
     assert orjson.dumps(asked.body) == before
-    assert sorted(left(seen.body)) == sorted(["model", "picture", "image", "id", "f", "f", "use", "tool"])
+    assert sorted(left(seen.body)) == sorted(
+        ["model", "picture", "picture", "file", "image", "id", "f", "f", "use", "tool"]
+    )
     assert orjson.dumps(seen.body).count(b"person 1 no") == before.count(b"Ada Byron no")
     assert seen.body["temperature"] == 0.5
 
