@@ -10,6 +10,7 @@ from api.admission.admission import Admission, Ask, Reservation
 from api.admission.errors import KeyStale
 from api.admission.headers import rate_headers
 from api.admission.meters import MAX_NANO_USD, MAX_PER_MINUTE
+from api.errors import describe
 from api.identities import Identities, Identity
 from api.ledger.ledger import Entry, Ledger
 from api.ledger.line import CacheOutcome, Line, Outcome
@@ -20,7 +21,8 @@ from core.principal import Principal
 from core.usage import Usage
 from monitoring import metrics, tracing
 from router.deployment import Deployment
-from router.router import Bound
+from router.errors import RouterError
+from router.router import Answer, Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,3 +251,9 @@ class Metered:
             latency_ms=(self._clock.monotonic() - self._started_s) * 1000 if ended else 0.0,
             ttft_ms=None if self._first_token_s is None else (self._first_token_s - self._started_s) * 1000,
         )
+
+
+def refused(error: RouterError, answer: Answer, metered: Metered) -> RouterError:
+    """Bill an answer of which nothing, or no more, may be told: it was made. Returns: the error, to be raised."""
+    metered.finish(answer.usage or Usage(0, answer.tokens), "failed", describe(error)[0])
+    return error

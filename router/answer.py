@@ -13,6 +13,8 @@ from router.continuation import Diverged
 from router.deployment import Deployment
 from router.errors import (
     AnswerDiverged,
+    GuardFailed,
+    GuardRefused,
     RouterError,
     UpstreamEjected,
     UpstreamError,
@@ -212,6 +214,8 @@ class Answer:
         status: 200; whatever failed early was raised.
         frames: server-sent events; iterate it once, then call `aclose`. It ends in `[DONE]`, or in an error event.
         broken: the stream ended in an error event.
+        refused: why a guard lets nothing of it, or no more of its stream, be told; the upstream has made it all the
+            same. Of an answer in one piece `body` is empty then.
         on_switch: called when another deployment goes on with the stream, before its first frame, with the tokens of
             the answer so far; what it raises ends the stream.
     """
@@ -232,6 +236,7 @@ class Answer:
         self.media_type = content.media_type if isinstance(content, Whole) else "text/event-stream"
         self.frames: AsyncIterator[bytes] | None = self._frames(self._stream) if self._stream else None
         self.broken = False
+        self.refused: GuardRefused | GuardFailed | None = None
         self.rescue: Rescue | None = None
         self.on_switch: Callable[[Usage, Deployment], None] | None = None
         self._first = self._stream
@@ -271,10 +276,10 @@ class Answer:
         """Reading of the monotonic clock when the first token came; None for an answer in one piece."""
         return self._first.first_token_s if self._first else None
 
-    def cut(self, error: RouterError, code: str) -> bytes:
+    def cut(self, error: GuardRefused | GuardFailed, code: str) -> bytes:
         """The event that ends a stream of which no more may be told."""
         assert self._stream is not None
-        self.broken = True
+        self.broken, self.refused = True, error
         return self._stream.broken(error, "invalid_request_error", code)
 
     async def aclose(self) -> None:

@@ -32,6 +32,7 @@ class Call:
         rescue: where the stream breaks, another deployment may go on with it.
         who: the caller, for experiments; all calls of one caller go the same way.
         shadow: nobody waits for it, so it may harm nobody who does: it is tried once, and says nothing of anybody.
+        guards: those that have looked at it, and hear its answer.
         priority: who waits, and who is refused, when the group has more to do than it can.
     """
 
@@ -45,6 +46,7 @@ class Call:
     rescue: bool = True
     who: str = ""
     shadow: bool = False
+    guards: tuple[object, ...] = ()
 
     @property
     def wants_usage_chunk(self) -> bool:

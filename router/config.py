@@ -23,7 +23,7 @@ from router import guards, http1, providers, yamlfile
 from router.deployment import Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
 from router.experiments import Experiment, Stop
-from router.guards import Guard
+from router.guards import Posted
 from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
 from router.strategy import Name as Strategy
@@ -74,7 +74,7 @@ class RouterConfig:
     strategy: Strategy = "simple-shuffle"
     policies: Mapping[str, Reach] = field(default_factory=dict)
     experiments: Sequence[Experiment] = ()
-    guards: Mapping[str, Sequence[Guard]] = field(default_factory=dict)
+    guards: Mapping[str, Sequence[Posted]] = field(default_factory=dict)
 
     def others(self, group: str) -> list[str]:
         """The groups that may be asked in a group's place, or beside it."""
@@ -117,9 +117,16 @@ def written(path: Path | None) -> yamlfile.Document:
 
 
 def assembled(
-    document: yamlfile.Document, local_deployments: Sequence[Mapping[str, Any]], changes: Changes
+    document: yamlfile.Document,
+    local_deployments: Sequence[Mapping[str, Any]],
+    changes: Changes,
+    before: Mapping[str, Sequence[Posted]] | None = None,
 ) -> RouterConfig:
-    """As `load`, of a file that was read before, with what administrators changed since."""
+    """As `load`, of a file that was read before, with what administrators changed since.
+
+    Args:
+        before: guards that there are already; what is configured as it was is not made anew.
+    """
     local = yamlfile.Document(LOCAL_SOURCE, {"model_list": [dict(entry) for entry in local_deployments]}, {})
     added = yamlfile.Document(ADMIN_SOURCE, {"model_list": [dict(entry) for entry in changes.added]}, {})
     form = _validated(document)
@@ -148,7 +155,7 @@ def assembled(
         strategy=form.router_settings.routing_strategy,
         policies=_policies(form, document, reader.groups),
         experiments=_experiments(form, document, reader, changes.stopped),
-        guards=_guards(form, document, reader.groups),
+        guards=_guards(form, document, reader.groups, before or {}),
     )
 
 
@@ -390,17 +397,28 @@ def _policies(form: Form, document: yamlfile.Document, groups: list[str]) -> dic
     return found
 
 
-def _guards(form: Form, document: yamlfile.Document, groups: list[str]) -> dict[str, list[Guard]]:
-    found: dict[str, list[Guard]] = {}
+def _guards(
+    form: Form, document: yamlfile.Document, groups: list[str], before: Mapping[str, Sequence[Posted]]
+) -> dict[str, list[Posted]]:
+    found: dict[str, list[Posted]] = {}
     for group, wanted in form.stoker.guards.items():
         where = document.where(("stoker", "guards", group))
         if group not in groups:
             raise ConfigInvalid(f"{where}: no `model_list` entry is called {group!r}")
+        old = list(before.get(group, ()))
         try:
-            found[group] = [guards.load(one.use, one.options) for one in wanted]
+            found[group] = [_posted(one.use, one.options, old) for one in wanted]
         except ValueError as error:
             raise ConfigInvalid(f"{where}: {error}") from error
     return found
+
+
+def _posted(use: str, options: Mapping[str, Any], old: list[Posted]) -> Posted:
+    """The guard that stands there already, which is taken out of `old`, or a new one. Raises: ValueError."""
+    for at, posted in enumerate(old):
+        if (posted.use, posted.options) == (use, options):
+            return old.pop(at)
+    return Posted(guards.load(use, options), use, options)
 
 
 def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:

@@ -49,6 +49,14 @@ def loads(data: bytes) -> Any:
             raise ValueError("it is nested too deep") from error
 
 
+def dumps(value: Any) -> bytes:
+    """Write JSON, also of what holds half of a sign, as `loads` reads it."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
 def has_halves(data: bytes) -> bool:
     """Whether JSON may hold half of a sign; a doubt is yes."""
     return rb"\ud" in data or rb"\uD" in data

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from core.clock import Clock
-from core.money import Price
 from core.priority import Priority
 from core.usage import Usage
 from monitoring import metrics
@@ -102,7 +101,8 @@ class Trial:
         if not answer.over or began_s is None:
             self._began_s = None
             return
-        if answer.broken or answer.deployment.group != self._group:  # another group had to help
+        broken = answer.broken and answer.refused is None  # what a guard refuses was answered well
+        if broken or answer.deployment.group != self._group:  # another group had to help
             self.failed()
             return
         first_s = answer.first_token_s
@@ -110,17 +110,13 @@ class Trial:
         self._end("ok")
         tally.add(metrics.EXPERIMENT_SECONDS.labels(*self.labels), taken_s)
         tally.add(metrics.EXPERIMENT_SQUARES.labels(*self.labels), taken_s**2)
-        spent = _nano_usd(answer.deployment.price, answer.usage)
+        spent = answer.deployment.price.nano_usd(answer.usage or Usage(0, answer.tokens))
         tally.add(metrics.EXPERIMENT_NANO_USD.labels(*self.labels), spent)
 
     def _end(self, outcome: str) -> None:
         began_s, self._began_s = self._began_s, None
         if began_s is not None:
             tally.add(metrics.EXPERIMENT_CALLS.labels(*self.labels, outcome))
-
-
-def _nano_usd(price: Price, usage: Usage | None) -> int:
-    return 0 if usage is None else price.nano_usd(usage)
 
 
 class Experiments:
@@ -159,9 +155,8 @@ class Experiments:
 
     async def open(self, call: Call) -> Answer:
         """Ask the group that this caller's calls go to. Raises: as the router does."""
-        experiment = self._by_group.get(call.group)
+        experiment, shadow = self._by_group.get(call.group), self._shadows.get(call.group)
         answer = await (self._open(call) if experiment is None else self._tried(call, experiment))
-        shadow = self._shadows.get(call.group)
         if shadow is not None and shadow.takes(call.request_id):
             self._cast(call, shadow)
         return answer

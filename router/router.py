@@ -200,6 +200,11 @@ class Router:
         for lane in self._lanes.values():
             await lane.aclose()
 
+    def guards_of(self, group: str) -> str | None:
+        """A name of what looks at the group's texts, the same for as long as it is configured so; None: nothing."""
+        guarded = self._guarded.get(group)
+        return None if guarded is None else guarded.name
+
     def models(self) -> list[ModelInfo]:
         """The groups with at least one deployment enabled."""
         return [_info(group, self._created) for group in self._groups.values()]
@@ -216,7 +221,10 @@ class Router:
     def chat_outlook(self, group: str, operation: Operation = "chat.completions", *, reach: Reach) -> Outlook:
         """What awaits a chat with the group or its fallbacks. Raises: ModelNotFound: there is no such group."""
         self.require(group)
-        call = Call(operation, group, {}, stream=False, reach=self._within(group, reach), request_id="")
+        guarded = self._guarded.get(group)
+        looked = () if guarded is None else guarded.guards
+        reach = self._within(group, reach)
+        call = Call(operation, group, {}, stream=False, reach=reach, request_id="", guards=looked)
         members = [member for member in self._members_for(call) if member.health.ejected in (None, "asleep")]
         if any(member.breaker.state is BreakerState.CLOSED for member in members):
             return "good"
@@ -281,11 +289,19 @@ class Router:
             UpstreamRefused: the request is at fault, or every deployment that could be asked is busy (429).
             NoDeployment: none is there; Overloaded: they have more to do than they can.
             UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
-            GuardRefused, GuardFailed: a guard of the group lets the text go no further.
+            GuardRefused, GuardFailed: a guard of the group lets the text go no further; an answer in one piece that it
+                lets nobody have says so itself, as `refused`.
         """
         self.require(call.group)
-        guarded = self._guarded.get(call.group)
-        return await (self._open_tried(call) if guarded is None else guarded.open(call, self._open_tried))
+        return await (self._open_guarded(call) if call.group in self._guarded else self._open_tried(call))
+
+    async def _open_guarded(self, call: Call) -> Answer:
+        """Ask when the guards that the group has then have looked. Raises: as `open`."""
+        while guarded := self._guarded.get(call.group):
+            looked = await guarded.asked(call)
+            if self._guarded.get(call.group) is guarded:
+                return await guarded.hear(looked, await self._open_tried(looked))
+        return await self._open_tried(call)
 
     async def _open_tried(self, call: Call) -> Answer:
         """Ask the group that is named, or that an experiment has answer. Raises: as `open`."""
@@ -460,7 +476,14 @@ class Router:
 
     def _fitting(self, call: Call, names: Iterable[str]) -> list[Group]:
         groups = [self._groups[name] for name in names if name in self._groups]
+        if self._config.guards:
+            groups = [group for group in groups if self._have_looked(call, group.name)]
         return [group for group in groups if group.kind == call.needs]
+
+    def _have_looked(self, call: Call, group: str) -> bool:
+        """Whether a call may go there: one that was under way when the configuration changed keeps its guards."""
+        posted = self._config.guards.get(group, ())
+        return group == call.group or all(any(one.guard is guard for guard in call.guards) for one in posted)
 
     def _verdict(self, call: Call, asked: Group, last: RouterError | None) -> RouterError:
         """What to raise when nobody answered."""

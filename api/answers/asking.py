@@ -14,7 +14,7 @@ from core.dependency import DependencyError
 from core.principal import Principal
 from core.usage import Usage
 from monitoring.record import count_tokens
-from router.errors import RouterError
+from router.errors import GuardFailed, GuardRefused, RouterError
 from router.router import Call, Router
 
 
@@ -24,7 +24,8 @@ class Ask(Protocol):
     async def __call__(self, step: Step, prompt: Prompt) -> str:
         """What it wrote.
 
-        Raises: StepFailed: nothing that could be read; what admission and ledger raise ends the whole question.
+        Raises: StepFailed: nothing that could be read; GuardRefused, GuardFailed, and what admission and ledger raise,
+            end the whole question.
         """
         ...
 
@@ -58,6 +59,8 @@ class Asker:
         metered = await self._reservations.admit(call.group, call.request_id, size, self._router.bound(call.group))
         try:
             return await self._said(call, metered, prompt)
+        except (GuardRefused, GuardFailed):
+            raise
         except (RouterError, DependencyError, StreamBroken) as error:
             raise StepFailed(f"no model answered: {error}") from error
         finally:
@@ -91,6 +94,8 @@ class Asker:
                 said += text
                 if len(said) > MOST_SAID:
                     raise StepFailed("the model wrote far more than was asked for")
+        except StreamBroken as error:
+            raise answer.refused or error from error
         finally:
             await answer.aclose()
             whole = answer.over and not answer.broken

@@ -123,6 +123,9 @@ class CachedAnswerer:
             del asked[unlike]
         by = None if model is None else self._router.answers(model, principal.who)
         asked |= {"model": by, "set_up": self._set_up, "answers": edition.answers}
+        guards = [self._router.guards_of(one) for one in (model, *question.larger) if one is not None]
+        if any(guards):
+            asked["guards"] = guards
         any_version, this = Documents(edition.collection_id, 0), Documents(edition.collection_id, edition.version)
         others = {name: value for name, value in asked.items() if name != "text"}
         return _Names(

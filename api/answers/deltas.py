@@ -50,7 +50,7 @@ def _chunk(data: bytes, pairs: Pairs) -> Mapping[str, Any]:
     """Raises: StreamBroken: it is an error, or no chunk of a chat."""
     try:
         chunk = loads(data)
-        if "error" in chunk:
+        if chunk.get("error"):
             raise StreamBroken(str(chunk["error"].get("message", "the upstream failed")))
         if pairs or has_halves(data):
             pairs.join(chunk)

@@ -18,7 +18,7 @@ from core.dependency import DependencyError
 from core.usage import Usage
 from monitoring.logs import logger
 from router.deployment import Deployment
-from router.errors import NoDeployment, RouterError, UpstreamRefused
+from router.errors import GuardFailed, GuardRefused, NoDeployment, RouterError, UpstreamRefused
 from router.router import Answer, Call, Router
 
 _log = logger(__name__)
@@ -72,6 +72,8 @@ class Generator:
             excerpts: the best first.
             call: what is asked with these of them, for the second time or not.
             whole: a sentence at a time, and none that was cut off; else piece by piece.
+
+        Raises: GuardRefused, GuardFailed.
         """
         outcome: Outcome = "client_left"
         passed_on = False
@@ -84,6 +86,9 @@ class Generator:
                         async for piece in said:
                             passed_on = passed_on or not whole  # what may be a link waits, but is as good as told
                             yield piece
+                except (GuardRefused, GuardFailed):
+                    outcome = "failed"  # what may not be said is not quoted either, and nobody is asked again
+                    raise
                 except (RouterError, DependencyError, StreamBroken, Late) as error:
                     _log.warning("no answer was generated", request_id=asked.request_id, reason=str(error))
                     outcome, self.failure = "failed", f"no model answered: {error}"
@@ -109,6 +114,8 @@ class Generator:
                 self._metered.count((self._before or Usage()).completion_tokens + answer.tokens)
                 for piece in buffer.add(text) if whole else [text]:
                     yield piece
+        except StreamBroken as error:
+            raise answer.refused or error from error
         finally:
             await answer.aclose()
         for sentence in [] if answer.finish_reason == "length" else buffer.rest():

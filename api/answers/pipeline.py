@@ -88,7 +88,7 @@ class Answerer:
 
         Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
             FilterUnreadable: a filter was to be read from the question; LimitReached, NotAuthenticated: the caller may
-            not ask a model now; always before the first event.
+            not ask a model now; always before the first event. GuardRefused, GuardFailed: also behind others.
         """
         principal, times = identity.principal, StageTimes(self._clock)
         question = replace(question, text=tidied(question.text, self._settings.answer_question_characters))

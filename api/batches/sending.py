@@ -38,6 +38,12 @@ class Reply:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
+    @property
+    def code(self) -> str | None:
+        """Of the error."""
+        error = self.body.get("error") if isinstance(self.body, dict) else None
+        return error.get("code") if isinstance(error, dict) else None
+
 
 class Sender:
     """Sends lines from within the gateway; one for each worker."""

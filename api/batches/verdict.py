@@ -23,7 +23,7 @@ class Rests:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """An upstream failed; the next one, or the same a little later, may not."""
+    """An upstream or a guard failed; the next one, or the same a little later, may not."""
 
     seconds: float
 
@@ -41,7 +41,7 @@ def judge(reply: Reply, attempt: int, attempts: int) -> Verdict:
     waits = reply.retry_after_s
     if reply.status == 429 and waits is not None:  # without a time it fits no limit however long it waits
         return Rests(min(waits, _LONGEST_REST_S))
-    if reply.status == 503:
+    if reply.status == 503 and reply.code != "guard_failed":  # that is about this one line, and may be so for ever
         return Rests(min(_UNSAID_S if waits is None else waits, _LONGEST_REST_S))
     if reply.status == 401:  # its key ended in this moment: the next look at it says so
         return Rests(1.0)

@@ -24,7 +24,7 @@ from api.hot.exchange import Exchange
 from api.hot.headers import answer_headers
 from api.hot.routes import HotRoute
 from api.identities import Identity
-from api.metering import Metered, Size
+from api.metering import Metered, Size, refused
 from api.responses.messages import messages
 from core.usage import Usage
 from monitoring.record import RequestRecord
@@ -129,6 +129,8 @@ async def answer(
         made.on_switch = metered.switched
         headers = answer_headers(made, ignored, metered)
         if made.frames is None:
+            if made.refused is not None:
+                raise refused(made.refused, made, metered)
             metered.finish(made.usage or Usage(), "ok")
             await turn.keep(_items(made, message_of_body, made.body))
             await exchange.whole(made.status, made.body, headers)

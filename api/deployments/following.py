@@ -20,6 +20,7 @@ from monitoring.metrics import CONFIGURATION_READS, UPSTREAM_RUNNING
 from router.config import Changes, RouterConfig, assembled, written
 from router.errors import ConfigInvalid
 from router.router import Router, open_router
+from router.yamlfile import Document
 from storage.redis import RedisClient
 
 _log = logger(__name__)
@@ -79,7 +80,7 @@ class Following:
         try:
             self.config = self.tried(self.kept)
         except ConfigInvalid as error:
-            self.config = self._assembled(Changes())
+            self.config = self._assembled(self._document, Changes())
             self.error = str(error)
             _log.error("what administrators changed of the deployments is left out", reason=str(error))
 
@@ -89,10 +90,10 @@ class Following:
 
     def tried(self, kept: Kept) -> RouterConfig:
         """The configuration with these changes. Raises: ConfigInvalid."""
-        return self._assembled(kept.changes())
+        return self._assembled(self._document, kept.changes())
 
-    def _assembled(self, changes: Changes) -> RouterConfig:
-        config = assembled(self._document, self._local, changes)
+    def _assembled(self, document: Document, changes: Changes) -> RouterConfig:
+        config = assembled(document, self._local, changes, self.config.guards)
         self._check(config)
         return config
 
@@ -122,12 +123,14 @@ class Following:
 
     async def _read(self, file: _Signature | None) -> None:
         self._seen = self._used = file
-        before = self._document
         try:
-            self._document = await asyncio.to_thread(written, self._path)
-            await self._use(self.tried(self.kept))
+            document = await asyncio.to_thread(written, self._path)
+            # In a thread, too: a new guard reads what it needs.
+            config = await asyncio.to_thread(self._assembled, document, self.kept.changes())
+            self._document = document
+            await self._use(config)
         except ConfigInvalid as error:
-            self._document, self.error = before, str(error)
+            self.error = str(error)
             CONFIGURATION_READS.labels("refused").inc()
             _log.error("the configuration is not used, the last one stays", reason=self.error)
             raise

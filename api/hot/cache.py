@@ -37,12 +37,15 @@ class Copies:
 
     Args:
         by: the group that answers it.
+        guards: what looks at the group's texts, as the router names it.
         ttl_s: for which its answer is kept.
     """
 
-    def __init__(self, cache: Cache, principal: Principal, route: str, call: Call, by: str, ttl_s: float) -> None:
+    def __init__(
+        self, cache: Cache, principal: Principal, route: str, call: Call, by: str, guards: str | None, ttl_s: float
+    ) -> None:
         self._cache = cache
-        self._name = _name(principal, route, call, by)
+        self._name = _name(principal, route, call, by, guards)
         self._call = call
         self._ttl_s = ttl_s
         self._flight: Flight | None = None
@@ -99,5 +102,6 @@ class Copies:
             self._flight.leave()
 
 
-def _name(principal: Principal, route: str, call: Call, by: str) -> Name:
-    return name_of(principal, "chat", {"route": route, "group": by, "body": call.body})
+def _name(principal: Principal, route: str, call: Call, by: str, guards: str | None) -> Name:
+    seen = {} if guards is None else {"guards": guards}
+    return name_of(principal, "chat", {"route": route, "group": by, "body": call.body, **seen})

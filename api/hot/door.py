@@ -27,7 +27,7 @@ from api.hot.exchange import ClientLeft, Exchange, Headers
 from api.hot.headers import answer_headers, priority_of, rate_headers, rescue_of
 from api.hot.routes import ROUTES, HotRoute
 from api.identity import identify, within
-from api.metering import Metered, Size
+from api.metering import Metered, Size, refused
 from api.responses.serving import respond
 from api.roles import require
 from api.settings import ApiSettings
@@ -145,8 +145,9 @@ class HotDoor:
         try:
             record.model_group = call.group
             if wish is not CacheWish.OFF:
-                by = state.router.answers(call.group, call.who)
-                copies = Copies(state.cache, identity.principal, route.path, call, by, self._settings.chat_cache_s)
+                by, guards = state.router.answers(call.group, call.who), state.router.guards_of(call.group)
+                keep_s = self._settings.chat_cache_s
+                copies = Copies(state.cache, identity.principal, route.path, call, by, guards, keep_s)
                 if await copies.tell(exchange, metered, rate_headers(metered, ignored)):
                     return
             answer = await state.router.open(call)
@@ -174,6 +175,8 @@ async def _send(
     if copies is not None:
         headers.append(copies.header)
     if answer.frames is None:
+        if answer.refused is not None:
+            raise refused(answer.refused, answer, metered)
         metered.finish(answer.usage or Usage(), "ok")
         if copies is not None:
             copies.add(answer.body)

@@ -7,7 +7,7 @@ from api.answers.deltas import StreamBroken, chunks
 from api.answers.guarding import guarded
 from api.answers.links import Links
 from api.errors import describe
-from api.metering import Metered
+from api.metering import Metered, refused
 from api.responses import shape
 from api.responses.annotating import Annotator
 from api.responses.keeping import Keeper
@@ -87,8 +87,8 @@ class Answering:
 
         Its line in the ledger, and what is kept of it, are written before the last event.
 
-        Raises: UpstreamFailed: the model's stream broke, and nobody could go on with it; what the ledger and the store
-            raise. `failed` then tells the client of a stream.
+        Raises: UpstreamFailed: the model's stream broke, and nobody could go on with it; GuardRefused, GuardFailed: no
+            more of it may be told; what the ledger and the store raise. `failed` then tells the client of a stream.
         """
         writer, answer = self._writer, self.answer
         yield [*writer.begin(), *([] if self._found is None else writer.searched(self._found.item()))]
@@ -100,6 +100,8 @@ class Answering:
                 yield [*await self._sourced(ends=writer.ends_text(chunk)), *writer.add(chunk)]
                 yield await self._sourced(chunk)
         except StreamBroken as error:
+            if answer.refused is not None:
+                raise refused(answer.refused, answer, self.metered) from error
             raise UpstreamFailed(answer.deployment.name, f"broke off its answer: {error}") from error
         events = [*await self._sourced(ends=not writer.was_cut), *writer.close()]
         self.metered.finish(self.usage, "ok")

@@ -2,7 +2,12 @@
 
 import asyncio
 
-from router.guards import Listener, Refused
+from router.guards import Guard, Listener, Posted, Refused
+
+
+def posted(*guards: Guard) -> list[Posted]:
+    """As a configuration has them."""
+    return [Posted(guard, type(guard).__name__, {}) for guard in guards]
 
 
 class Alias:
@@ -53,8 +58,29 @@ class Forbids:
         return await self.asked(piece)
 
 
+class Judges:
+    """Lets everything be asked; breaks at one word of what is said, and refuses another."""
+
+    def __init__(self, refused: str, broken: str = "\0") -> None:
+        self._refused = refused
+        self._broken = broken
+
+    async def asked(self, text: str) -> str:
+        return text
+
+    def listener(self) -> Listener:
+        return self
+
+    async def said(self, piece: str, *, last: bool) -> str:
+        if self._broken in piece:
+            raise RuntimeError("the guard's own fault")
+        if self._refused in piece:
+            raise Refused(f"{self._refused!r} is not spoken of here.")
+        return piece
+
+
 class Breaks:
-    """Fails at what it is told to: `asked` or `said`; or never answers."""
+    """Fails at what it is told to: `asked`, `listener` or `said`; or never answers."""
 
     def __init__(self, at: str, *, hangs: bool = False) -> None:
         self._at = at
@@ -64,6 +90,8 @@ class Breaks:
         return await self._pass(text, "asked")
 
     def listener(self) -> Listener:
+        if self._at == "listener":
+            raise RuntimeError("the guard's own fault")
         return self
 
     async def said(self, piece: str, *, last: bool) -> str:

@@ -1,8 +1,8 @@
 """One step of query work through the real router and ledger: admitted, billed, and given up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,11 @@ from core.limits import Limits, Subject, SubjectKind
 from core.money import Price
 from core.principal import Principal, Role
 from core.usage import Usage
+from router.config import RouterConfig
+from router.errors import GuardRefused
 from router.router import open_router
 from tests.integration.router.calls import config, native
+from tests.support.guards import Judges, posted
 from tests.support.openai_server import Fault, OpenAiServer, openai_server
 from tests.unit.ledger.test_ledger import in_journal, in_slots
 
@@ -66,6 +69,7 @@ class House:
     asker: Callable[[str | None], Asker]
     lines: Callable[[], list[Line]]
     slots: Callable[[], list[Line]]
+    follow: Callable[[RouterConfig], Awaitable[None]]
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             reservations = Reservations(metering, Identity(principal), "/v1/query")
             return Asker(router, reservations, principal, model, "req_1")
 
-        yield House(server, admitted, asker, lambda: in_journal(tmp_path), lambda: in_slots(tmp_path))
+        yield House(server, admitted, asker, lambda: in_journal(tmp_path), lambda: in_slots(tmp_path), router.follow)
     ledger.close()
 
 
@@ -113,6 +117,16 @@ async def test_a_model_that_is_away_is_a_step_that_failed_and_costs_nothing(hous
         await ask("hyde", PROMPT)
     assert "secret" not in str(caught.value)
     assert (house.lines(), house.admitted.released, ask.usage) == ([], 1, Usage())
+
+
+async def test_what_a_guard_refuses_is_more_than_a_step_that_failed(house: House) -> None:
+    guarded = replace(config(native(house.server, price=PRICE)), guards={"g": posted(Judges("secret"))})
+    await house.follow(guarded)
+    house.server.script = lambda *_: "the secret pier"
+    with pytest.raises(GuardRefused, match="not spoken of"):
+        await house.asker("g")("hyde", PROMPT)
+    (line,) = house.lines()
+    assert (line.tokens_out, line.outcome) == (2, "failed")
 
 
 @pytest.mark.parametrize("fault", LATE, ids=lambda fault: fault.name)

@@ -16,6 +16,7 @@ from core.usage import Usage
 from router.call import Call
 from router.counting import Counted
 from router.deployment import Deployment, LaneName
+from router.errors import GuardFailed, GuardRefused
 from tests.simulation.loop import LoopClock, VirtualLoop
 
 T = TypeVar("T")
@@ -39,12 +40,14 @@ class Play:
         refused: raised instead of opening.
         pieces: what it says, with pauses in seconds between.
         breaks: after its last piece the stream ends without its end.
+        guarded: what a guard says of what it told, which is where it ends then.
     """
 
     pieces: Sequence[str | float] = ()
     opens_s: float = 0.1
     refused: Exception | None = None
     breaks: bool = False
+    guarded: GuardRefused | GuardFailed | None = None
 
 
 class Told:
@@ -55,6 +58,7 @@ class Told:
         self.deployment = deployment
         self.tokens = 0
         self.over = self.broken = self.closed = False
+        self.refused: Exception | None = None
         self.usage: Usage | None = None
         self.on_switch: Any = None
         self.finish_reason: str | None = None
@@ -69,8 +73,8 @@ class Told:
                 continue
             self.tokens += 1
             yield b"data: " + orjson.dumps({"choices": [{"index": 0, "delta": {"content": piece}}]}) + b"\n\n"
-        if self._play.breaks:
-            self.broken = self.over = True
+        if self._play.breaks or self._play.guarded:
+            self.broken, self.over, self.refused = True, True, self._play.guarded
             yield b'data: {"error": {"message": "the engine died"}}\n\n'
             return
         self.over, self.finish_reason, self.usage = True, "stop", Usage(10, self.tokens)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,8 @@ from core.usage import Usage
 from retrieval.search import Passage
 from router.call import Call
 from router.errors import (
+    GuardFailed,
+    GuardRefused,
     NoDeployment,
     Overloaded,
     RouterError,
@@ -65,11 +68,13 @@ def write(
     whole: bool = True,
     most: int | None = None,
     tells: bool = True,
+    raises: type[Exception] | None = None,
 ) -> Came:
     """Have an answer written, and leave after so many pieces of it.
 
     Args:
         tells: whoever reads it tells it at once.
+        raises: this ends it.
     """
     came = Came(Plays(*plays))
 
@@ -84,10 +89,11 @@ def write(
         generator = Generator(router, metered, 20.0, 8.0, lambda: tells and bool(came.said))
         began_s = asyncio.get_running_loop().time()
         pieces = generator.write(excerpts, call, whole=whole)
-        async for piece in pieces:
-            came.said.append(piece)
-            if len(came.said) == most:
-                break
+        with nullcontext() if raises is None else pytest.raises(raises):
+            async for piece in pieces:
+                came.said.append(piece)
+                if len(came.said) == most:
+                    break
         await pieces.aclose()
         metered.close(Usage(), left=True)
         came.took_s = asyncio.get_running_loop().time() - began_s
@@ -167,6 +173,17 @@ def test_nobody_is_asked_again_where_less_would_not_help(error: RouterError) -> 
     assert (came.shown, came.said) == ([4], [])
     assert str(error) in str(came.failure)
     assert (came.book.lines, came.book.settled, came.book.released) == ([], [], 1)
+
+
+@pytest.mark.parametrize("error", [GuardRefused("not here"), GuardFailed("Names")])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_guard_lets_nobody_have_ends_the_answer(error: GuardRefused | GuardFailed, whole: bool) -> None:
+    came = write(Play(refused=error), GOOD, raises=type(error))
+    assert (came.shown, came.said, came.book.lines) == ([4], [], [])
+    came = write(Play(["It opens at seven.", " Boats", " leave"], guarded=error), GOOD, whole=whole, raises=type(error))
+    assert came.shown == [4]
+    assert "".join(came.said).startswith("It opens at seven.")
+    assert [(line.outcome, line.tokens_out) for line in came.book.lines] == [("failed", 3)]
 
 
 def test_what_both_calls_made_is_billed_as_two_segments_of_one_request() -> None:

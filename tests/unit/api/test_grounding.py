@@ -60,7 +60,8 @@ class Model:
 
         return SimpleNamespace(
             frames=frames(), aclose=aclose, deployment=SimpleNamespace(name="d"), on_switch=None, tokens=1, over=True,
-            broken=False, usage=None, finish_reason=self._finish_reason, fallback=None, first_token_s=None,
+            broken=False, refused=None, usage=None, finish_reason=self._finish_reason, fallback=None,
+            first_token_s=None,
         )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ def test_a_row_that_reaches_a_state_says_when() -> None:
         (Reply(429, {}), 1, Stands()),  # larger than the limit itself
         (Reply(503, {}, 2.0), 5, Rests(2.0)),
         (Reply(503, {}), 5, Rests(5.0)),
+        (Reply(503, {"error": {"code": "guard_failed"}}), 1, Again(2.0)),  # of this one text, it may be
+        (Reply(503, {"error": {"code": "guard_failed"}}), 5, Stands()),
         (Reply(401, {}), 5, Rests(1.0)),
         (Reply(502, {}), 1, Again(2.0)),
         (Reply(504, {}), 4, Again(16.0)),

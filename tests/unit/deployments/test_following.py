@@ -1,5 +1,6 @@
 """How a worker follows its configuration, look by look, on a virtual clock."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from core.dependency import DependencyError
 from router.config import RouterConfig
 from router.errors import ConfigInvalid
 from router.router import Router
+from tests.support.guards import Hoards
 
 ENTRY = "  - model_name: {name}\n    litellm_params: {{model: hosted_vllm/m, api_base: 'http://127.0.0.1:9/v1'}}\n"
 
@@ -57,6 +59,13 @@ class Followed:
         return {}
 
 
+class Noted(Hoards):
+    """A guard that knows which thread made it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+
 class House:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "stoker.yaml"
@@ -88,6 +97,25 @@ async def test_a_changed_file_is_read_once_it_has_stood_still_for_a_look(house: 
     assert house.router.told == [["a-1", "b-1"]]
     await house.following.look()
     assert len(house.router.told) == 1
+
+
+async def test_guards_are_made_once_and_where_nobody_waits_for_them(house: House) -> None:
+    def guards() -> list[Noted]:
+        return [cast(Noted, posted.guard) for posted in house.following.config.guards.get("a", ())]
+
+    await house.following.start()
+    house.file.write_text(file_of("a") + f"stoker:\n  guards:\n    a: [{{use: '{__name__}:Noted'}}]\n")
+    for _ in range(2):
+        await house.following.look()
+    (made,) = guards()
+    assert made.thread != threading.get_ident()
+    house.book.rows = [added("x")]
+    await house.following.follow_kept()
+    house.file.write_text(house.file.read_text() + "router_settings:\n")
+    for _ in range(2):
+        await house.following.look()
+    assert len(house.router.told) == 3
+    assert guards() == [made]
 
 
 async def test_a_file_that_cannot_be_used_is_told_of_once_and_changes_nothing(house: House) -> None:

@@ -1,7 +1,10 @@
 """What guards make of requests and of answers, however the frames of a stream cut a text."""
 
+import asyncio
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import orjson
@@ -11,8 +14,8 @@ from hypothesis import strategies as st
 
 from router.answer import Answer
 from router.call import Call
-from router.errors import GuardRefused
-from router.events import data_of, frame
+from router.errors import GuardFailed, GuardRefused
+from router.events import data_of, frame, loads
 from router.guards import Guard, Guarded, load
 from tests.support.guards import Alias, Breaks, Forbids, Hoards
 from tests.unit.router.test_trail import call
@@ -37,17 +40,13 @@ class Streamed:
 
 async def through(guards: Sequence[Guard], answer: Streamed, asked: Call | None = None) -> tuple[Call, list[Any]]:
     """What the model was asked, and what the caller hears: frames, or the one body."""
-    seen: list[Call] = []
-
-    async def open_(one: Call) -> Answer:
-        seen.append(one)
-        return cast(Answer, answer)
-
-    heard = await Guarded(guards, deadline_s=0.2).open(asked or call("a"), open_)
+    guarded = Guarded(guards, deadline_s=0.2)
+    seen = await guarded.asked(asked or call("a"))
+    heard = await guarded.hear(seen, cast(Answer, answer))
     if heard.frames is None:
-        return seen[0], [orjson.loads(heard.body)]
+        return seen, [orjson.loads(heard.body)]
     told = b"".join([piece async for piece in heard.frames])
-    return seen[0], [orjson.loads(data_of(one)) for one in told.split(b"\n\n") if data_of(one) not in (b"", b"[DONE]")]
+    return seen, [loads(data_of(one)) for one in told.split(b"\n\n") if data_of(one) not in (b"", b"[DONE]")]
 
 
 def chunk(index: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
@@ -94,7 +93,7 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], dict[Any, str]]:
                     else {field: part}
                 )
                 frames.append(chunk(index, delta))
-        last = draw(st.sampled_from(["", "person 1", "person"]))
+        last = draw(st.sampled_from(["", "person 1", "person", "a person"]))
         if last:
             texts[index, "content"] = texts.get((index, "content"), "") + last
         frames.append(chunk(index, {"content": last} if last else {}, "stop"))
@@ -148,26 +147,164 @@ async def test_anthropics_blocks_are_heard_too() -> None:
     assert b"person" not in orjson.dumps(whole)
 
 
-async def test_every_text_of_a_request_is_looked_at_and_nothing_else() -> None:
-    asked, made = call("x"), '{"a": "Ada Byron"}'
+def named(at: str) -> str:
+    return f"Ada Byron {at}"
+
+
+def left(body: Any) -> list[str]:
+    """Where the name still stands, as `named` says."""
+    return re.findall(r"Ada Byron ?([\w.]*)", orjson.dumps(body).decode())
+
+
+async def test_every_text_of_a_request_is_looked_at_but_at_formal_places() -> None:
+    asked, picture = call("x"), "data:image/png;base64,Ada Byron picture"
+    said = {name: named("no") for name in ("content", "name", "reasoning_content", "reasoning", "refusal")}
+    tool = {"type": "tool_use", "id": named("use"), "name": named("tool")}
+    field = {name: named("no") for name in ("name", "id", "role", "data", "model")}
+    field |= {"type": "base64", "data": named("no"), "url": f"data:a;base64,{named('no')}"}
+    source = {"type": "text", "media_type": "text/plain", "data": named("no")}
     asked.body.update({
+        "model": named("model"),
         "messages": [
-            {"role": "system", "content": "Ada Byron"},
-            {"role": "user", "content": [{"type": "text", "text": "Ada Byron"}, {"image_url": {"url": "Ada Byron"}}]},
-            {"role": "assistant", "tool_calls": [{"id": "Ada Byron", "function": {"name": "f", "arguments": made}}]},
-            {"role": "tool", "content": [{"type": "tool_result", "content": [{"type": "text", "text": "Ada Byron"}]}]},
-            {"role": "assistant", "content": [{"type": "tool_use", "name": "f", "input": {"who": "Ada Byron"}}]},
+            {"role": "system", "content": named("no")},
+            {"role": "assistant", **said},
+            {"role": "user", "content": [
+                {"type": "text", "text": named("no")},
+                {"type": "image_url", "image_url": {"url": picture}},
+                {"type": "image_url", "image_url": {"url": f"https://pictures.example/{named('no')}.png"}},
+                {"type": "file", "file": {"file_data": picture, "file_id": named("file"), "filename": named("no")}},
+                {"type": "file", "file": {"file_data": f"data:text/plain,{named('no')}"}},
+                {"type": "image", "source": {"type": "base64", "data": named("image")}},
+                {"type": "document", "source": source, "title": named("no"), "context": named("no")},
+            ]},
+            {"role": "assistant", "tool_calls": [
+                {"id": named("id"), "type": "function", "function": {"name": named("f"), "arguments": named("no")}}
+            ]},
+            {"role": "tool", "content": [{"type": "tool_result", "content": [{"type": "text", "text": named("no")}]}]},
+            {"role": "assistant", "content": [
+                {**tool, "input": {**field, named("no"): [named("no"), {"to": [named("no")]}]}}
+            ]},
         ],
-        "system": [{"type": "text", "text": "Ada Byron"}],
-        "model": "Ada Byron",
+        "system": [{"type": "text", "text": named("no")}],
+        "tools": [{"type": "function", "function": {"name": named("f"), "description": named("no")}}],
+        "user": named("no"),
+        "metadata": {named("no"): named("no")},
+        "stop": [named("no")],
+        "structured_outputs": {"choice": [named("no")]},
+        "documents": [{"text": named("no")}, named("no")],
+        "prediction": {"type": "content", "content": named("no")},
         "temperature": 0.5,
     })  # fmt: skip
     before = orjson.dumps(asked.body)
     seen, _ = await through([ALIAS], Streamed(body=b"{}"), asked)
     assert orjson.dumps(asked.body) == before
-    assert orjson.dumps(seen.body).count(b"person 1") == 6
-    assert orjson.dumps(seen.body).count(b"Ada Byron") == 3  # model, address, id
+    assert sorted(left(seen.body)) == sorted(
+        ["model", "picture", "picture", "file", "image", "id", "f", "f", "use", "tool"]
+    )
+    assert orjson.dumps(seen.body).count(b"person 1 no") == before.count(b"Ada Byron no")
     assert seen.body["temperature"] == 0.5
+
+
+async def test_every_text_of_an_answer_is_heard_but_at_formal_places() -> None:
+    message = {
+        "role": "assistant",
+        "content": None,
+        "audio": {"id": "person 1", "transcript": "person 1", "data": "person 1"},
+        "annotations": [{"type": "url_citation", "url_citation": {"title": "person 1", "url": "person 1"}}],
+    }
+    body = {"id": "person 1", "choices": [{"index": 0, "message": message}], "citations": ["person 1"]}
+    _, [whole] = await through([ALIAS], Streamed(body=orjson.dumps(body)))
+    assert orjson.dumps(whole).count(b"person 1") == 3  # ids, and sound
+    assert whole["citations"] == ["Ada Byron"]
+    assert whole["choices"][0]["message"]["audio"]["transcript"] == "Ada Byron"
+    given = frame(orjson.dumps({"choices": [{"index": 0, "delta": {"annotations": message["annotations"]}}]}))
+    _, [heard, _] = await through([Hoards(), ALIAS], Streamed(given, chunk(0, {}, "stop")))
+    assert b"person 1" not in orjson.dumps(heard)
+    reranked = replace(call("x"), kind="rerank", stream=False)
+    found = {"results": [{"index": 0, "document": {"text": "person 1"}}]}
+    _, [whole] = await through([ALIAS], Streamed(body=orjson.dumps(found)), reranked)
+    assert whole["results"][0]["document"]["text"] == "Ada Byron"
+
+
+def tool(*pieces: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, "function": {"arguments": piece}} for piece in pieces]}
+
+
+async def test_what_engines_send_oddly_is_heard_like_all_else() -> None:
+    none = frame(orjson.dumps({"error": None, "choices": [{"index": 0, "delta": {"content": "person 1"}}]}))
+    end = chunk(0, {}, "stop")
+    for frames, key, wanted in (
+        ((none, end), "content", "Ada Byron"),
+        ((chunk(0, {"content": "is person"}, ""), chunk(0, {"content": " 1"}, ""), end), "content", "is Ada Byron"),
+        ((chunk(0, tool("is person", " 1 or per")), chunk(0, tool("son 1")), end), "tool", "is Ada Byron or Ada Byron"),
+        ((chunk(0, {"content": "is person"}), b"data: [DONE]\n\n"), "content", "is person"),
+    ):  # fmt: skip
+        _, heard = await through([ALIAS], Streamed(*frames))
+        said = ""
+        for delta in (choice["delta"] for one in heard for choice in one["choices"]):
+            said += delta.get("content", "")
+            said += "".join(each["function"]["arguments"] for each in delta.get("tool_calls", ()))
+        assert said == wanted, key
+
+
+async def test_what_is_left_of_a_text_comes_without_what_was_said_beside_it() -> None:
+    first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "person"}}
+    frames = (chunk(0, {"role": "assistant", "tool_calls": [first]}), chunk(0, {}, "tool_calls"))
+    _, heard = await through([ALIAS], Streamed(*frames))
+    assert [one["choices"][0]["delta"] for one in heard[1:]] == [tool("person"), {}]
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "is person"}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " 1 and per"}}
+    events = (start, delta, {"type": "content_block_stop", "index": 0})
+    _, heard = await through([ALIAS], Streamed(*(b"event: x\n" + frame(orjson.dumps(one)) for one in events)))
+    assert [one["type"] for one in heard] == ["content_block_start", *["content_block_delta"] * 2, "content_block_stop"]
+    texts = [heard[0]["content_block"]["text"], *(one["delta"]["text"] for one in heard[1:3])]
+    assert "".join(texts) == "is Ada Byron and per"
+
+
+async def test_a_guarded_stream_lives_where_another_one_does() -> None:
+    """A sign that is torn in two, or no UTF-8, and ids of a guard that breaks before it has heard anything."""
+    half = b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":null}]}\n\n'
+    _, heard = await through([ALIAS], Streamed(half, chunk(0, {"content": "person 1"}), chunk(0, {}, "stop")))
+    assert told(heard) == {(0, "content"): "\ud83dAda Byron"}
+    _, heard = await through([ALIAS], Streamed(half.replace(b"\\ud83d", b"\xff person 1"), chunk(0, {}, "stop")))
+    assert told(heard) == {(0, "content"): "\ufffd Ada Byron"}
+
+
+@pytest.mark.parametrize("odd", [b"data: nonsense\n\n", b'data: ["person 1"]\n\n', None])
+async def test_what_can_not_be_heard_ends_a_stream_with_an_event(odd: bytes | None) -> None:
+    guard = Breaks("listener") if odd is None else ALIAS
+    frames = (odd or chunk(0, {"content": "person 1"}), chunk(0, {}, "stop"))
+    _, heard = await through([guard], Streamed(*frames))
+    assert [one["error"]["code"] for one in heard] == ["guard_failed"]
+
+
+async def test_others_have_their_turn_while_many_texts_are_looked_at() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    asked = replace(call("x"), kind="embeddings", stream=False)
+    asked.body["input"] = ["a"] * 5000
+    waiting = asyncio.create_task(others())
+    await through([Hoards()], Streamed(body=b"{}"), asked)
+    waiting.cancel()
+    assert turns > 10
+
+
+async def test_a_guard_that_lets_nobody_else_run_has_its_deadline_too() -> None:
+    class Slow(Hoards):
+        async def asked(self, text: str) -> str:
+            due_s = asyncio.get_running_loop().time() + 0.3
+            while asyncio.get_running_loop().time() < due_s:
+                pass
+            return text
+
+    with pytest.raises(GuardFailed):
+        await through([Slow()], Streamed(body=b"{}"))
 
 
 @pytest.mark.parametrize("body", [{"prompt": [1, 2]}, {"prompt": [[1], [2]]}, {"input": [[7]]}])
