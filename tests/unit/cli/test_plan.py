@@ -239,7 +239,7 @@ def test_without_a_gpu_engine_nobody_looks_for_gpus(tmp_path: Path, asked: list[
 def test_with_gpus_their_figures_are_joined_with_deployments_and_nothing_waits_for_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = _plan(_settings(tmp_path), Engine.VLLM)
+    plan = _plan(_settings(tmp_path, dcgm_url="http://127.0.0.1:9999/metrics"), Engine.VLLM)
     (part,) = (part for part in plan.parts if part.name == "gpu-figures")
     assert part.command[:3] == [sys.executable, "-m", "monitoring.gpus"]
     assert _after(part.command, "--exporter") == [plan.environment["STOKER_DCGM_URL"]]

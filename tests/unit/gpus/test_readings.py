@@ -7,8 +7,9 @@ from tests.unit.gpus.shapes import MIB, U0, scrape
 
 
 def _only(text: str) -> Gpu:
-    (gpu,) = read(text)
-    return gpu
+    found = read(text)
+    assert len(found) == 1
+    return found[0]
 
 
 def test_both_spellings_of_the_hosts_label_are_read() -> None:
