@@ -19,6 +19,7 @@ from api.admission.admission import Admission
 from api.conversations.sweep import forget_deleted
 from api.files.sweep import FileSweep
 from api.ledger.alerts import Alerts
+from api.ledger.counts import SpentCounts
 from api.ledger.line import Line
 from api.ledger.recounts import Recounts
 from api.ledger.reports import spent
@@ -30,9 +31,8 @@ from api.settings import ApiSettings
 from api.sla.counting import Counting, forget_old, ready
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
-from core.money import NANO_PER_USD
 from monitoring.logs import configure_logs, logger
-from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED, SPENT_USD
+from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED
 from monitoring.sentry import report_errors
 from monitoring.serving import serving
 from retrieval.evaluation.telling import Telling
@@ -86,9 +86,11 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     admission = Admission(redis, partial(spent, database), clock)
     recounts = Recounts(database, admission, clock, settings.hosts)
 
+    counted = SpentCounts(settings.metrics_tenants)
+
     def shipped(lines: Sequence[Line]) -> None:
         alerts.note(lines)
-        count_spent(lines)
+        counted.note(lines)
         recounts.note(lines)
 
     shipper = Shipper(database, settings.ledger_folder(), shipped=shipped, dropped=recounts.dropped)
@@ -121,12 +123,6 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
 async def _ship(shipper: Shipper) -> None:
     await shipper.ship()
     LEDGER_SHIPPED.set_to_current_time()
-
-
-def count_spent(lines: Sequence[Line]) -> None:
-    """Tell the metrics of money that is in SQL now."""
-    for line in lines:
-        SPENT_USD.labels(line.route, line.model_group, line.deployment).inc(line.nano_usd / NANO_PER_USD)
 
 
 async def _count_waiting(database: Database, clock: Clock) -> None:

@@ -212,6 +212,13 @@ class ApiSettings(RetrievalSettings):
     batch_lease_s: float = Field(
         30.0, ge=2, le=3600, description="Seconds after which a silent worker loses its lines of batches."
     )
+    metrics_tenants: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Tenants that have series of their own in /metrics, by their ids, of requests, tokens and money; "
+        "`other` has the rest. 0: none, since /metrics asks nobody who is there.",
+    )
     budget_webhook: SecretStr | None = Field(
         None,
         description="URL to which the keeper posts budget alerts, at 50, 80 and 100 % of a day's or month's limit. "

@@ -134,6 +134,15 @@ SPENT_USD = Counter(
     "Money in ledger lines that are in SQL; a line that is shipped twice, after a kill, is counted twice here alone.",
     ("route", "model_group", "deployment"),
 )
+TENANT_REQUESTS = Counter(
+    "stoker_tenant_requests_total",
+    "Requests in ledger lines that are in SQL, by tenant, where STOKER_METRICS_TENANTS allows; `other`: of all others.",
+    ("tenant",),
+)
+TENANT_TOKENS = Counter(
+    "stoker_tenant_tokens_total", "Tokens of the same lines, by direction: in, cached, out.", ("tenant", "direction")
+)
+TENANT_USD = Counter("stoker_tenant_spent_usd_total", "Money of the same lines.", ("tenant",))
 LEDGER_SHIPPED = Gauge(
     "stoker_ledger_shipped_timestamp_seconds",
     "When this host's ledger was last brought to SQL as far as it went, in seconds since the epoch.",
