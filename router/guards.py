@@ -284,11 +284,13 @@ class Guarded:
         """The frames as the guards leave them; each piece is passed on before the next is asked for."""
         ears: dict[tuple[Any, ...], _Ears] = {}
         async for piece in pieces:
+            passed = b""
             try:
                 with self._looking():
-                    passed = b"".join([await self._frame(each, ears) for each in _cut(piece)])
+                    for each in _cut(piece):
+                        passed += await self._frame(each, ears)
             except (GuardRefused, GuardFailed) as error:
-                yield answer.cut(error, "guard_refused" if isinstance(error, GuardRefused) else "guard_failed")
+                yield passed + answer.cut(error, "guard_refused" if isinstance(error, GuardRefused) else "guard_failed")
                 return
             if passed:
                 yield passed

@@ -126,7 +126,8 @@ async def test_what_a_guard_refuses_is_more_than_a_step_that_failed(house: House
     with pytest.raises(GuardRefused, match="not spoken of"):
         await house.asker("g")("hyde", PROMPT)
     (line,) = house.lines()
-    assert (line.tokens_out, line.outcome) == (2, "failed")
+    assert line.outcome == "failed"
+    assert line.tokens_out in (2, 3)  # the third may have come with the second
 
 
 @pytest.mark.parametrize("fault", LATE, ids=lambda fault: fault.name)

@@ -320,6 +320,8 @@ async def test_a_stream_ends_where_a_guard_refuses_or_breaks() -> None:
     _, heard = await through([Forbids("two")], Streamed(*frames))
     assert told(heard[:1]) == {(0, "content"): "one "}
     assert heard[1:] == [{"error": {"message": "'two' is not spoken of here.", "code": "guard_refused"}}]
+    _, heard = await through([Forbids("two")], Streamed(b"".join(frames)))  # as one piece, what came before is told
+    assert told(heard[:1]) == {(0, "content"): "one "}
     for guard in (Breaks("said"), Breaks("said", hangs=True)):
         _, heard = await through([guard], Streamed(*frames))
         assert [one["error"]["code"] for one in heard] == ["guard_failed"]
