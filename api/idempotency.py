@@ -93,7 +93,7 @@ class IdempotencyDoor:
             await _tell(kept, base64.b85decode(kept["body"]), record, send)
             return
         most_bytes, patience_s = state.idempotency.bounds.entry_bytes, self._settings.body_deadline_s
-        await _Watched(found, most_bytes, patience_s, receive, send).run(self._app, scope)
+        await _Watched(found, most_bytes, patience_s, scope, receive, send).run(self._app)
 
     async def _refuse(self, error: Exception, record: RequestRecord, send: Send) -> None:
         status, body, extra = describe_error(error, record)
@@ -122,21 +122,24 @@ class IdempotencyDoor:
 class _Watched:
     """One request that is done: its body is hashed and its answer copied as they pass."""
 
-    def __init__(self, flight: Flight, most_bytes: int, patience_s: float, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, flight: Flight, most_bytes: int, patience_s: float, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._flight = flight
         self._most_bytes = most_bytes * 7 // 10  # as text it takes a quarter more, and there are headers
         self._patience_s = patience_s
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._digest = hashlib.sha256()
-        self._read = False
+        self._read = not _has_body(scope)
         self._status = 0
         self._headers: list[list[str]] = []
         self._body = bytearray()
 
-    async def run(self, app: ASGIApp, scope: Scope) -> None:
+    async def run(self, app: ASGIApp) -> None:
         try:
-            await app(scope, self.receive, self.send)
+            await app(self._scope, self.receive, self.send)
         finally:
             self._flight.leave()
 
@@ -203,6 +206,13 @@ _SECRET = {
     "param": "Idempotency-Key",
     "code": "idempotent_answer_secret",
 }
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
 
 
 def _is_secret(headers: list[list[str]]) -> bool:

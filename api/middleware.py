@@ -6,7 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import ApiError, BodyTooLarge, describe_error
+from api.errors import ApiError, BodyTooLarge, RequestInvalid, describe_error
 from api.identity import SCOPE_KEY as IDENTITY_KEY
 from api.identity import identify
 from api.record import SCOPE_KEY
@@ -73,6 +73,9 @@ class UnexpectedMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # which PostgreSQL takes for no text
+            await _answer(RequestInvalid("an address holds no zero byte"), scope, receive, send)
             return
         begun = False
 

@@ -157,7 +157,11 @@ RETRIEVAL_SECONDS = Histogram(
     "stoker_retrieval_stage_seconds", "Time of one stage of a search or an answer.", ("stage",), buckets=_STEP_S
 )
 ANSWERS = Counter("stoker_answers_total", "Answers from documents, by whether they were degraded.", ("degraded",))
-FEEDBACK = Counter("stoker_feedback_total", "Feedback on answers, by rating: up, down.", ("rating",))
+FEEDBACK = Counter(
+    "stoker_feedback_total",
+    "Times that readers said whether an answer helped, by rating: up, down; said again, counted again.",
+    ("rating",),
+)
 EVALUATION_SCORE = Gauge(
     "stoker_evaluation_score",
     "What the last daily evaluation of a collection's search came to, 0 to 1, by its id and measure.",
@@ -197,12 +201,26 @@ def exposition() -> tuple[bytes, str]:
 
     What `tally` holds, which is the event loop's, is to be flushed before.
     """
-    source: Collector = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        source = multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+    source: Collector = _Folder() if "PROMETHEUS_MULTIPROC_DIR" in os.environ else REGISTRY
     registry = CollectorRegistry()
     registry.register(_Living(source))
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class _Folder(Collector):
+    """What all processes have counted in the shared folder; a file that one is just making says nothing yet."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db") if _size(file)]
+        found: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class _Living(Collector):
@@ -218,13 +236,14 @@ class _Living(Collector):
 
 
 def samples_of(*metrics: Counter | Gauge | Histogram) -> list[Sample]:
-    """What these metrics say, over all processes that share the folder; what `tally` holds comes later."""
+    """What these metrics say, over all processes that share the folder; what `tally` holds comes later.
+
+    Raises: OSError: the folder can't be read.
+    """
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         families: Iterable[Metric] = (family for metric in metrics for family in metric.collect())
     else:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        families = registry.collect()
+        families = _Folder().collect()
     names = {described.name for metric in metrics for described in metric.describe()}
     found = [sample for family in families if family.name in names for sample in family.samples]
     return [sample for sample in found if not sample.name.endswith("_created")]

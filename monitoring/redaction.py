@@ -6,30 +6,42 @@ telephones, cards and accounts. Names of persons have none.
 
 import re
 
+_APART = r"(?<![A-Za-z0-9])"  # `\b` would take `_` for a letter, and NAME_PASSWORD for a word of its own
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "key",
         re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.S),
     ),
-    ("token", re.compile(r"\beyJ[\w-]{8,4000}\.[\w-]{8,4000}\.[\w-]{0,4000}")),
-    ("key", re.compile(r"\b(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|AIza|AKIA|ASIA)[-_]?[A-Za-z0-9_-]{12,400}")),
-    ("token", re.compile(r"(?i)\bbearer\s{1,10}[\w.~+/=-]{8,4000}")),
+    ("token", re.compile(r"(?<![\w-])eyJ[\w-]{8,8000}\.[\w-]{8,8000}\.[\w-]{0,8000}")),
+    (
+        "key",
+        re.compile(_APART + r"(?:sk|pk|rk|xox[abprs]|gh[pousr]|glpat|hf|AIza|AKIA|ASIA)[-_]?[A-Za-z0-9_-]{12,4000}"),
+    ),
+    ("token", re.compile(rf"(?i){_APART}bearer\s{{1,10}}[\w.~+/=-]{{8,8000}}")),
     (
         "secret",
         re.compile(
-            r"""(?i)\b(?:password|passwd|secret|token|api[_-]?key)\b["']?\s{0,5}[:=]\s{0,5}["']?[^\s"',;]{3,400}"""
+            rf"""(?i){_APART}(?:password|passwd|secret(?:_?access)?(?:_?key)?|token|api[_-]?key)["']?"""
+            r"""\s{0,5}[:=]\s{0,5}["']?[^\s"',;]{3,4000}"""
         ),
     ),
-    ("address", re.compile(r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}\b")),
-    ("account", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")),
+    ("secret", re.compile(r"(?<=://)[^\s/:@]{0,200}:[^\s/@]{1,200}(?=@)")),
+    ("address", re.compile(r"(?<![\w.%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}\b")),
+    ("account", re.compile(_APART + r"[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")),
 )
 _DIGITS = re.compile(r"(?<![\w.])\+?\(?\d(?:[ ()./-]{0,2}\d){6,18}(?![\w.]?\d)")
 _CARD = range(13, 20)  # digits
 _PHONE = range(9, 16)
 
 
-def redacted(text: str) -> str:
-    """The text with `[key]`, `[address]` and so on in place of what was found; its length may change."""
+def redacted(text: str, most: int) -> str:
+    """The beginning of a text with `[key]`, `[address]` and so on in place of what was found; its length may change.
+
+    Args:
+        most: characters that are looked at, and at most told; a secret that the end cuts in two is told no half of.
+    """
+    if len(text) > most:
+        text, _, _ = text[:most].rpartition(" ")
     for name, pattern in _RULES:
         text = pattern.sub(f"[{name}]", text)
     return _DIGITS.sub(_number, text)

@@ -1,7 +1,8 @@
 """Errors that nobody expected, told to Sentry, or to what speaks its protocol.
 
 A report is of the error, its stack without variables, the process, and the ids of request and trace: no request, no
-header, no text of prompts or documents, and what has the form of a secret is taken out of the error's own words.
+header, no text of prompts or documents. Of errors that are not of Stoker's own classes the words are left out, since
+they quote what could not be taken; from the others what has the form of a secret is taken out.
 """
 
 import socket
@@ -14,6 +15,8 @@ from monitoring.logs import on_exception
 from monitoring.redaction import redacted
 
 _MOST_WORDS = 500  # of an error
+_OURS = frozenset(("api", "core", "inference", "monitoring", "retrieval", "router", "storage"))
+_UNTOLD = "its words may hold what a caller sent; the log has them"
 _KEPT = ("request_id", "trace_id", "document", "job", "deployment", "experiment", "duty", "process")
 
 
@@ -42,7 +45,7 @@ def report_errors(process: str, dsn: str | None) -> None:
     def report(error: BaseException, event: structlog.types.EventDict) -> None:
         with sentry_sdk.new_scope() as scope:
             scope.set_tag("process", process)
-            scope.set_tag("said", str(event.get("event", ""))[:200])
+            scope.set_tag("said", redacted(str(event.get("event", "")).partition("\n")[0], _MOST_WORDS)[:200])
             for name in _KEPT:
                 if name in event:
                     scope.set_tag(name, str(event[name])[:200])
@@ -63,5 +66,6 @@ def _bare(event: dict[str, Any], _hint: dict[str, Any]) -> dict[str, Any]:
     for unwanted in ("request", "user", "extra", "breadcrumbs", "modules", "contexts"):
         event.pop(unwanted, None)
     for error in event.get("exception", {}).get("values", []):
-        error["value"] = redacted(str(error.get("value") or ""))[:_MOST_WORDS]
+        ours = str(error.get("module") or "").partition(".")[0] in _OURS
+        error["value"] = redacted(str(error.get("value") or ""), _MOST_WORDS) if ours else _UNTOLD
     return event

@@ -186,7 +186,7 @@ class Embedder:
         while True:
             left_s = end_s - self._clock.monotonic()
             with tracing.stage(f"embeddings {space.name}", "client") as asked:
-                asked.describe(partial(genai.asked, "embeddings", "stoker", space.name, body))
+                asked.describe(partial(genai.asked, "embeddings", "stoker", space.name, body, query=query))
                 answer = await self._dependency.call(lambda: self._post(body), max(left_s, _SHORTEST_WAIT_S))
             if not isinstance(answer, float):
                 return _vectors(answer, len(texts), space, self._dependency.name)

@@ -140,9 +140,9 @@ class Searcher:
         """
         timings: dict[str, float] = {}
         began = perf_counter()
-        with tracing.stage(f"retrieval {query.collection}") as searched:
-            searched.describe(partial(genai.searched, query.collection, query.text))
+        with tracing.stage("retrieval") as searched:
             looked = await self._look(principal, query, timings)
+            searched.describe(partial(genai.searched, looked.pinned.collection_id, query.text))
             reasons: list[str] = []
             ranked = await self._arrange(query, looked, reasons, timings) if looked.legs else []
             passages = [_as_passage(hit, score, looked.seen[hit.revision_id]) for hit, score in ranked]

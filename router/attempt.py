@@ -262,7 +262,7 @@ class Attempt:
 
     def _count(self, outcome: str) -> None:
         tally.add(_calls(self._call.group, self._deployment.name, outcome))
-        if self._span is not None:
+        if self._span is not None and not self._span.trace.over:
             self._span.details = partial(_details, self._call, self._deployment, self._told)
             self._span.end("" if outcome in ("ok", "cancelled") else outcome)
 

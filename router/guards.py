@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import importlib
 import json
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -88,6 +89,8 @@ _FORMAL_SAID = _places_of(
     "delta:type stop_reason signature",
     "message:id type role model stop_reason service_tier",
 )
+_FORMAL = re.compile(r"[A-Za-z0-9_.:/+=@-]*")  # what else stands at a formal place is looked at
+_MEDIA = ("image/", "audio/", "video/", "application/pdf", "application/octet-stream")
 # What may be a picture, a sound or a file instead of text.
 _ENCODED = _places_of(
     "messages.content:image_url",
@@ -100,7 +103,10 @@ _ENCODED = _places_of(
     "choices.delta.images.image_url:url",
 )
 # Fields below these have names that somebody gave them.
-_NAMED = frozenset(("messages.content.input", "metadata", "content.input", "content_block.input"))
+_NAMED = frozenset(
+    "messages.content.input metadata content.input content_block.input tools.function.parameters functions.parameters"
+    " tools.input_schema response_format.json_schema.schema output_config.format.schema".split()
+)
 # Texts that come in pieces, frame by frame; any other string of a frame is whole.
 _SAID = frozenset(
     "content reasoning_content reasoning refusal text thinking partial_json arguments transcript input".split()
@@ -420,15 +426,21 @@ def _places(whole: dict[str, Any], formal: Set[str]) -> Iterator[_Place]:
             if not isinstance(one, str):
                 holder[name] = one = one.copy()
                 waiting.append((one, at, place, (*way, (holder, name)), is_named or at in _NAMED))
-            elif not (at in formal or (at in _ENCODED and _is_encoded(holder, one))):
+            elif not ((at in formal and _FORMAL.fullmatch(one)) or (at in _ENCODED and _is_encoded(holder, one))):
                 yield _Place(place, holder, name, way, name in _SAID and not is_named)
         if is_named and not is_list:
             yield from [_Place((*key, name), holder, name, way, goes_on=False, is_name=True) for name in holder]
 
 
 def _is_encoded(holder: Any, text: str) -> bool:
-    """Whether it is no text, as its address or its holder says."""
-    return (text.startswith("data:") and ";base64," in text[:200]) or bool(holder.get("type") == "base64")
+    """Whether it is no text, as its address or its holder says, and as it looks."""
+    if text.startswith("data:"):
+        kind, _, text = text[5:].partition(";base64,")
+    elif isinstance(holder, dict) and holder.get("type") == "base64":
+        kind = str(holder.get("media_type"))
+    else:
+        return False
+    return kind.startswith(_MEDIA) and _FORMAL.fullmatch(text) is not None
 
 
 async def _in_turn(places: Iterable[_Place]) -> AsyncIterator[_Place]:

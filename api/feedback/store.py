@@ -80,7 +80,7 @@ class Feedback:
             CollectionNotFound
         """
         now = self._clock.time()
-        who = principal.who
+        who, request_id = principal.who, request_id[:_ASKED_SIGNS]
 
         async def write(connection: AsyncConnection) -> Word:
             model = await _answered_by(connection, principal.tenant_id, request_id)
@@ -139,7 +139,7 @@ async def _answered_by(connection: AsyncConnection, tenant_id: str, request_id: 
     """The model group of a request's newest line."""
     query = (
         sa.select(ledger.c.model_group)
-        .where(ledger.c.tenant_id == tenant_id, ledger_asked == request_id[:_ASKED_SIGNS])
+        .where(ledger.c.tenant_id == tenant_id, ledger_asked == request_id)
         .order_by(ledger.c.at.desc())
         .limit(1)
     )

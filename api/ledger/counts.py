@@ -14,11 +14,14 @@ class SpentCounts:
 
     Args:
         tenants: how many may have series of their own, those first that come first; 0: nothing is counted by tenant.
+
+    Raises: OSError: the folder of metrics can't be read.
     """
 
     def __init__(self, tenants: int) -> None:
         self._most = tenants
-        self._known: set[str] = set()
+        told = metrics.samples_of(metrics.TENANT_REQUESTS) if tenants else []  # by keepers that have ended
+        self._known = {sample.labels["tenant"] for sample in told} - {OTHER}
 
     def note(self, lines: Sequence[Line]) -> None:
         """Count lines that are in SQL now."""

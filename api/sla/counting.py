@@ -7,7 +7,6 @@ on there. What a look finds belongs to the hour of the look.
 
 import asyncio
 import os
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -74,10 +73,7 @@ def read_folder() -> Reading | None:
     """
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return None
-    try:
-        return Reading(_folder_id(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])), _counts())
-    except struct.error as error:
-        raise OSError("a process is just making its file of metrics") from error
+    return Reading(_folder_id(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])), _counts())
 
 
 def _folder_id(folder: Path) -> str:

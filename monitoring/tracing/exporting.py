@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from itertools import count
+from threading import Thread
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -50,9 +51,10 @@ class Exporter:
             self._batches.on_end(self._written(span, spans))
 
     def close(self) -> None:
-        """Send what is queued, for some seconds at most."""
-        self._batches.force_flush(int(_DEADLINE_S * 1000))
-        self._batches.shutdown()  # type: ignore[no-untyped-call]
+        """Send what is queued, for some seconds at most, whatever the SDK's own patience is."""
+        thread = Thread(target=self._batches.shutdown, daemon=True)
+        thread.start()
+        thread.join(_DEADLINE_S)
 
     def _written(self, span: Span, spans: Sequence[Span]) -> ReadableSpan:
         attributes = dict(span.details()) if span.details is not None else {}

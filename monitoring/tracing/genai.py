@@ -41,6 +41,8 @@ _ASKED = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
 }
 _MOST_TEXT = 20_000  # characters of a prompt in a span
+_MOST_PARTS = 200  # of each of its lists and objects
+_TOO_LARGE = 2**63  # for an integer of OTLP
 
 
 def operation_of(kind: str) -> str:
@@ -48,13 +50,14 @@ def operation_of(kind: str) -> str:
     return _OPERATIONS.get(kind, kind)
 
 
-def asked(kind: str, provider: str, model: str, body: Mapping[str, Any]) -> dict[str, Value]:
+def asked(kind: str, provider: str, model: str, body: Mapping[str, Any], *, query: bool = True) -> dict[str, Value]:
     """Attributes of a call to a model; with its prompt, less what looks like secrets, where that is switched on.
 
     Args:
         kind: the route below `/v1`, with a dot for the slash.
         provider: as LiteLLM names it.
         model: as the provider names it.
+        query: what is embedded is somebody's question, no document.
     """
     found: dict[str, Value] = {
         "gen_ai.operation.name": operation_of(kind),
@@ -62,12 +65,13 @@ def asked(kind: str, provider: str, model: str, body: Mapping[str, Any]) -> dict
         "gen_ai.request.model": model,
     }
     for name, attribute in _ASKED.items():
-        if isinstance(value := body.get(name), int | float) and not isinstance(value, bool):
+        value = body.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_LARGE:
             found[attribute] = value
     if body.get("stream") is True:
         found["gen_ai.request.stream"] = True
-    if shows_text() and (prompt := body.get("messages") or body.get("prompt") or body.get("input")):
-        found["gen_ai.input.messages"] = redacted(orjson.dumps(prompt, default=str).decode())[:_MOST_TEXT]
+    if shows_text() and (prompt := body.get("messages") or body.get("prompt") or (query and body.get("input"))):
+        found["gen_ai.input.messages"] = orjson.dumps(_shown(prompt, [_MOST_TEXT])).decode()
     return found
 
 
@@ -90,9 +94,22 @@ def answered(usage: Usage | None, finish_reason: str | None, first_token_s: floa
     return found
 
 
-def searched(collection: str, question: str) -> dict[str, Value]:
+def searched(collection_id: str, question: str) -> dict[str, Value]:
     """Attributes of a search; with the question, less what looks like secrets, where that is switched on."""
-    found: dict[str, Value] = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": collection}
+    found: dict[str, Value] = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": collection_id}
     if shows_text():
-        found["gen_ai.retrieval.query.text"] = redacted(question)[:_MOST_TEXT]
+        found["gen_ai.retrieval.query.text"] = redacted(question, _MOST_TEXT)
     return found
+
+
+def _shown(prompt: Any, left: list[int]) -> Any:
+    """A prompt with each of its texts redacted, as far as the characters that are `left` go."""
+    if isinstance(prompt, str):
+        shown = redacted(prompt, max(0, left[0]))
+        left[0] -= len(shown)
+        return shown
+    if isinstance(prompt, list):
+        return [_shown(one, left) for one in prompt[:_MOST_PARTS] if left[0] > 0]
+    if isinstance(prompt, dict):
+        return {name[:100]: _shown(one, left) for name, one in list(prompt.items())[:_MOST_PARTS]}
+    return prompt if isinstance(prompt, bool | float | None) or abs(prompt) < _TOO_LARGE else str(prompt)[:20]

@@ -151,6 +151,8 @@ def finish(root: Span, error: str = "") -> None:
             for span in spans:
                 span.end()
             tracing.sink.take(spans)
+    for span in spans:  # a connection that was opened meanwhile keeps the context in which it was, and so its span
+        span.details = None
     tally.add(_OUTCOMES[kept])
     if _current.get() is root:
         _current.set(None)
@@ -227,7 +229,7 @@ def detached() -> Iterator[None]:
 def traceparent(span: Span | None = None) -> str:
     """What whoever is asked is told of this span, or of the current one; empty: there is none."""
     span = span or _current.get()
-    if span is None:
+    if span is None or span.trace.over:
         return ""
     return f"00-{span.trace.id:032x}-{span.id:016x}-{'01' if span.trace.sampled else '00'}"
 
@@ -235,4 +237,4 @@ def traceparent(span: Span | None = None) -> str:
 def current_trace_id() -> str:
     """In hexadecimal, as logs name it; empty: there is none."""
     span = _current.get()
-    return "" if span is None else f"{span.trace.id:032x}"
+    return "" if span is None or span.trace.over else f"{span.trace.id:032x}"

@@ -34,6 +34,8 @@ class Runner:
                     pass
             except DependencyError as error:
                 _log.warning("evaluations wait for a part that is away", part=error.name, reason=str(error))
+            except Exception:  # documents go on being ingested
+                _log.exception("an evaluation could not be begun or ended")
             await asyncio.sleep(_LOOK_S)
 
     async def once(self) -> bool:

@@ -127,7 +127,8 @@ class Turns:
 
     async def _fenced(self, turn: Turn, values: dict[str, Any], also: Any = None) -> None:
         table = daily_evaluations.c
-        this = sa.and_(table.collection_id == turn.collection, table.fence == turn.fence)
+        # A set that was taken away and named again begins with the first fence again.
+        this = sa.and_(table.collection_id == turn.collection, table.fence == turn.fence, table.worker == self._worker)
 
         async def act(connection: AsyncConnection) -> None:
             done = await connection.execute(daily_evaluations.update().where(this).values(values))

@@ -11,14 +11,17 @@ from storage.schema import metadata
 
 
 def _run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    # One revision's locks must not be held while the next one works.
+    context.configure(
+        connection=connection, target_metadata=metadata, render_as_batch=True, transaction_per_migration=True
+    )
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def _migrate(url: str) -> None:
     engine = create_async_engine(url, poolclass=NullPool)
-    async with engine.begin() as connection:
+    async with engine.connect() as connection:
         await connection.run_sync(_run)
     await engine.dispose()
 

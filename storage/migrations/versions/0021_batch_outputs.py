@@ -16,6 +16,11 @@ def upgrade() -> None:
     )
     # Of documents that are made of one: whoever manages the tenant may open them to others.
     op.execute("""UPDATE files SET acl = '{"users": [], "groups": []}' WHERE purpose = 'batch_output'""")
+    own = sa.literal('{"users": ["') + sa.func.substr(sa.column("creator"), 6) + sa.literal('"], "groups": []}')
+    files = sa.table("files", sa.column("acl"), sa.column("purpose"), sa.column("creator"))
+    made = sa.and_(files.c.purpose == "batch_output", files.c.creator.like("user:%"))
+    typed = sa.cast(own, sa.JSON()) if op.get_bind().dialect.name == "postgresql" else own
+    op.execute(sa.update(files).where(made).values(acl=typed))
 
 
 def downgrade() -> None:

@@ -62,6 +62,11 @@ def test_a_wrong_chat_field_is_400_and_named(plain_stack: Stack, change: dict[st
     assert error_of(plain_stack.client.post("/v1/chat/completions", json={**CHAT, **change}), 400)["param"] == param
 
 
+@pytest.mark.parametrize("address", ["/v1/collections/a%00b", "/v1/feedback?model=%00", "/v1/jobs/%00?after=x"])
+def test_a_zero_byte_in_an_address_is_400(plain_stack: Stack, address: str) -> None:
+    assert "zero byte" in error_of(plain_stack.client.get(address), 400)["message"]
+
+
 def test_unknown_routes_and_methods_have_the_envelope_too(plain_stack: Stack) -> None:
     assert error_of(plain_stack.client.get("/v1/nowhere"), 404)["code"] == "not_found"
     assert error_of(plain_stack.client.put("/v1/models"), 405)["code"] == "method_not_allowed"

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.integration.caching.conftest import House, ask
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow  # a gateway, an ingestion worker and an index are started
 
@@ -79,6 +80,6 @@ def test_checks_end_what_is_not_to_be_trusted(checking: House, figure: Callable[
     before = len(checking.server.bodies)
     assert _told(caller, _SAME[0]) == "miss"
     assert len(checking.server.bodies) == before + 1
-    metrics = checking.admin.get("/metrics").text
-    assert 'stoker_semantic_cache_checks_total{outcome="same"} 1.0' in metrics
+    told = 'stoker_semantic_cache_checks_total{outcome="same"} 1.0'
+    until(lambda: told in checking.admin.get("/metrics").text, "the other worker's count is told, too")
     figure("a checked hit was answered anew and found to be the same")

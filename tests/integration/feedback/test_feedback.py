@@ -216,7 +216,9 @@ async def test_what_is_no_feedback_is_refused_by_its_field(light_gate: Gate, fie
 async def test_a_long_id_of_a_client_is_found_as_the_ledger_cut_it(two: Two) -> None:
     long = "client:" + "x" * 121
     await answered(two.gate, two.ids["acme"], long)
-    assert (await give(two.gate, two.readers["acme"], long)).json()["request_id"] == long
+    told = [(await give(two.gate, two.readers["acme"], name)).json() for name in (long, f"{long[:103]}0", long[:103])]
+    assert [one["request_id"] for one in told] == [long[:103]] * 3
+    assert len({one["id"] for one in told}) == 1
 
 
 async def test_of_two_answers_to_one_id_the_newest_is_meant(two: Two) -> None:

@@ -20,13 +20,18 @@ from monitoring.logs import configure_logs, logger
 from monitoring.sentry import report_errors
 configure_logs("gateway")
 report_errors("gateway", sys.argv[1])
+from core.dependency import DependencyUnavailable
 def fail(prompt):
-    raise RuntimeError("no room for {SECRET} of ann@example.com")
+    raise DependencyUnavailable("room", "no room for {SECRET} of ann@example.com")
 try:
     fail("a prompt that stays here")
-except RuntimeError:
+except DependencyUnavailable:
     logger("x").exception("unexpected", request_id="req_1", body="a prompt that stays here")
     logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+try:
+    int("a prompt that stays here")
+except ValueError as error:
+    logging.getLogger("asyncio").error("Task exception was never retrieved\\nfuture: %r", error, exc_info=error)
 logger("x").error("an error without a stack", body="a prompt that stays here")
 import sentry_sdk
 sentry_sdk.flush(5)
@@ -69,13 +74,17 @@ def test_an_unexpected_error_is_reported_without_what_callers_sent(sentry: tuple
     assert [report["tags"]["said"] for report in reports] == [
         "unexpected",
         "Exception in ASGI application",
+        "Task exception was never retrieved",
         "the process ends",
     ]
+    foreign = reports.pop(2)["exception"]["values"][0]
+    assert (foreign["type"], "the log has them" in foreign["value"]) == ("ValueError", True)
     assert reports[0]["tags"]["request_id"] == "req_1"
     assert {report["tags"]["process"] for report in reports} == {"gateway"}
     for report in reports:
         (error,) = report["exception"]["values"]
-        assert (error["type"], error["value"]) == ("RuntimeError", "no room for [key] of [address]")
+        assert error["type"] == "DependencyUnavailable"
+        assert error["value"].endswith("no room for [key] of [address]")
         assert error["stacktrace"]["frames"][-1]["function"] == "fail"
     for envelope in came:
         assert SECRET.encode() not in envelope

@@ -125,7 +125,7 @@ def test_one_question_s_trace_has_every_stage_where_it_belongs(opened: Desk, sto
     assert answer.status_code == 200, answer.text
     spans = store.trace("POST /v1/query", "generate", "cite", trace_id=TRACE)
     parents = _parents(spans)
-    search = f"retrieval {COLLECTION}"
+    search = "retrieval"
     assert parents["POST /v1/query"] == [CALLER]
     assert parents["multi_query"] == ["POST /v1/query"]
     assert parents["retrieve"] == ["POST /v1/query"]

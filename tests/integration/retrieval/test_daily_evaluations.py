@@ -155,6 +155,20 @@ async def test_a_dead_workers_turn_is_anothers_once_its_lease_is_over_and_it_wri
     assert kept.id != late.id
 
 
+async def test_a_set_that_is_named_again_is_not_that_of_whoever_had_the_one_before(days: Days) -> None:
+    await days.put()
+    before = await days.turns("before").take()
+    assert before is not None
+    await days.daily.remove(days.principal, NAME)
+    await days.put()
+    now = await days.turns("now").take()
+    assert now is not None
+    assert now.fence == before.fence
+    with pytest.raises(LeaseLost):
+        await days.turns("before").end(before, new_result("whole", None, {}, days.clock.time()), soon=False)
+    await days.turns("now").renew(now)
+
+
 async def test_a_long_evaluation_stays_with_its_worker(days: Days) -> None:
     await days.put()
     evaluator = Scripted()

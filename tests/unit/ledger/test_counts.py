@@ -1,10 +1,15 @@
 """What the metrics say of ledger lines, by tenant."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 from prometheus_client import Counter
 
 from api.ledger.counts import SpentCounts
 from api.ledger.line import Line
 from monitoring import metrics
+from tests.support.process import ROOT
 
 
 def line(tenant: str, request: str, segment: int = 0) -> Line:
@@ -34,3 +39,20 @@ def test_as_many_tenants_as_are_allowed_have_series_of_their_own() -> None:
 def test_none_has_unless_that_is_allowed() -> None:
     SpentCounts(0).note([line("ten_nobody", "1")])
     assert ("ten_nobody",) not in metrics.TENANT_REQUESTS._metrics
+
+
+def test_the_bound_holds_over_keepers(tmp_path: Path) -> None:
+    code = (
+        "import sys; from api.ledger.counts import SpentCounts; from monitoring import metrics; "
+        "from tests.unit.ledger.test_counts import line; "
+        "SpentCounts(2).note([line(name, name) for name in sys.argv[1:]]); "
+        "print(*sorted({one.labels['tenant'] for one in metrics.samples_of(metrics.TENANT_REQUESTS)}))"
+    )
+    env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": ""}
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code, *names], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for names in (("a", "b"), ("c", "a"))
+    ]
+    assert told == [["a", "b"], ["a", "b", "other"]]

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
@@ -283,6 +284,30 @@ def test_text_is_shown_where_that_is_switched_on_and_secrets_never() -> None:
     assert shown == '[{"role":"user","content":"mail [address], my key is [key]"}]'
 
 
+def test_of_a_long_prompt_the_beginning_is_shown_and_numbers_that_no_span_can_hold_are_not() -> None:
+    body = {"prompt": ["word " * 10_000, "more"], "seed": 2**64 - 1}
+    install(Kept(), 1, 1, text=True)
+    try:
+        shown = genai.asked("completions", "p", "m", body)
+        documents = genai.asked("embeddings", "p", "m", {"input": ["a document"]}, query=False)
+    finally:
+        install(None)
+    assert len(str(shown["gen_ai.input.messages"])) <= 20_010
+    assert "gen_ai.request.seed" not in shown
+    assert "gen_ai.input.messages" not in documents
+
+
+def test_a_span_that_is_over_holds_nothing_of_its_request(kept: Kept) -> None:
+    root = tracing.begin("request")
+    assert root is not None
+    call = tracing.start("call", "client")
+    assert call is not None
+    call.details = lambda: {}
+    tracing.finish(root)
+    assert call.details is None
+    assert tracing.traceparent(call) == ""
+
+
 @pytest.mark.parametrize(
     ("text", "left"),
     [
@@ -299,7 +324,30 @@ def test_text_is_shown_where_that_is_switched_on_and_secrets_never() -> None:
     ],
 )
 def test_what_has_the_form_of_a_secret_is_taken_out(text: str, left: str | None) -> None:
-    assert redacted(text) == (text if left is None else left)
+    assert redacted(text, 1000) == (text if left is None else left)
+    assert redacted(f"my words:\n{text}", 1000) == f"my words:\n{text if left is None else left}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "STOKER_DB_PASSWORD=hunter22",
+        "client_secret=hunter22",
+        "AWS_SECRET_ACCESS_KEY: hunter22",
+        "postgresql://ann:hunter22@db/stoker",
+        f"sk-{'a' * 500}hunter22",
+        f"{'word ' * 199}sk-abcdefghijklmnhunter22",
+    ],
+)
+def test_nothing_is_told_of_a_secret(text: str) -> None:
+    assert "hunter" not in redacted(text, 1015)
+
+
+@pytest.mark.parametrize("part", ["eyJ-", "eyJaaaaaaaa.", "a@", "+4", "DE12 ", "://a:", "password", "-----BEGIN "])
+def test_no_text_takes_long(part: str) -> None:
+    began_s = perf_counter()
+    redacted(part * (20_000 // len(part)), 20_000)
+    assert perf_counter() - began_s < 2  # some milliseconds on a quiet machine
 
 
 def _request(parent: str = "") -> None:

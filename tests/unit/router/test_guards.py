@@ -147,17 +147,20 @@ async def test_anthropics_blocks_are_heard_too() -> None:
     assert b"person" not in orjson.dumps(whole)
 
 
+WORD = Alias("Ada_Byron", "person_1")  # as an id may look
+
+
 def named(at: str) -> str:
-    return f"Ada Byron {at}"
+    return f"Ada_Byron/{at}"
 
 
 def left(body: Any) -> list[str]:
     """Where the name still stands, as `named` says."""
-    return re.findall(r"Ada Byron ?([\w.]*)", orjson.dumps(body).decode())
+    return re.findall(r"Ada_Byron/([\w.]*)", orjson.dumps(body).decode())
 
 
 async def test_every_text_of_a_request_is_looked_at_but_at_formal_places() -> None:
-    asked, picture = call("x"), "data:image/png;base64,Ada Byron picture"
+    asked, picture = call("x"), "data:image/png;base64,Ada_Byron/picture"
     said = {name: named("no") for name in ("content", "name", "reasoning_content", "reasoning", "refusal")}
     tool = {"type": "tool_use", "id": named("use"), "name": named("tool")}
     field = {name: named("no") for name in ("name", "id", "role", "data", "model")}
@@ -174,19 +177,25 @@ async def test_every_text_of_a_request_is_looked_at_but_at_formal_places() -> No
                 {"type": "image_url", "image_url": {"url": f"https://pictures.example/{named('no')}.png"}},
                 {"type": "file", "file": {"file_data": picture, "file_id": named("file"), "filename": named("no")}},
                 {"type": "file", "file": {"file_data": f"data:text/plain,{named('no')}"}},
-                {"type": "image", "source": {"type": "base64", "data": named("image")}},
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": named("image")}},
+                {"type": "document", "source": {"type": "base64", "media_type": "text/plain", "data": named("no")}},
+                {"type": "image_url", "image_url": [named("no")]},
+                {"type": "image_url", "image_url": {"url": f"data:text/plain;base64,{named('no')}"}},
                 {"type": "document", "source": source, "title": named("no"), "context": named("no")},
             ]},
             {"role": "assistant", "tool_calls": [
                 {"id": named("id"), "type": "function", "function": {"name": named("f"), "arguments": named("no")}}
             ]},
+            {"role": f"a role of many words, {named('no')}", "tool_call_id": f"{named('no')} too", "content": "x"},
             {"role": "tool", "content": [{"type": "tool_result", "content": [{"type": "text", "text": named("no")}]}]},
             {"role": "assistant", "content": [
                 {**tool, "input": {**field, named("no"): [named("no"), {"to": [named("no")]}]}}
             ]},
         ],
         "system": [{"type": "text", "text": named("no")}],
-        "tools": [{"type": "function", "function": {"name": named("f"), "description": named("no")}}],
+        "tools": [{"type": "function", "function": {"name": named("f"), "description": named("no"), "parameters": {
+            "type": "object", "properties": {named("no"): {"type": "string"}}
+        }}}],
         "user": named("no"),
         "metadata": {named("no"): named("no")},
         "stop": [named("no")],
@@ -196,12 +205,12 @@ async def test_every_text_of_a_request_is_looked_at_but_at_formal_places() -> No
         "temperature": 0.5,
     })  # fmt: skip
     before = orjson.dumps(asked.body)
-    seen, _ = await through([ALIAS], Streamed(body=b"{}"), asked)
+    seen, _ = await through([WORD], Streamed(body=b"{}"), asked)
     assert orjson.dumps(asked.body) == before
     assert sorted(left(seen.body)) == sorted(
         ["model", "picture", "picture", "file", "image", "id", "f", "f", "use", "tool"]
     )
-    assert orjson.dumps(seen.body).count(b"person 1 no") == before.count(b"Ada Byron no")
+    assert orjson.dumps(seen.body).count(b"person_1/no") == before.count(b"Ada_Byron/no")
     assert seen.body["temperature"] == 0.5
 
 
@@ -209,21 +218,21 @@ async def test_every_text_of_an_answer_is_heard_but_at_formal_places() -> None:
     message = {
         "role": "assistant",
         "content": None,
-        "audio": {"id": "person 1", "transcript": "person 1", "data": "person 1"},
-        "annotations": [{"type": "url_citation", "url_citation": {"title": "person 1", "url": "person 1"}}],
+        "audio": {"id": "person_1", "transcript": "person_1", "data": "person_1"},
+        "annotations": [{"type": "url_citation", "url_citation": {"title": "person_1", "url": "person_1"}}],
     }
-    body = {"id": "person 1", "choices": [{"index": 0, "message": message}], "citations": ["person 1"]}
-    _, [whole] = await through([ALIAS], Streamed(body=orjson.dumps(body)))
-    assert orjson.dumps(whole).count(b"person 1") == 3  # ids, and sound
-    assert whole["citations"] == ["Ada Byron"]
-    assert whole["choices"][0]["message"]["audio"]["transcript"] == "Ada Byron"
+    body = {"id": "person_1", "choices": [{"index": 0, "message": message}], "citations": ["person_1"]}
+    _, [whole] = await through([WORD], Streamed(body=orjson.dumps(body)))
+    assert orjson.dumps(whole).count(b"person_1") == 3  # ids, and sound
+    assert whole["citations"] == ["Ada_Byron"]
+    assert whole["choices"][0]["message"]["audio"]["transcript"] == "Ada_Byron"
     given = frame(orjson.dumps({"choices": [{"index": 0, "delta": {"annotations": message["annotations"]}}]}))
-    _, [heard, _] = await through([Hoards(), ALIAS], Streamed(given, chunk(0, {}, "stop")))
-    assert b"person 1" not in orjson.dumps(heard)
+    _, [heard, _] = await through([Hoards(), WORD], Streamed(given, chunk(0, {}, "stop")))
+    assert b"person_1" not in orjson.dumps(heard)
     reranked = replace(call("x"), kind="rerank", stream=False)
-    found = {"results": [{"index": 0, "document": {"text": "person 1"}}]}
-    _, [whole] = await through([ALIAS], Streamed(body=orjson.dumps(found)), reranked)
-    assert whole["results"][0]["document"]["text"] == "Ada Byron"
+    found = {"results": [{"index": 0, "document": {"text": "person_1"}}]}
+    _, [whole] = await through([WORD], Streamed(body=orjson.dumps(found)), reranked)
+    assert whole["results"][0]["document"]["text"] == "Ada_Byron"
 
 
 def tool(*pieces: str) -> dict[str, Any]:
