@@ -106,7 +106,12 @@ def _fetch_programs() -> None:
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end
 # no sooner on two cores, and what keeps time has to wait for longer.
 _LANES = {
-    "tests of retrieval": ("tests/integration/retrieval", "tests/integration/storage"),
+    "tests of retrieval and what is seen": (
+        "tests/integration/retrieval",
+        "tests/integration/storage",
+        "tests/integration/monitoring",
+        "tests/integration/sla",
+    ),
     "tests of tenants": (
         "tests/integration/tenants",
         "tests/integration/hot",
