@@ -352,7 +352,7 @@ def test_what_is_bad_is_refused_and_the_field_named(
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
 
 
-@pytest.mark.parametrize("odd", ["none", "col_", "col_" + "0" * 26, "col_" + "u" * 26, "%00", "'; --", "%F0%9F%9A%A2"])
+@pytest.mark.parametrize("odd", ["none", "col_", "col_" + "0" * 26, "col_" + "u" * 26, "'; --", "%F0%9F%9A%A2"])
 def test_an_odd_id_is_no_store_and_no_file_of_one(plain_stack: Stack, other: httpx.Client, odd: str) -> None:
     store_id = made(other)
     for method, path in (

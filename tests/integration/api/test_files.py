@@ -234,9 +234,7 @@ def test_a_file_is_as_large_as_an_upload_may_be(admin: httpx.Client) -> None:
         assert send(admin, b"x" * size).status_code == 413
 
 
-@pytest.mark.parametrize(
-    "file_id", ["none", "file_", "file_" + "0" * 25, "%00", "col_" + "0" * 26, "'; --", "%F0%9F%9A%A2"]
-)
+@pytest.mark.parametrize("file_id", ["none", "file_", "file_" + "0" * 25, "col_" + "0" * 26, "'; --", "%F0%9F%9A%A2"])
 def test_an_odd_id_is_no_file(admin: httpx.Client, file_id: str) -> None:
     for path in (f"/v1/files/{file_id}", f"/v1/files/{file_id}/content"):
         answer = admin.get(path)

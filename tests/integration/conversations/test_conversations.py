@@ -142,7 +142,7 @@ async def test_what_cannot_be_taken_is_a_400_and_nothing_is_kept(
 
 async def test_hostile_names_are_404(gate: Gate) -> None:
     own = (await begin(gate, items=[message("mine")]))["id"]
-    for name in ("%00", "conv_" + "x" * 5000, "%F0%9F%A6%8A", "..%2Fx", "'%20OR%201=1--", "conv_%25"):
+    for name in ("conv_" + "x" * 5000, "%F0%9F%A6%8A", "..%2Fx", "'%20OR%201=1--", "conv_%25"):
         for path in (f"{PATH}/{name}", f"{PATH}/{name}/items", f"{PATH}/{own}/items/{name}"):
             assert (await gate.call("GET", path)).status_code == 404, path
 
