@@ -18,7 +18,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
-from monitoring.tracing.spans import MOST_SPANS, Span
+from monitoring.tracing.spans import MOST_SPANS, Span, Value
 
 _KINDS = {
     "internal": SpanKind.INTERNAL,
@@ -56,8 +56,15 @@ class Exporter:
         thread.start()
         thread.join(_DEADLINE_S)
 
+    def _attributes(self, span: Span) -> dict[str, Value]:
+        """What is known of it; a prompt that can't be shown, such as one nested too deeply, must harm no request."""
+        try:
+            return dict(span.details()) if span.details is not None else {}
+        except Exception as error:
+            return {"stoker.undescribed": type(error).__name__}
+
     def _written(self, span: Span, spans: Sequence[Span]) -> ReadableSpan:
-        attributes = dict(span.details()) if span.details is not None else {}
+        attributes = self._attributes(span)
         trace, first = span.trace, span is spans[0]
         if first and len(spans) == MOST_SPANS:
             attributes["stoker.spans_left_out"] = True

@@ -1,8 +1,7 @@
 """Spans of one process, noted as cheaply as Python can, and handed on when their trace is over and to be kept."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import getrandbits
@@ -213,17 +212,6 @@ class below:  # noqa: N801 - used as a function is
 
     def __exit__(self, *_: object) -> None:
         _current.set(self._above)
-
-
-@contextmanager
-def detached() -> Iterator[None]:
-    """What begins within belongs to no trace: for work that goes on when the request is over."""
-    above = _current.get()
-    _current.set(None)
-    try:
-        yield
-    finally:
-        _current.set(above)
 
 
 def traceparent(span: Span | None = None) -> str:

@@ -13,6 +13,7 @@ from core.usage import Usage
 from monitoring import tracing
 from monitoring.redaction import redacted
 from monitoring.tracing import genai
+from monitoring.tracing.exporting import Exporter
 from monitoring.tracing.ration import Ration
 from monitoring.tracing.spans import MOST_SPANS, Span, install
 
@@ -137,13 +138,19 @@ def test_what_goes_on_after_its_request_is_not_noted_for_ever(kept: Kept) -> Non
     assert [len(spans) for spans in kept.traces] == [1]
 
 
-def test_work_that_is_detached_belongs_to_no_trace(kept: Kept) -> None:
-    root = tracing.begin("request")
-    assert root is not None
-    with tracing.detached():
-        assert tracing.start("call") is None
-    assert tracing.start("call") is not None
-    tracing.finish(root)
+def test_a_span_that_cannot_be_described_costs_its_request_nothing() -> None:
+    exporter = Exporter("test", "http://127.0.0.1:9")
+    install(exporter, per_second=10, slow_s=10)
+    try:
+        root = tracing.begin("request")
+        assert root is not None
+        root.details = lambda: {}[1]  # type: ignore[index]
+        tracing.finish(root)
+    finally:
+        install(None)
+    assert exporter._attributes(root) == {}
+    root.details = lambda: {}[1]  # type: ignore[index]
+    assert exporter._attributes(root) == {"stoker.undescribed": "KeyError"}
 
 
 def test_a_trace_has_an_end_and_a_bound(kept: Kept) -> None:
