@@ -1,5 +1,6 @@
 """Metrics of the ledger: what stands in SQL, counted as it gets there."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from api.ledger.line import Line
@@ -25,11 +26,13 @@ class SpentCounts:
 
     def note(self, lines: Sequence[Line]) -> None:
         """Count lines that are in SQL now."""
+        spent: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         for line in lines:
-            usd = line.nano_usd / NANO_PER_USD
-            metrics.SPENT_USD.labels(line.route, line.model_group, line.deployment).inc(usd)
+            spent[line.route, line.model_group, line.deployment] += line.nano_usd
             if self._most:
-                self._count(self._series_of(line.tenant_id), line, usd)
+                self._count(self._series_of(line.tenant_id), line, line.nano_usd / NANO_PER_USD)
+        for labels, nano_usd in spent.items():
+            metrics.SPENT_USD.labels(*labels).inc(nano_usd / NANO_PER_USD)
 
     def _series_of(self, tenant_id: str) -> str:
         if tenant_id not in self._known:
