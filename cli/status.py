@@ -87,5 +87,14 @@ def _print_gateway(gateway: dict[str, Any]) -> None:
         out.print(f"  [{colour}]{name}[/]: {word}")
     table = Table("deployment", "model", "lane", "state", box=None)
     for each in gateway.get("deployments", []):
-        table.add_row(each["name"], each["model_group"], each["lane"], each["state"])
+        table.add_row(each["name"], each["model_group"], each["lane"], _state_of(each))
     out.print(table if table.row_count else "  no deployments")
+
+
+def _state_of(deployment: dict[str, Any]) -> str:
+    """Its breaker's state, unless something else keeps calls from it."""
+    if deployment["draining"]:
+        return "draining"
+    if reason := deployment["ejected"]:
+        return f"[red]ejected: {reason}[/]"
+    return str(deployment["state"])

@@ -111,7 +111,7 @@ class Dependency:
             raise
         except self._outages as error:
             self._breaker.report(permit, ok=False)
-            raise DependencyUnavailable(self.name, f"{self.name} is away: {type(error).__name__}") from error
+            raise DependencyUnavailable(self.name, f"{self.name} can't be reached ({type(error).__name__})") from error
         except BaseException:
             self._breaker.report(permit, ok=True)
             raise

@@ -1,5 +1,6 @@
 """Settings of the inference side, one class for each process; flags on the command line win over the environment."""
 
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -149,6 +150,11 @@ class VllmSettings(BaseSettings):
         False,
         description="The engine can be put to sleep and woken (POST /sleep, /wake_up), with its memory free meanwhile. "
         "vLLM's development mode, which this needs, opens further endpoints: listen only on a private address.",
+    )
+    otlp_endpoint: str | None = Field(
+        default_factory=lambda: os.environ.get("STOKER_OTLP_ENDPOINT") or None,
+        description="Collector of OTLP over HTTP that is told of the engine's part in traces; unset: what "
+        "STOKER_OTLP_ENDPOINT says.",
     )
     extra_args: list[str] = Field(
         [], description='Further flags of vLLM as a JSON list, such as ["--seed", "1"]; none that has a setting here.'

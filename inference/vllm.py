@@ -103,6 +103,10 @@ def _environment(settings: VllmSettings) -> dict[str, str]:
         environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if settings.sleep_mode:
         environment["VLLM_SERVER_DEV_MODE"] = "1"
+    if settings.otlp_endpoint:
+        environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] = "http/protobuf"
+        environment["OTEL_SERVICE_NAME"] = "stoker-vllm"
+        environment["OTEL_TRACES_SAMPLER"] = "parentbased_always_off"  # the gateway says what is kept
     named = [settings.model, settings.tokenizer, settings.speculative_model, *settings.lora_modules.values()]
     if all(Path(name).is_dir() for name in named if name) and not settings.lora_at_run_time:
         environment["HF_HUB_OFFLINE"] = "1"

@@ -1,4 +1,4 @@
-"""Real vLLM as the launcher starts it: adapters by their names through the gateway, and an end that cuts no stream."""
+"""Real vLLM as the launcher starts it: adapters by name, traces that go on in the engine, streams that end whole."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from tests.integration.hot.conftest import events
 from tests.support.adapters import RANK, make_adapter
 from tests.support.engines import Engine, prepare_model, start_vllm
 from tests.support.gateway import Gateway, gateway
+from tests.support.tracestore import TraceStore, trace_store
 
 pytestmark = [pytest.mark.vllm, pytest.mark.heavy]
 NAMES = ("smollm2-135m", "law", "tax")
@@ -30,6 +31,7 @@ class House:
     engine: Engine
     gate: Gateway
     third: Path
+    traces: TraceStore
 
     def chat(self, model: str, **fields: Any) -> dict[str, Any]:
         asked = {"model": model, "messages": [{"role": "user", "content": "Say something."}], "max_tokens": 24}
@@ -51,13 +53,21 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     model = Path(prepare_model("llm")[0])
     law, tax, third = (make_adapter(model, place / name, seed) for seed, name in enumerate(("law", "tax", "third")))
     flags = ("--lora-modules", json.dumps({"law": str(law), "tax": str(tax)}), "--max-lora-rank", str(RANK))
-    with start_vllm(place, 0, flags=(*flags, "--max-loras", "3", "--lora-at-run-time", "true")) as engine:
+    with (
+        trace_store(tmp_path_factory.mktemp("phoenix")) as traces,
+        start_vllm(
+            place,
+            0,
+            flags=(*flags, "--max-loras", "3", "--lora-at-run-time", "true", "--otlp-endpoint", traces.url),
+        ) as engine,
+    ):
         entries = "".join(
             f"  - model_name: {name}\n    litellm_params: {{model: hosted_vllm/{name}, api_base: '{engine.url}/v1'}}\n"
             for name in NAMES
         )
-        with gateway(place / "gate", 1, configuration=f"model_list:\n{entries}") as gate:
-            yield House(engine, gate, third)
+        told = {"STOKER_OTLP_ENDPOINT": traces.url}
+        with gateway(place / "gate", 1, configuration=f"model_list:\n{entries}", settings=told) as gate:
+            yield House(engine, gate, third, traces)
 
 
 def test_adapters_are_models_of_the_gateway_and_each_says_its_own(house: House) -> None:
@@ -79,6 +89,21 @@ def test_an_adapter_comes_and_goes_while_the_engine_runs(house: House) -> None:
     unloaded = httpx.post(f"{house.engine.url}/v1/unload_lora_adapter", json={"lora_name": "third"}, timeout=60)
     assert unloaded.status_code == 200
     assert httpx.post(f"{house.engine.url}/v1/completions", json=asked, timeout=60).status_code == 404
+
+
+def test_a_trace_goes_on_in_the_engine(house: House, figure: Callable[[str], None]) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    asked = {"model": NAMES[0], "messages": [{"role": "user", "content": "Say something."}], "max_tokens": 8}
+    sent = {"authorization": f"Bearer {house.gate.key}", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    httpx.post(f"{house.gate.url}/v1/chat/completions", json=asked, headers=sent, timeout=180).raise_for_status()
+    spans = house.traces.trace("POST /v1/chat/completions", "llm_request", trace_id=trace)
+    by_name = {span.name: span for span in spans}
+    ours, engine = by_name[f"chat {NAMES[0]}"], by_name["llm_request"]
+    assert engine.parent_id == ours.id
+    assert ours.begin <= engine.begin <= engine.end <= ours.end
+    assert int(engine.attributes["gen_ai.usage.completion_tokens"]) == 8
+    assert "Say something" not in str([span.attributes for span in spans])
+    figure(f"spans of one chat through gateway and engine: {sorted(span.name for span in spans)}")
 
 
 async def test_sigterm_lets_every_running_stream_end_whole(house: House, figure: Callable[[str], None]) -> None:

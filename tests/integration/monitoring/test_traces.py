@@ -1,22 +1,16 @@
 """Traces of a gateway and its ingestion worker, read back from a store that others wrote, over OTLP."""
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from cli.environments import TRACES
 from tests.integration.answers.planted import FORMATS, facts, file_of
 from tests.integration.retrieval.conftest import Servers, servers
 from tests.support.answering import Desk, desk
-from tests.support.gateway import answers
 from tests.support.network import free_port
 from tests.support.openai_server import Fault, OpenAiServer, openai_server_in_thread
-from tests.support.process import running
+from tests.support.tracestore import Told, TraceStore, trace_store
 from tests.support.waiting import until
 
 __all__ = ["servers"]
@@ -27,73 +21,12 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 FORMAT = FORMATS[0]
 FACT = facts(FORMAT)[0]
 COLLECTION = "traced"
-_PATIENCE_S = 60.0
-
-
-@dataclass
-class Store:
-    """Phoenix: it takes OTLP, keeps spans in SQLite and tells them again."""
-
-    url: str
-
-    def spans(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        after = None
-        while True:
-            asked = {"limit": 1000, **({"cursor": after} if after else {})}
-            answer = httpx.get(f"{self.url}/v1/projects/default/spans/otlpv1", params=asked)
-            if answer.status_code == 404:  # nothing came yet
-                return []
-            told = answer.raise_for_status().json()
-            found += told["data"]
-            after = told["next_cursor"]
-            if after is None:
-                return found
-
-    def trace(self, *names: str, trace_id: str | None = None) -> list["Told"]:
-        """The spans of a trace that has these names, once they are there."""
-        end_s = time.monotonic() + _PATIENCE_S
-        while True:
-            traces: dict[str, list[Told]] = {}
-            for span in map(Told, self.spans()):
-                traces.setdefault(span.trace_id, []).append(span)
-            for found, spans in traces.items():
-                if trace_id in (None, found) and {*names} <= {span.name for span in spans}:
-                    return spans
-            assert time.monotonic() < end_s, {one: [span.name for span in spans] for one, spans in traces.items()}
-            time.sleep(0.2)
-
-
-class Told:
-    """A span as the store tells it."""
-
-    def __init__(self, span: dict[str, Any]) -> None:
-        self.trace_id: str = span["trace_id"]
-        self.id: str = span["span_id"]
-        self.parent_id: str = span["parent_span_id"] or ""
-        self.name: str = span["name"]
-        self.begin, self.end = int(span["start_time_unix_nano"]), int(span["end_time_unix_nano"])
-        self.error = span["status"]["code"] == 2
-        self.attributes = {
-            pair["key"]: next((value for value in pair["value"].values() if value is not None), None)
-            for pair in span["attributes"]
-        }
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("phoenix")
-    port = free_port()
-    env = {
-        "PHOENIX_WORKING_DIR": str(folder),
-        "PHOENIX_HOST": "127.0.0.1",
-        "PHOENIX_PORT": str(port),
-        "PHOENIX_GRPC_PORT": str(free_port()),
-        "PHOENIX_TELEMETRY_ENABLED": "false",
-    }
-    command = [str(TRACES.folder / "bin" / "phoenix"), "serve"]
-    with running(command, folder / "log", lambda: answers(port, "/healthz"), env):
-        yield Store(f"http://127.0.0.1:{port}")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TraceStore]:
+    with trace_store(tmp_path_factory.mktemp("phoenix")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +38,7 @@ def words() -> Iterator[OpenAiServer]:
 
 @pytest.fixture(scope="module")
 def opened(
-    servers: Servers, words: OpenAiServer, store: Store, tmp_path_factory: pytest.TempPathFactory
+    servers: Servers, words: OpenAiServer, store: TraceStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Desk]:
     settings = {"STOKER_OTLP_ENDPOINT": store.url, "STOKER_TRACES_PER_SECOND": "100"}
     folder = tmp_path_factory.mktemp("traced")
@@ -115,7 +48,9 @@ def opened(
         yield one
 
 
-def test_one_question_s_trace_has_every_stage_where_it_belongs(opened: Desk, store: Store, words: OpenAiServer) -> None:
+def test_one_question_s_trace_has_every_stage_where_it_belongs(
+    opened: Desk, store: TraceStore, words: OpenAiServer
+) -> None:
     body = {"query": FACT.question, "collection": COLLECTION, "model": "words"}
     body["query_work"] = {"multi_query": 1}
     before = len(words.headers)
@@ -161,7 +96,7 @@ def test_one_question_s_trace_has_every_stage_where_it_belongs(opened: Desk, sto
     assert sorted(sent) == sorted(f"00-{TRACE}-{span_id}-01" for span_id in asked)
 
 
-def test_no_text_of_questions_answers_or_documents_stands_in_traces(opened: Desk, store: Store) -> None:
+def test_no_text_of_questions_answers_or_documents_stands_in_traces(opened: Desk, store: TraceStore) -> None:
     body = {"query": FACT.question, "collection": COLLECTION, "model": "words"}
     secret = "the caller's own words xyzzy"
     sent = [{"role": "user", "content": secret}]
@@ -173,7 +108,7 @@ def test_no_text_of_questions_answers_or_documents_stands_in_traces(opened: Desk
         assert text not in told
 
 
-def test_a_call_that_failed_is_kept_with_what_failed(opened: Desk, store: Store, words: OpenAiServer) -> None:
+def test_a_call_that_failed_is_kept_with_what_failed(opened: Desk, store: TraceStore, words: OpenAiServer) -> None:
     words.fault = Fault.ERROR_500
     try:
         body = {"model": "words", "messages": [{"role": "user", "content": "a b"}]}
@@ -188,7 +123,7 @@ def test_a_call_that_failed_is_kept_with_what_failed(opened: Desk, store: Store,
     assert failed["chat words"] == "failed"
 
 
-def test_a_document_s_trace_shows_the_stages_of_its_ingestion(opened: Desk, store: Store) -> None:
+def test_a_document_s_trace_shows_the_stages_of_its_ingestion(opened: Desk, store: TraceStore) -> None:
     spans = store.trace("ingest document", "indexing")
     parents = _parents(spans)
     assert {stage: set(parents[stage]) for stage in ("parsing", "embedding", "indexing")} == {

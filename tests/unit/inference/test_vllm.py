@@ -66,6 +66,20 @@ def test_the_cpu_build_gets_what_it_needs(tmp_path: Path) -> None:
     }
 
 
+def test_an_engine_is_told_who_takes_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--otlp-traces-endpoint" not in _flags(
+        command(VllmSettings(model="m", served_model_name="m"), None, {}).arguments
+    )
+    monkeypatch.setenv("STOKER_OTLP_ENDPOINT", "http://collector:4318/")
+    made = command(VllmSettings(model="m", served_model_name="m"), None, {})
+    assert _flags(made.arguments)["--otlp-traces-endpoint"] == "http://collector:4318/v1/traces"
+    assert made.environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert made.environment["OTEL_TRACES_SAMPLER"] == "parentbased_always_off"
+    monkeypatch.setenv("STOKER_VLLM_OTLP_ENDPOINT", "http://other:4318")
+    made = command(VllmSettings(model="m", served_model_name="m"), None, {})
+    assert _flags(made.arguments)["--otlp-traces-endpoint"] == "http://other:4318/v1/traces"
+
+
 @pytest.mark.parametrize(("flags", "dtype"), [({"avx2"}, "float32"), ({"amx_bf16"}, "bfloat16"), (set(), "float32")])
 def test_a_processor_without_bfloat16_computes_in_float32(flags: set[str], dtype: str) -> None:
     """Emulated bfloat16 took 33 s for an answer that takes a few in float32."""

@@ -44,6 +44,7 @@ _ANYWHERE: dict[str, tuple[Any, dict[str, Any]]] = {
     "max_num_queued_reqs": (9, {"max_num_queued_reqs": 9}),
     "max_num_queued_tokens": (999, {"max_num_queued_tokens": 999}),
     "shutdown_timeout_s": (12, {"shutdown_timeout": 12}),
+    "otlp_endpoint": ("http://collector:4318", {"otlp_traces_endpoint": "http://collector:4318/v1/traces"}),
     "extra_args": (["--seed", "5"], {"seed": 5}),
 }
 _GPU_ONLY: dict[str, tuple[Any, dict[str, Any]]] = {
