@@ -68,7 +68,7 @@ def finish(record: RequestRecord, ended_s: float) -> None:
     """Close the record and derive from it what is counted and logged; call it once, in `finally`."""
     record.ended_s = ended_s
     tally.add(_requests(record.route, record.method, record.status))
-    _seconds(record.route).observe(record.duration_s)
+    tally.observe(_seconds(record.route), record.duration_s)
     if record.model_group is not None:
         _count_tokens(record, record.model_group)
     if record.degraded is not None:
@@ -126,9 +126,9 @@ def _count_tokens(record: RequestRecord, group: str) -> None:
     count_tokens(group, record.usage)
     _, _, _, ttft, tpot = _tokens(group)
     if record.ttft_s is not None:
-        ttft.observe(record.ttft_s)
+        tally.observe(ttft, record.ttft_s)
     if record.tpot_s is not None:
-        tpot.observe(record.tpot_s)
+        tally.observe(tpot, record.tpot_s)
     if record.fallback is not None:
         metrics.FALLBACKS.labels(group, record.fallback).inc()
 

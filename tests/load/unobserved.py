@@ -13,7 +13,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 for _kind, _methods in {
-    Tally: ("add", "flush"),
+    Tally: ("add", "observe", "flush"),
     Counter: ("inc",),
     Gauge: ("inc", "dec", "set"),
     Histogram: ("observe",),

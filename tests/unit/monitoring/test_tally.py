@@ -2,7 +2,7 @@
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from monitoring.tally import PERIOD_S, Tally
 
@@ -29,6 +29,23 @@ async def test_what_is_held_reaches_its_series_by_itself() -> None:
     tally.add(seen, 4)
     tally.flush()
     assert registry.get_sample_value("seen_total") == 7
+
+
+async def test_observations_are_held_and_passed_on_with_counts() -> None:
+    registry, seen, _ = _series()
+    taken = Histogram("taken", "Taken.", registry=registry, buckets=(1, 2))
+    tally = Tally()
+    for value in (0.5, 1.5, 1.5, 3.0):
+        tally.observe(taken, value)
+        tally.add(seen)
+    assert registry.get_sample_value("taken_count") == 0
+    tally.flush()
+    assert registry.get_sample_value("taken_sum") == 6.5
+    counts = {le: registry.get_sample_value("taken_bucket", {"le": le}) for le in ("1.0", "2.0", "+Inf")}
+    assert counts == {"1.0": 1, "2.0": 3, "+Inf": 4}
+    assert registry.get_sample_value("seen_total") == 4
+    tally.flush()
+    assert registry.get_sample_value("taken_count") == 4
 
 
 def test_without_an_event_loop_every_count_is_passed_on() -> None:
