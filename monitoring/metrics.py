@@ -62,7 +62,7 @@ CACHE_SAVED_USD = Counter(
 CACHE_EVICTIONS = Counter("stoker_cache_evictions_total", "Entries that had to go because a tenant's cache was full.")
 AUTO_CHOICES = Counter(
     "stoker_auto_choices_total",
-    "Requests to `auto` by the model that was chosen and by what: vector, traits, tools, first, health.",
+    "Requests to `auto` by the model that was chosen and by what: vector, traits, tools, first, window, health.",
     ("model_group", "by"),
 )
 SEMANTIC_CHECKS = Counter(

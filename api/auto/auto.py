@@ -5,12 +5,14 @@ traits decide alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from api.auto.classifier import Classifier, Sight, examples
 from api.auto.reading import Read
+from api.auto.windows import Windows
 from core.dependency import DependencyError
 from core.principal import Principal
 from core.priority import Priority
@@ -76,6 +78,7 @@ class Auto:
                 "each model but the first needs the difficulty from which it is asked"
             )
         self._router = router
+        self._windows = Windows(router)
         self._embedder = embedder
         self._models = tuple(models)
         self._thresholds = tuple(thresholds)
@@ -87,8 +90,20 @@ class Auto:
         self._unlearnt.set()
         self._asking = 0
 
-    async def choose(self, principal: Principal, asked: Read, operation: Operation = "chat.completions") -> Chosen:
-        """Choose for one request; a model that is known to be away, or can't do this, is passed over."""
+    async def choose(
+        self,
+        principal: Principal,
+        asked: Read,
+        operation: Operation = "chat.completions",
+        body: Mapping[str, Any] | None = None,
+    ) -> Chosen:
+        """Choose for one request; a model that is known to be away, or can't do this, is passed over.
+
+        Args:
+            body: of a request whose prompt nobody makes shorter; a model whose window is too small is passed over, too.
+
+        Raises: RequestInvalid: the body's bound is no number.
+        """
         difficulty, by = None, "tools"
         at = len(self._models) - 1
         if not asked.acts:
@@ -96,6 +111,8 @@ class Auto:
             sees = principal.priority is not Priority.BATCH and self._asking < _AT_ONCE
             difficulty, by = await self._difficulty(asked.turns, sees=sees)
             at = sum(difficulty >= threshold for threshold in self._thresholds)
+            if body is not None:
+                at, by = await self._roomy(at, by, body, principal.reach)
         return self._chosen(principal, at, by, difficulty, operation)
 
     def cheapest(self, principal: Principal) -> Chosen:
@@ -138,6 +155,13 @@ class Auto:
             finally:
                 self._asking -= 1
         return float(self._by_traits.difficulty(turns).max()), "traits"
+
+    async def _roomy(self, at: int, by: str, body: Mapping[str, Any], reach: Reach) -> tuple[int, str]:
+        """The chosen model, or the next larger one whose window is large enough; with none, the chosen one says so."""
+        for other in range(at, len(self._models)):
+            if await self._windows.fit(self._models[other], body, reach):
+                return other, by if other == at else "window"
+        return at, by
 
     def _chosen(
         self,

@@ -37,7 +37,7 @@ async def settled(
     """The model that is to answer this body, where `model` is the one that was named."""
     if auto is None or model != AUTO:
         return model
-    return (await auto.choose(principal, read(body), operation)).group
+    return (await auto.choose(principal, read(body), operation, body)).group
 
 
 async def settled_question(state: "AppState", principal: Principal, question: Question) -> Question:

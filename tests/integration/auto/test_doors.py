@@ -85,6 +85,20 @@ def test_tools_are_for_the_most_able_and_other_models_are_left_alone(house: Hous
     assert refused.json()["error"]["code"] == "model_not_found"
 
 
+def test_what_is_too_long_for_the_small_models_window_goes_to_the_large_one(house: House) -> None:
+    long = _said("It rains. " * 120 + _EASY)
+    before = house.small.window, house.large.window
+    house.small.window, house.large.window = 300, 4096
+    house.asked()
+    try:
+        house.send("/v1/chat/completions", messages=long, max_tokens=20)
+        assert house.asked() == "large"
+        house.send("/v1/chat/completions", messages=_said(_EASY), max_tokens=20)
+        assert house.asked() == "small"
+    finally:
+        house.small.window, house.large.window = before
+
+
 def test_it_is_listed_as_a_model(house: House) -> None:
     listed = [model["id"] for model in house.client.get("/v1/models").json()["data"]]
     assert listed == ["small", "large", "auto"]

@@ -16,6 +16,7 @@ from core.priority import Priority
 from core.reach import HOME, Reach
 from retrieval.embedder import Embedder, Space
 from retrieval.errors import SpaceMismatch
+from router.counting import Counted
 from router.errors import ConfigInvalid
 from router.router import ModelInfo, Router
 
@@ -29,11 +30,16 @@ class _Models:
 
     away: set[str] = field(default_factory=set)
     hosted: set[str] = field(default_factory=set)
+    windows: dict[str, int] = field(default_factory=dict)
 
     def models(self) -> list[ModelInfo]:
         return [ModelInfo(name, "test", 1, "chat") for name in ("small", "middle", "large")] + [
             ModelInfo("vectors", "test", 1, "embedding")
         ]
+
+    async def count_tokens(self, group: str, messages: Any, *, reach: Reach) -> Counted | None:
+        window = self.windows.get(group)
+        return None if window is None else Counted(len(messages[0]["content"].split()), window)
 
     def chat_outlook(self, group: str, operation: str, *, reach: Reach) -> str:
         closed = group in self.hosted and (reach.local_only or operation == "messages")
@@ -207,3 +213,25 @@ def test_the_larger_ones_come_in_their_order() -> None:
 def test_what_cannot_be_chosen_among_is_refused(names: list[str], thresholds: list[float], words: str) -> None:
     with pytest.raises(ConfigInvalid, match=words):
         Auto(cast(Router, _Models()), cast(Embedder, _Vectors()), names, thresholds)
+
+
+@pytest.mark.parametrize(
+    ("words", "max_tokens", "windows", "group"),
+    [
+        (50, 40, {"small": 4096, "middle": 8192}, "small"),
+        (3000, 2000, {"small": 4096, "middle": 8192}, "middle"),
+        (3000, 2000, {"small": 4096, "middle": 4096}, "large"),  # of which nobody knows the window
+        (3000, 2000, {"small": 4096, "middle": 4096, "large": 4096}, "small"),  # which says so itself
+        (3000, 1000, {"small": 4096}, "small"),
+        (3900, None, {"small": 4096, "middle": 8192}, "middle"),  # an answer needs room, too
+        (3000, 2000, {}, "small"),
+    ],
+)
+def test_what_does_not_fit_goes_to_a_larger_window(
+    words: int, max_tokens: int | None, windows: dict[str, int], group: str
+) -> None:
+    auto = _auto(_Models(windows=windows), _Vectors(), 0.999, 1.0)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "short " * (words - 2)}]
+    body = {"messages": messages, **({"max_tokens": max_tokens} if max_tokens else {})}
+    chosen = asyncio.run(auto.choose(_CALLER, Read((_EASY,)), body=body))
+    assert chosen.group == group
