@@ -145,6 +145,11 @@ class VllmSettings(BaseSettings):
         None, ge=1, description="Prompt tokens that may wait in the engine; beyond them it answers 503."
     )
     shutdown_timeout_s: int = Field(45, ge=0, le=3600, description="Seconds that running requests get after SIGTERM.")
+    otlp_traces_endpoint: str | None = Field(
+        None,
+        description="Address of an OpenTelemetry collector that vLLM tells what requests passed through, by gRPC, such "
+        "as http://jaeger:4317; by HTTP with OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf.",
+    )
     sleep_mode: bool = Field(
         False,
         description="The engine can be put to sleep and woken (POST /sleep, /wake_up), with its memory free meanwhile. "

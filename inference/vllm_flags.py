@@ -64,6 +64,7 @@ def flags(settings: "VllmSettings", own_window: int | None, cpu_flags: frozenset
         "--max-num-queued-tokens": settings.max_num_queued_tokens,
         "--shutdown-timeout": settings.shutdown_timeout_s,
         "--enable-sleep-mode": settings.sleep_mode or None,
+        "--otlp-traces-endpoint": settings.otlp_traces_endpoint,
         # The gateway has the request log; this one would show prompts' lengths twice and cost time on the hot path.
         "--disable-uvicorn-access-log": True,
     }

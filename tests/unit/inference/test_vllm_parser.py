@@ -50,6 +50,7 @@ _GPU_ONLY: dict[str, tuple[Any, dict[str, Any]]] = {
     "tensor_parallel_size": (2, {"tensor_parallel_size": 2}),
     "pipeline_parallel_size": (4, {"pipeline_parallel_size": 4}),
     "gpu_memory_utilization": (0.8, {"gpu_memory_utilization": 0.8}),
+    "otlp_traces_endpoint": ("http://jaeger:4317", {"otlp_traces_endpoint": "http://jaeger:4317"}),
     "sleep_mode": (True, {"enable_sleep_mode": True}),
 }
 _TOGETHER: list[tuple[dict[str, Any], dict[str, Any]]] = [
