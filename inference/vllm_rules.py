@@ -13,7 +13,7 @@ TYPED_FLAGS = frozenset(
     " --enable-chunked-prefill --speculative-config --enable-lora --lora-modules --max-loras --max-lora-rank"
     " --enable-auto-tool-choice --tool-call-parser --reasoning-parser --default-chat-template-kwargs"
     " --max-num-queued-reqs --max-num-queued-tokens --shutdown-timeout --enable-sleep-mode"
-    " --disable-uvicorn-access-log".split()
+    " --otlp-traces-endpoint --disable-uvicorn-access-log".split()
 )
 """Flags of vLLM that a setting stands for; `inference.vllm` makes exactly these."""
 
