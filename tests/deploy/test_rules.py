@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # a mistake is a line
 """The files that deploy Stoker hold to the rules, and each kind of mistake in them is found."""
 
 import shutil
