@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/compose.sh WORDS...: `docker compose WORDS...` for docker-compose.gpu.yml, with the images of deploy/images.env, the
 # digests of deploy/digests.env where scripts/resolve_digests.sh made them, the settings of .env, and secrets that are made when
-# they are missing.
+# they are missing. A docker-compose.override.yml of your own is taken as well.
 #   scripts/compose.sh up --detach --build --wait      starts the stack, or what of it has changed
 #   scripts/compose.sh monitoring                      writes what Prometheus is told of engines and GPUs anew
 #   STOKER_DEV=1 scripts/compose.sh up                 with docker-compose.dev.yml: code from this folder, reloaded
@@ -33,6 +33,7 @@ docker compose version >/dev/null 2>&1 || fail "docker has no compose plugin" "i
 scripts/init_secrets.sh
 
 files=(--file docker-compose.gpu.yml)
+[[ ! -e docker-compose.override.yml ]] || files+=(--file docker-compose.override.yml)
 [[ -z "${STOKER_DEV:-}" ]] || files+=(--file docker-compose.dev.yml)
 environments=(--env-file deploy/images.env)
 [[ ! -e deploy/digests.env ]] || environments+=(--env-file deploy/digests.env)
