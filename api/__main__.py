@@ -1,7 +1,9 @@
-"""`python -m api`: the gateway process."""
+"""`python -m api`: the gateway process; `--reload` starts it again when a file of its code changes."""
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 
@@ -14,10 +16,17 @@ from router.config import load
 from router.errors import RouterError
 from storage.sql import Database
 
+_CODE = Path(__file__).parent.parent
+_PACKAGES = ("api", "core", "monitoring", "retrieval", "router", "storage")
 
-def main() -> int:
+
+def main(arguments: Sequence[str]) -> int:
     """Check the configuration, make the first admin key, then serve until a signal comes."""
-    settings = ApiSettings()
+    try:
+        settings = ApiSettings()
+    except ValueError as error:  # its message names the setting, and never its value
+        print(f"stoker: {error}", file=sys.stderr)
+        return 2
     configure_logs("gateway", settings.log_level)
     try:
         load(settings.config, settings.local_deployments)
@@ -32,6 +41,8 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        reload="--reload" in arguments,
+        reload_dirs=[str(_CODE / name) for name in _PACKAGES],
         loop="uvloop",
         http="api.hot.protocol:Protocol",
         ws="api.sockets.protocol:Protocol",
@@ -41,7 +52,7 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=settings.drain_s,
         timeout_keep_alive=75,  # longer than clients keep idle connections, so that none is closed while it is used
         timeout_worker_healthcheck=30,  # a worker on a busy machine is not a dead one
     )
@@ -57,4 +68,4 @@ async def _prepare(settings: ApiSettings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

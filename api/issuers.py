@@ -1,11 +1,11 @@
 """Whose tokens are accepted, and what their claims mean here: the form of `STOKER_JWT_ISSUERS`."""
 
-import os
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from core.principal import Role
+from core.secretfile import secret
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 _ENVIRONMENT = "os.environ/"
@@ -19,9 +19,10 @@ def from_environment(value: object) -> object:
     """The variable that `os.environ/NAME` names, or the value itself. Raises: ValueError: there is none."""
     if isinstance(value, str) and value.startswith(_ENVIRONMENT):
         name = value.removeprefix(_ENVIRONMENT)
-        if name not in os.environ:
+        found = secret(name)
+        if found is None:
             raise ValueError(f"the environment has no variable {name}")
-        return os.environ[name]
+        return found
     return value
 
 

@@ -97,10 +97,13 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 
 def _fetch_programs() -> None:
-    """Unpack Prometheus and Alertmanager where they are not installed; without them their tests are skipped."""
-    fetched = subprocess.run([environments.TEST.python, "-m", "tests.support.promtool"], cwd=ROOT, check=False)
-    if fetched.returncode != 0:
-        err.print("Prometheus and Alertmanager could not be fetched: their tests are skipped")
+    """Unpack Prometheus, Alertmanager and Caddy where they are not installed; without them their tests are skipped."""
+    for module, named in (
+        ("tests.support.promtool", "Prometheus and Alertmanager"),
+        ("tests.deploy.programs", "Caddy"),
+    ):
+        if subprocess.run([environments.TEST.python, "-m", module], cwd=ROOT, check=False).returncode != 0:
+            err.print(f"{named} could not be fetched: tests with it are skipped")
 
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end

@@ -17,6 +17,7 @@ from monitoring.rules import book as rules
 from monitoring.rules.form import dump
 
 FOLDER = Path("deploy") / "monitoring"
+_PLACEMENT, _PRICES = "rules/stoker-placement.yml", "rules/stoker-prices.yml"
 
 
 def files(
@@ -39,15 +40,32 @@ def files(
     return {
         "prometheus.yml": scraping.prometheus(),
         "prometheus.kubernetes.yml": scraping.kubernetes(),
+        **{f"rules/{name}": text for name, text in rules.files(prices, places(model_list)).items()},
+        **of_installation(model_list, prices=prices, gpus=gpus, keepers=keepers, workers=workers, receivers=receivers),
+        **{f"grafana/dashboards/{name}": text for name, text in dashboards.files().items()},
+        "grafana/provisioning/dashboards/stoker.yml": _provided(),
+        "grafana/provisioning/datasources/stoker.yml": _sources(),
+    }
+
+
+def of_installation(
+    model_list: Sequence[Mapping[str, Any]],
+    *,
+    prices: Prices,
+    gpus: Sequence[str],
+    keepers: Sequence[str],
+    workers: Sequence[str],
+    receivers: Sequence[Receiver],
+) -> Mapping[str, str]:
+    """Those of the files that say what is where and who is told: one installation's own, over what all have."""
+    made = {f"rules/{name}": text for name, text in rules.files(prices, places(model_list)).items()}
+    return {
         "engines.yml": scraping.engines(model_list),
         "gpus.yml": scraping.targets(gpus),
         "keepers.yml": scraping.targets(keepers),
         "workers.yml": scraping.targets(workers),
         "alertmanager.yml": alertmanager(receivers),
-        **{f"rules/{name}": text for name, text in rules.files(prices, places(model_list)).items()},
-        **{f"grafana/dashboards/{name}": text for name, text in dashboards.files().items()},
-        "grafana/provisioning/dashboards/stoker.yml": _provided(),
-        "grafana/provisioning/datasources/stoker.yml": _sources(),
+        **{name: made[name] for name in (_PLACEMENT, _PRICES)},
     }
 
 
@@ -56,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     config = yaml.safe_load(given.config.read_text()) if given.config else {}
     prices = Prices(given.gpu_usd_per_hour, given.hosted_prompt_usd, given.hosted_completion_usd)
-    made = files(
+    made = (of_installation if given.only_installation else files)(
         config.get("model_list") or [],
         prices=prices,
         gpus=given.gpu,
@@ -77,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     usual = rules.DEFAULT_PRICES
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go")
     parser.add_argument("--config", type=Path, help="stoker.yaml, whose engines are scraped and placed on GPUs")
+    about = "write only what says where things are and who is told; the rest is taken from deploy/monitoring"
+    parser.add_argument("--only-installation", action="store_true", help=about)
     parser.add_argument("--gpu", action="append", default=[], metavar="HOST:PORT", help="a dcgm-exporter or GPU reader")
     for part in ("keeper", "worker"):
         about = f"a {part} that runs by itself, with STOKER_METRICS_PORT"

@@ -4,7 +4,6 @@
 `os.environ/NAME` is unset is disabled, with a log line: that is how a fallback waits for its key.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
@@ -18,6 +17,7 @@ from core.breaker import BreakerPolicy
 from core.money import Price
 from core.naming import deployment_names
 from core.reach import Reach
+from core.secretfile import SecretUnread, secret
 from monitoring.logs import logger
 from router import guards, http1, providers, yamlfile
 from router.deployment import Deadlines, Deployment, Kind, LaneName
@@ -180,7 +180,10 @@ class _Reader:
             raise ConfigInvalid(f"{where}: two deployments are called {name!r}: give one another `model_info.id`")
         self.sources[name] = source
         values = entry.litellm_params.model_dump(exclude_none=True)
-        reason = _why_not(entry, values)
+        try:
+            reason = _why_not(entry, values)
+        except SecretUnread as error:
+            raise ConfigInvalid(f"{where}: {error}") from error
         if reason is not None:
             self.disabled[name] = reason
             _log.warning("deployment disabled", deployment=name, where=where, reason=reason)
@@ -437,9 +440,7 @@ def _region(entry: ModelEntry, values: Mapping[str, Any]) -> str | None:
 
 def _is_unset(value: object) -> bool:
     return (
-        isinstance(value, str)
-        and value.startswith(_SECRET_PREFIX)
-        and not os.environ.get(value.removeprefix(_SECRET_PREFIX))
+        isinstance(value, str) and value.startswith(_SECRET_PREFIX) and not secret(value.removeprefix(_SECRET_PREFIX))
     )
 
 
@@ -447,7 +448,7 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _resolved(inner) for name, inner in value.items()}
     if isinstance(value, str) and value.startswith(_SECRET_PREFIX):
-        return os.environ[value.removeprefix(_SECRET_PREFIX)]
+        return secret(value.removeprefix(_SECRET_PREFIX))
     return value
 
 

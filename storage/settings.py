@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from storage.secretfiles import SecretFileSource
 
 
 class StorageSettings(BaseSettings):
@@ -29,6 +31,17 @@ class StorageSettings(BaseSettings):
     sql_deadline_s: float = Field(5.0, gt=0, le=60, description="Seconds for one SQL transaction.")
     redis_deadline_s: float = Field(1.0, gt=0, le=30, description="Seconds for one Redis command.")
     object_deadline_s: float = Field(30.0, gt=0, le=600, description="Seconds for one file of the object store.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # ours reads the environment, too
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, SecretFileSource(settings_cls), dotenv_settings, file_secret_settings
 
     def sql_url(self) -> str:
         """The SQLAlchemy URL in force."""

@@ -18,6 +18,7 @@ from tests.promises.book import Defect
 LIMIT_S = 240.0  # of one run of pytest
 _BASE_LIMIT_S = 900.0
 _END_S = 20.0  # from SIGINT to SIGKILL: fixtures end their servers
+_HIDDEN = {".github", ".dockerignore"}  # of files whose names begin with a dot, those that tests read
 _MARKED = "not vllm and not heavy and not long"
 _ASSERTIONS = ("assert ", "AssertionError", "Failed: ", "ExceptionGroup: Hypothesis")
 
@@ -123,12 +124,16 @@ class Field:
         return cases, " / ".join(said.strip().splitlines()[-3:])
 
 
+def _left_out(_folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "__pycache__" or (name.startswith(".") and name not in _HIDDEN)]
+
+
 @contextmanager
 def open_field(root: Path, python: Path, environment: Mapping[str, str]) -> Iterator[Field]:
     """Copy the repository as it stands in its folder; environments, models and data are shared with the original."""
     with TemporaryDirectory(prefix="stoker-promises-") as folder:
         copy = Path(folder) / root.name
-        shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        shutil.copytree(root, copy, ignore=_left_out)
         (copy / ".stoker").symlink_to(root / ".stoker")
         if (root.parent / "shared").is_dir():
             (Path(folder) / "shared").symlink_to(root.parent / "shared")
