@@ -146,12 +146,15 @@ def _sections(parsed: Parsed, cutter: "_Cutter") -> Iterator[_Section]:
         return
     headings: list[tuple[int, str]] = []
     section: _Section | None = None
+    slides = {start for _, start, end in parsed.pages if start < end} if parsed.structured else set()
     for block in _blocks(parsed):
         joined = section is not None and cutter.fits(section.start, block.end)
         if section is not None and joined and block.level and section.body:
             joined = section.end - section.start < cutter.limits.characters * _JOINED_BELOW
         if section is not None and not section.body and not block.level:
             joined = True  # a heading stays with what stands below it, and be it cut
+        if block.start in slides:
+            joined = False  # a slide is a thing of its own, and its number is cited
         if block.level:
             while headings and headings[-1][0] >= block.level:
                 headings.pop()

@@ -21,6 +21,8 @@ from PIL import Image, ImageOps
 _PR_SET_PDEATHSIG = 1
 _MOST_PIXELS = 100_000_000  # of a picture as it comes
 _KEPT_PIXELS = 8_000_000  # more make recognition slow, and no better
+_LONGEST_SIDE = 1600  # in which lines are looked for; they are read in full size
+_THREADS = 2
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 _DAMAGED = "The picture is damaged or was cut off on its way: send it again, or save it anew."
 
@@ -91,8 +93,14 @@ def _engine() -> Any:
     from rapidocr import RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-    threads = "EngineConfig.onnxruntime.intra_op_num_threads"
-    return RapidOCR(params={"Global.log_level": "error", threads: 2})
+    return RapidOCR(
+        params={
+            "Global.log_level": "error",
+            "EngineConfig.onnxruntime.intra_op_num_threads": _THREADS,
+            "Det.limit_type": "max",  # small pictures are not made larger, which costs seconds
+            "Det.limit_side_len": _LONGEST_SIDE,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -147,6 +147,6 @@ def _column(boxes: list[tuple[Box, str]]) -> str:
         first = row[0][0]
         if above is not None and above.bottom - first.top > _NEW_PARAGRAPH * (first.top - first.bottom):
             lines.append("")
-        lines.append(" ".join(text for _, text in row))
+        lines.append(" ".join(" ".join(text for _, text in row).split()))
         above = first
     return "\n".join(lines)

@@ -45,6 +45,16 @@ def test_slides_are_pages_below_their_titles_with_tables_and_notes() -> None:
     assert "Notes" not in second
 
 
+def test_no_chunk_is_of_two_slides() -> None:
+    parsed = read(samples.slides(samples.PIERS, samples.PIERS, samples.PIERS), "a.pptx")
+    pieces = chunk(parsed, Limits(), "show")
+    assert [(each.page, each.context) for each in pieces] == [
+        (1, "show > Harbour 1"),
+        (2, "show > Harbour 2"),
+        (3, "show > Harbour 3"),
+    ]
+
+
 def test_shapes_are_read_by_rows_from_left_to_right_whatever_their_order_in_the_file() -> None:
     show = pptx.Presentation()
     slide = show.slides.add_slide(show.slide_layouts[6])
