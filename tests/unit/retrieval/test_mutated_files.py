@@ -1,5 +1,6 @@
 """Mutated files of every format, through the parsing process: text, or a reason, and the next file as ever."""
 
+import math
 import os
 import random
 import resource
@@ -19,7 +20,7 @@ from tests.unit.retrieval.mutations import mutated
 DEADLINE_S = 10.0
 MEMORY_BYTES = 2**30
 PARENT_GROWTH_BYTES = 200 * 2**20
-SHORT_S = 5.0
+FEW = 240  # files; the same ones in each run
 LONG_S = float(os.environ.get("STOKER_FUZZ_S", "60"))
 SEED = int(os.environ.get("STOKER_FUZZ_SEED", "1"))
 
@@ -31,8 +32,10 @@ def _outcome(reason: str) -> str:
     return "refused"
 
 
-async def _walk(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], dict[str, str], int]:
-    """Mutate and parse for a time.
+async def _walk(
+    seed: int, *, most: float = math.inf, seconds: float = math.inf
+) -> tuple[Counter[tuple[str, str]], dict[str, str], int]:
+    """Mutate and parse so many files, or for so many seconds.
 
     Returns: files by format and outcome, a file for each outcome that is a fault, bytes by which this process grew.
     """
@@ -46,7 +49,7 @@ async def _walk(seconds: float, seed: int) -> tuple[Counter[tuple[str, str]], di
     ends_s = time.monotonic() + seconds
     number = 0
     try:
-        while time.monotonic() < ends_s:
+        while number < most and time.monotonic() < ends_s:
             name = names[number % len(names)]
             own = f"{seed}:{number}"
             number += 1
@@ -89,7 +92,7 @@ def _told(counts: Counter[tuple[str, str]], faults: dict[str, str], grown: int) 
 
 
 async def test_mutated_files_end_in_text_or_a_reason(figure: Callable[[str], None]) -> None:
-    counts, faults, grown = await _walk(SHORT_S, SEED)
+    counts, faults, grown = await _walk(SEED, most=FEW)
     figure(_told(counts, faults, grown))
     assert not faults
     assert grown < PARENT_GROWTH_BYTES
@@ -98,7 +101,7 @@ async def test_mutated_files_end_in_text_or_a_reason(figure: Callable[[str], Non
 
 @pytest.mark.long
 async def test_mutated_files_end_in_text_or_a_reason_for_long(figure: Callable[[str], None]) -> None:
-    counts, faults, grown = await _walk(LONG_S, SEED)
+    counts, faults, grown = await _walk(SEED, seconds=LONG_S)
     figure(_told(counts, faults, grown))
     assert not faults
     assert grown < PARENT_GROWTH_BYTES
