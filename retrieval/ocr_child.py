@@ -83,10 +83,11 @@ def _lines(engine: Any, pixels: np.ndarray[Any, Any]) -> Sequence[Line]:
     found = engine(np.ascontiguousarray(pixels[:, :, ::-1]))  # it takes blue first
     if found.boxes is None or found.txts is None:
         return []
-    return [
-        (*map(float, box.min(axis=0)), *map(float, box.max(axis=0)), str(text), float(score))
-        for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True)
-    ]
+    lines: list[Line] = []
+    for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True):
+        (left, top), (right, bottom) = box.min(axis=0), box.max(axis=0)
+        lines.append((float(left), float(top), float(right), float(bottom), str(text), float(score)))
+    return lines
 
 
 def _engine() -> Any:

@@ -7,7 +7,7 @@ import email
 import email.policy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.utils import parsedate_to_datetime
 
 from retrieval import media
@@ -23,6 +23,8 @@ _PEOPLE = ("From", "To", "Cc")
 _TITLES = ("Subject", "From", "Date", "Message-ID", "MIME-Version")  # an e-mail has one of them
 _DEMOTED = 2  # levels that an attachment's headings stand below the subject
 _DEEPEST_HEADING = 6
+_NAME = 200  # characters of an attachment's name
+_TOLD = 500  # characters that are kept for each name, and for why an attachment was not read
 
 
 def parse(data: bytes, bounds: Bounds, read: Read) -> Parsed:
@@ -44,8 +46,8 @@ def parse(data: bytes, bounds: Bounds, read: Read) -> Parsed:
     lines += [f"Date: {date}" for date in [_date(message)] if date]
     lines += ["", *_body(message, bounds), ""]
     found = normalise("\n".join(lines))
-    left = bounds.characters - len(found)
     attachments = list(_attachments(message, bounds))
+    left = bounds.characters - len(found) - _TOLD * min(len(attachments), bounds.attachments)
     for number, part in enumerate(attachments, start=1):
         if number > bounds.attachments:
             lines += [f"({len(attachments) - bounds.attachments} more attachments were not read)", ""]
@@ -121,10 +123,12 @@ def _attachments(message: EmailMessage, bounds: Bounds) -> Iterator[EmailMessage
 def _attachment(part: EmailMessage, bounds: Bounds, read: Read) -> list[str]:
     """A heading with the attachment's name, and its text."""
     is_message = part.get_content_type() == media.EML
-    name = normalise(" ".join((part.get_filename() or ("message.eml" if is_message else "part.txt")).split()))
+    name = normalise(" ".join((part.get_filename() or ("message.eml" if is_message else "part.txt")).split()))[-_NAME:]
     if is_message:
         inner = part.get_payload()
-        data = bytes(inner[0]) if isinstance(inner, list) and inner else b""
+        # Headers are written as they came: folding them anew may fail.
+        first = inner[0] if isinstance(inner, list) and inner else None
+        data = first.as_bytes(policy=email.policy.compat32) if isinstance(first, Message) else b""
     else:
         data = _bytes(part)
     kind = media.EML if is_message else media.detect(name, part.get_content_type(), data)

@@ -51,12 +51,12 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
     lines: list[str] = []
     left = bounds.characters
     for name, hidden, key in book.sheets:
-        relation = relations.get(key)
-        if relation is None or relation.kind != "worksheet":  # a chart on a sheet of its own
+        sheet = relations.get(key)
+        if sheet is None or sheet.kind != "worksheet":  # a chart on a sheet of its own
             continue
         reader = _Cells(Sheet(name, hidden), strings.found, formats, _EPOCH_1904 if book.from_1904 else _EPOCH, budget)
-        xml.read(archive.pieces(relation.target), reader, bounds.depth)
-        for each in ooxml.relations(archive, relation.target, bounds).values():
+        xml.read(archive.pieces(sheet.target), reader, bounds.depth)
+        for each in ooxml.relations(archive, sheet.target, bounds).values():
             if each.kind == "table":
                 table = _Table()
                 xml.read(archive.pieces(each.target), table, bounds.depth)

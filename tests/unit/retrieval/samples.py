@@ -146,6 +146,20 @@ def letter(body: str = "The pier opens at seven.", html: str = "", **attachments
     return message.as_bytes()
 
 
+def nested_letters(levels: int) -> bytes:
+    """E-mails attached to e-mails; the innermost is level 0."""
+    inner = EmailMessage()
+    inner["Subject"] = "Level 0"
+    inner.set_content("The innermost words.")
+    for level in range(1, levels + 1):
+        outer = EmailMessage()
+        outer["Subject"] = f"Level {level}"
+        outer.set_content(f"Words of level {level}.")
+        outer.add_attachment(inner)
+        inner = outer
+    return inner.as_bytes()
+
+
 RTF = (
     rb"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Arial;}}{\info{\title Secret}}"
     rb"\pard\outlinelevel0 Harbour\par\pard Gr\'f6\'dfe of a pier \u8364?14, \u-10179?\u-8704? \v hidden\v0 end.\par"
@@ -200,6 +214,7 @@ def all_formats() -> dict[str, bytes]:
         ),
         "a.epub": book("<h1>Piers</h1><p>North costs 14.</p>", "<h1>Keepers</h1><p>Ada keeps it.</p>"),
         "a.eml": letter(html="<p>The pier opens.</p>", minutes_docx=word(), fees_csv=b"Pier;Fee\nNorth;14\n"),
+        "b.eml": nested_letters(2),
         "a.rtf": RTF,
         "a.xml": XML,
         "a.py": PYTHON,

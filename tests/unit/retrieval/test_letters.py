@@ -1,7 +1,5 @@
 """E-mails, books, RTF and XML: the best of their texts, in order, and what can't be read is said."""
 
-from email.message import EmailMessage
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,23 +53,10 @@ def test_an_attachment_that_cannot_be_read_is_named_with_the_reason() -> None:
     assert "The pier opens at seven." in text
 
 
-def _nested(levels: int) -> bytes:
-    inner = EmailMessage()
-    inner["Subject"] = "Level 0"
-    inner.set_content("The innermost words.")
-    for level in range(1, levels + 1):
-        outer = EmailMessage()
-        outer["Subject"] = f"Level {level}"
-        outer.set_content(f"Words of level {level}.")
-        outer.add_attachment(inner)
-        inner = outer
-    return inner.as_bytes()
-
-
 def test_emails_in_emails_are_read_so_deep_and_no_deeper() -> None:
-    text = read(_nested(3), "a.eml").text
+    text = read(samples.nested_letters(3), "a.eml").text
     assert "The innermost words." in text
-    deep = read(_nested(6), "a.eml").text
+    deep = read(samples.nested_letters(6), "a.eml").text
     assert "nested too deeply" in deep
     assert "Words of level 3." in deep
     assert "The innermost words." not in deep
@@ -82,8 +67,10 @@ def test_attachments_beyond_the_most_are_counted_and_their_text_is_bounded() -> 
     text = read(samples.letter(**parts), "a.eml", Bounds(attachments=3)).text
     assert text.count("## Attachment:") == 3
     assert "(2 more attachments were not read)" in text
-    long = read(samples.letter(long_txt=b"x" * 5000), "a.eml", Bounds(characters=1000)).text
-    assert "(not read: The text has 5,000 characters" in long
+    long = {f"n{number}_txt": b"word " * 800 for number in range(3)}
+    bounded = read(samples.letter(**long), "a.eml", Bounds(characters=10_000)).text
+    assert bounded.count("(not read: The text has 3,999 characters") == 1
+    assert bounded.count("word word") > 700
 
 
 @pytest.mark.parametrize(

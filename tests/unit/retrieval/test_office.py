@@ -96,7 +96,8 @@ def test_each_row_says_its_sheet_and_its_columns() -> None:
     parsed = read(samples.workbook(rows, samples.PIERS, names=["Fees", "Keepers"]), "harbour.xlsx")
     chunks = chunk(parsed, Limits(300, 100), "harbour")
     for number in range(60):
-        holder = next(each for each in chunks if f"Pier: Pier {number}\nFee: {number}" in each.text)
+        holder = next((each for each in chunks if f"Pier: Pier {number}\nFee: {number}" in each.text), chunks[0])
+        assert f"Pier: Pier {number}\nFee: {number}" in holder.text
         assert holder.context == "harbour > Fees"
         assert parsed.text[holder.start : holder.end] == holder.text
     last = next(each for each in chunks if "Pier: South\nFee: 22\nKeeper: Bo" in each.text)
