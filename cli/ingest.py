@@ -14,11 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cli.client import Client
 from cli.console import err
 from cli.errors import ApiRefused, CliError
+from retrieval import media
 
-SUPPORTED = (
-    *(".md", ".markdown", ".txt", ".text", ".rst", ".log", ".html", ".htm", ".xhtml", ".pdf", ".docx"),
-    *(".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson"),
-)
+SUPPORTED = tuple(sorted(media.EXTENSIONS))
+_PICTURES = media.PICTURE_EXTENSIONS
 
 _BATCH_FILES = 50
 _BATCH_BYTES = 30_000_000
@@ -84,7 +83,8 @@ class Outcome:
 
 
 def find_sources(paths: Sequence[Path]) -> tuple[list[Source], list[Path]]:
-    """Walk files and folders; hidden files and folders inside a folder are left out.
+    """Walk files and folders; hidden files and folders inside a folder are left out, and pictures, which pages beside
+    them mostly show already: a picture that is meant is named.
 
     A file keeps its name, a file in a folder is named by its path below that folder; where two names are equal
     (the server would take the second file for a new version of the first), both become the path as given.
@@ -192,7 +192,7 @@ def ensure_collection(client: Client, name: str) -> None:
 
 
 def _sort(source: Source, found: list[Source], skipped: list[Path]) -> None:
-    if source.path.suffix.lower() in SUPPORTED:
+    if source.path.suffix.lower() in SUPPORTED and source.path.suffix.lower() not in _PICTURES:
         found.append(source)
     else:
         skipped.append(source.path)

@@ -170,6 +170,15 @@ def ask(
 
 
 @app.command()
+def ocr() -> None:
+    """Install text recognition for scans and pictures; the next `up` uses it."""
+    from cli import environments
+
+    environments.OCR.ensure()
+    out.print("text recognition is installed; `./stoker down` and `./stoker up` make a running stack use it")
+
+
+@app.command()
 def warm(
     collection: Annotated[str, typer.Argument(help="The collection.")],
     questions: Annotated[Path, typer.Argument(help="One in each line, or JSON lines with `text`.")],

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from cli import ports
+from cli import environments, ports
 from cli.console import err
 from cli.errors import CliError
 from cli.machine import uuids
@@ -109,6 +109,8 @@ def make_plan(
     }
     if settings.config is not None:
         draft.shared["STOKER_CONFIG"] = str(settings.config)
+    if environments.OCR.is_current():
+        draft.shared["STOKER_OCR_PYTHON"] = str(environments.OCR.python)
     api = [sys.executable, "-m"]
     draft.parts += [
         Part("migrate", [*api, "storage.migrate"], Probe("exit"), ready_s=120),

@@ -105,7 +105,7 @@ def chunk(parsed: Parsed, limits: Limits, title: str = "", token_starts: TokenSt
     for section in _sections(parsed, cutter):
         context = _context((title, *section.path), context_starts)
         fixed = limits.strategy == Strategy.FIXED
-        rows = parsed.records or bool(section.tables)
+        rows = parsed.records or bool(parsed.outline or section.tables)
         first = len(chunks)
         for left, right in cutter.split(section.start, section.end, _boundaries(rows, fixed)):
             start = left
@@ -146,12 +146,15 @@ def _sections(parsed: Parsed, cutter: "_Cutter") -> Iterator[_Section]:
         return
     headings: list[tuple[int, str]] = []
     section: _Section | None = None
-    for block in _blocks(parsed.text, parsed.structured):
+    slides = {start for _, start, end in parsed.pages if start < end} if parsed.structured else set()
+    for block in _blocks(parsed):
         joined = section is not None and cutter.fits(section.start, block.end)
         if section is not None and joined and block.level and section.body:
             joined = section.end - section.start < cutter.limits.characters * _JOINED_BELOW
         if section is not None and not section.body and not block.level:
             joined = True  # a heading stays with what stands below it, and be it cut
+        if block.start in slides:
+            joined = False  # a slide is a thing of its own, and its number is cited
         if block.level:
             while headings and headings[-1][0] >= block.level:
                 headings.pop()
@@ -170,7 +173,9 @@ def _sections(parsed: Parsed, cutter: "_Cutter") -> Iterator[_Section]:
         yield section
 
 
-def _blocks(text: str, structured: bool) -> Iterator[_Block]:
+def _blocks(parsed: Parsed) -> Iterator[_Block]:
+    text, structured = parsed.text, parsed.structured
+    parts = {place: (level, name) for place, level, name in parsed.outline}
     start = end = -1
     fence = ""
     table, lines = True, 0
@@ -182,16 +187,19 @@ def _blocks(text: str, structured: bool) -> Iterator[_Block]:
         elif mark and mark.group(1).startswith(fence):
             fence = ""
         heading = _HEADING.match(line) if structured and not fence and not mark else None
+        part = parts.get(left)
         blank = not line.strip()
-        if start >= 0 and (heading or (blank and not fence)):
+        if start >= 0 and (heading or part or (blank and not fence)):
             yield _Block(start, end, table=table and lines > 1)
             start = -1
         if heading:
             title = heading.group(2).rstrip(" \t#").strip()
             yield _Block(left, right, len(heading.group(1)), title[:_HEADING_CHARACTERS])
+        elif part:
+            yield _Block(left, right, part[0], part[1][:_HEADING_CHARACTERS])
         elif not blank:
             if start < 0:
-                start, table, lines = left, True, 0
+                start, table, lines = left, not parts, 0
             end = right
             table = table and "|" in line
             lines += 1

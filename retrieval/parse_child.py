@@ -1,7 +1,7 @@
 """The parsing process: `python -m retrieval.parse_child MEMORY_BYTES`, started by `retrieval.parsing`.
 
-Reads a JSON line {"media_type", "filename", "bytes", "deadline_s", "bounds", "limits", "tokenizer"} and then that
-many bytes from standard input; answers with a line that holds a number, and then that many bytes of JSON:
+Reads a JSON line {"media_type", "filename", "bytes", "deadline_s", "bounds", "limits", "tokenizer", "ocr"} and then
+that many bytes from standard input; answers with a line that holds a number, and then that many bytes of JSON:
 {"rejected": REASON}, {"broken": ERROR}, or {"text", "pages", "form", "contexts", "chunks"} with chunks as
 [start, end, page, index of the context]. A line with "parsed" in the place of "media_type" comes with a text that was
 read before, to be cut anew. Ends with its input, or after a file that took much memory.
@@ -25,6 +25,7 @@ from retrieval.meter import TokenStarts, tokenizer_starts
 from retrieval.parsers import parse
 from retrieval.parsers.bounds import Bounds
 from retrieval.parsers.parsed import Parsed
+from retrieval.parsers.recognition import Recogniser
 
 _KEPT_MEMORY = 4  # a process that took more than this part of its limit ends, and gives its memory back
 
@@ -80,9 +81,13 @@ def _answer(header: dict[str, Any], data: bytes) -> bytes:
         return orjson.dumps({"broken": str(error)})
     known = header.get("parsed")
     if known is None:
-        parsed = parse(data, header["media_type"], Bounds(**header["bounds"]), header["filename"])
+        recogniser = _recogniser(header["ocr"])
+        if recogniser is not None:
+            recogniser.begin(header["deadline_s"])
+        parsed = parse(data, header["media_type"], Bounds(**header["bounds"]), header["filename"], recogniser)
     else:
-        parsed = Parsed(data.decode(), **{**known, "pages": tuple(tuple(page) for page in known["pages"])})
+        spans = {name: tuple(tuple(each) for each in known.get(name, ())) for name in ("pages", "outline")}
+        parsed = Parsed(data.decode(), **{**known, **spans})
     limits = Limits(**{**header["limits"], "strategy": Strategy(header["limits"]["strategy"])})
     contexts: dict[str, int] = {}
     chunks = [
@@ -93,7 +98,12 @@ def _answer(header: dict[str, Any], data: bytes) -> bytes:
         {
             "text": parsed.text,
             "pages": parsed.pages,
-            "form": {"title": parsed.title, "structured": parsed.structured, "records": parsed.records},
+            "form": {
+                "title": parsed.title,
+                "structured": parsed.structured,
+                "records": parsed.records,
+                **({"outline": parsed.outline} if parsed.outline else {}),
+            },
             "contexts": list(contexts),
             "chunks": chunks,
         }
@@ -107,6 +117,11 @@ def _rejected(reason: str) -> bytes:
 @lru_cache(maxsize=1)
 def _tokenizer(file: str | None) -> TokenStarts | None:
     return tokenizer_starts(Path(file)) if file else None
+
+
+@lru_cache(maxsize=1)
+def _recogniser(python: str | None) -> Recogniser | None:
+    return Recogniser(python) if python else None
 
 
 if __name__ == "__main__":

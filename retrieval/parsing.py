@@ -26,11 +26,13 @@ class Plan:
 
     Attributes:
         tokenizer: path of the embedder's tokenizer.json; None where tokens are estimated.
+        ocr: path of a Python that has the packages for text recognition; None where scans are refused.
     """
 
     bounds: Bounds = field(default_factory=Bounds)
     limits: Limits = field(default_factory=Limits)
     tokenizer: str | None = None
+    ocr: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Digest:
 
     Attributes:
         pages: (page counted from 1, start, end) in characters, in order; empty where the format has no pages.
-        form: what a parser says of the text besides, as `Parsed` has it: `title`, `structured`, `records`.
+        form: what a parser says of the text besides, as `Parsed` has it: `title`, `structured`, `records`, `outline`.
     """
 
     text: str
@@ -102,6 +104,7 @@ class Parser:
             "bounds": asdict(replace(plan.bounds, characters=self._max_characters)),
             "limits": asdict(plan.limits),
             "tokenizer": plan.tokenizer,
+            "ocr": plan.ocr,
         }
         frame = json.dumps(header).encode() + b"\n" + data
         async with self._turn:

@@ -143,6 +143,7 @@ class Pipeline:
             Bounds(settings.max_characters, settings.max_pages, settings.max_depth, settings.max_unpacked_bytes),
             cutting.limits(settings, lease.chunking),
             settings.chunk_tokenizer,
+            settings.ocr_python,
         )
 
     async def _embed(self, lease: Lease, chunks: Sequence[Chunk]) -> NDArray[np.float32]:

@@ -97,6 +97,11 @@ class RetrievalSettings(StorageSettings):
     max_batch_files: int = Field(100, ge=1, description="Most files in one call.")
     parse_deadline_s: float = Field(60.0, gt=0, le=3600, description="Seconds for parsing one file.")
     parse_memory_bytes: int = Field(2 * 2**30, ge=2**28, description="Address space of the parsing process, in bytes.")
+    ocr_python: str | None = Field(
+        None,
+        description="Python of an environment with requirements/ocr.txt, which reads scans and pictures: `./stoker "
+        "ocr` makes one, and `up` finds it. Unset: they are refused.",
+    )
     lease_s: float = Field(30.0, ge=1, le=3600, description="Seconds after which a silent worker loses its document.")
     heartbeat_s: float = Field(1.0, gt=0, le=60, description="Seconds between two renewals; also how fast a cancel is.")
     poll_s: float = Field(1.0, gt=0, le=60, description="Seconds between two looks for work when no nudge comes.")
@@ -133,7 +138,7 @@ class RetrievalSettings(StorageSettings):
             raise ValueError("it is an address over HTTP, such as http://127.0.0.1:4318 (4317 is gRPC's port)")
         return value or None
 
-    @field_validator("chunk_tokenizer")
+    @field_validator("chunk_tokenizer", "ocr_python")
     @classmethod
     def _file_is_there(cls, value: str | None) -> str | None:
         if value and not Path(value).is_file():

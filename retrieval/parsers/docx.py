@@ -9,9 +9,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from retrieval import media
 from retrieval.errors import DocumentRejected
-from retrieval.parsers import xml
+from retrieval.parsers import ooxml, xml
 from retrieval.parsers.archive import Archive
 from retrieval.parsers.bounds import Bounds
 from retrieval.parsers.parsed import Parsed, normalise
@@ -20,7 +19,6 @@ _MAIN = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
 _MATH_TEXT = "http://schemas.openxmlformats.org/officeDocument/2006/math t"
 _ALTERNATIVE = "http://schemas.openxmlformats.org/markup-compatibility/2006 Fallback"
-_TITLE = "http://purl.org/dc/elements/1.1/ title"
 _DROPPED = frozenset(("del", "moveFrom", "instrText", "delText", "delInstrText"))
 _MARKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 _HEADING_NAME = re.compile(r"heading ([1-9])$", re.IGNORECASE)
@@ -37,7 +35,7 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
     Raises: DocumentRejected: cut off, damaged, encrypted, too large unpacked, or another kind of file.
     """
     archive = Archive(data, bounds)
-    main = _main_part(archive, bounds)
+    main = ooxml.main_part(archive, "word/document.xml", bounds)
     folder = main.rpartition("/")[0]
     styles, lists = _Styles(), _Lists()
     for name, reader in (("styles.xml", styles), ("numbering.xml", lists)):
@@ -47,28 +45,7 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
     xml.read(archive.pieces(main), body, bounds.depth)
     if f"{folder}/footnotes.xml" in archive:
         xml.read(archive.pieces(f"{folder}/footnotes.xml"), body, bounds.depth)
-    return Parsed(normalise("\n".join(body.lines)), structured=True, title=_title(archive, bounds))
-
-
-def _main_part(archive: Archive, bounds: Bounds) -> str:
-    usual = "word/document.xml"
-    if usual in archive:
-        return usual
-    if "_rels/.rels" in archive:
-        relations = _Relations()
-        xml.read(archive.pieces("_rels/.rels"), relations, bounds.depth)
-        if relations.main in archive and relations.main.startswith("word/"):
-            return relations.main
-    kind = media.archive_kind(archive.names())
-    raise DocumentRejected(media.unreadable(kind))
-
-
-def _title(archive: Archive, bounds: Bounds) -> str | None:
-    if "docProps/core.xml" not in archive:
-        return None
-    properties = _Properties()
-    xml.read(archive.pieces("docProps/core.xml"), properties, bounds.depth)
-    return normalise(properties.title).strip() or None
+    return Parsed(normalise("\n".join(body.lines)), structured=True, title=ooxml.title(archive, bounds))
 
 
 def _local(name: str) -> str:
@@ -83,39 +60,6 @@ def _value(attributes: dict[str, str], name: str = "val", default: str = "") -> 
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
-
-
-class _Relations:
-    """Finds the main part in `_rels/.rels`."""
-
-    def __init__(self) -> None:
-        self.main = ""
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        if name.endswith(" Relationship") and attributes.get("Type", "").endswith("/officeDocument"):
-            self.main = attributes.get("Target", "").lstrip("/")
-
-    def end(self, name: str) -> None: ...
-
-    def text(self, text: str) -> None: ...
-
-
-class _Properties:
-    """Finds the title in `docProps/core.xml`."""
-
-    def __init__(self) -> None:
-        self.title = ""
-        self._inside = False
-
-    def start(self, name: str, _attributes: dict[str, str]) -> None:
-        self._inside = name == _TITLE
-
-    def end(self, _name: str) -> None:
-        self._inside = False
-
-    def text(self, text: str) -> None:
-        if self._inside:
-            self.title += text
 
 
 @dataclass(slots=True)

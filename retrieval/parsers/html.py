@@ -2,9 +2,10 @@
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, XMLParsedAsHTMLWarning
 from bs4.element import NavigableString, PreformattedString, Tag
 from lxml import etree  # type: ignore[import-untyped]
 
@@ -41,7 +42,9 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
     Raises: DocumentRejected: nested deeper than `bounds.depth`.
     """
     _check_depth(data, bounds.depth)
-    soup = BeautifulSoup(data, "lxml")  # it finds the encoding from byte-order mark, <meta> and bytes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # XHTML is read as what browsers make of it
+        soup = BeautifulSoup(data, "lxml")  # it finds the encoding from byte-order mark, <meta> and bytes
     title = soup.title.get_text() if soup.title else ""
     body: Tag = soup.body or soup
     _drop_boilerplate(body)

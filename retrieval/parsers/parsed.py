@@ -11,6 +11,9 @@ _LINE_TAIL = re.compile(r"[ \t]+(?=\n|\Z)")
 _GAPS = re.compile(r"\n{3,}")
 _TITLE_CHARACTERS = 200
 
+Mark = tuple[int, int, str]  # where a part begins, its level from 1 on, its name
+_LIKE_A_HEADING = re.compile(r"#{1,6}[ \t]")
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -21,6 +24,8 @@ class Parsed:
         structured: whether lines that begin with `#` are headings.
         title: what the document calls itself, if it does.
         records: whether every line is a field of a record, and a blank line ends a record.
+        outline: parts that no heading shows, such as functions, in order: the beginning of a line, the part's level
+            from 1 on, its name. An empty name ends parts.
     """
 
     text: str
@@ -28,6 +33,7 @@ class Parsed:
     structured: bool = False
     title: str | None = None
     records: bool = False
+    outline: tuple[Mark, ...] = ()
 
     def name(self, filename: str) -> str:
         """What the document is called: its own title, else its file's name without folders and extension."""
@@ -42,3 +48,8 @@ def normalise(text: str) -> str:
     # may be another letter, beside which other things are invisible, so it comes before, too.
     text = unicodedata.normalize("NFC", visible(unicodedata.normalize("NFC", _LINE_ENDS.sub("\n", text))))
     return _GAPS.sub("\n\n", _LINE_TAIL.sub("", text)).strip("\n")
+
+
+def unmarked(line: str) -> str:
+    """A line of a structured text that is no heading: one that looks like it stands one space in."""
+    return f" {line}" if _LIKE_A_HEADING.match(line) else line

@@ -10,6 +10,7 @@ from retrieval.errors import DocumentRejected
 from retrieval.parsers.bounds import Bounds
 from retrieval.parsers.columns import Box, regions
 from retrieval.parsers.parsed import Parsed, normalise
+from retrieval.parsers.recognition import NOT_INSTALLED, Recogniser
 
 _FORMAT_ERROR, _PASSWORD_ERROR, _SECURITY_ERROR = 3, 4, 5  # FPDF_ERR_...
 _BETWEEN_PAGES = "\n\n"
@@ -19,11 +20,19 @@ _BROKEN_WORD = re.compile("(?<=[^\\W\\d_])[-\u00ad\u2010][ \t]*\n(?=[a-zà-öø-
 _WRAPPED = re.compile(r"[ \t]+\n(?=[^\s•‣▪◦*-])|(?<=[^\s.:!?])\n(?=[a-zà-öø-ÿ])")
 _MOST_RUNS = 2000  # of text on one page: drawings and tables have more, and no columns of prose
 _MOST_UNMAPPED = 0.3  # share of characters that stand for no letter
+_SCAN_DPI = 150
+_SCAN_PIXELS = 8_000_000  # of a page that is larger than paper
 _UNMAPPED = frozenset(("Co", "Cn"))  # Unicode's categories: private use and unassigned
 
 
-def parse(data: bytes, bounds: Bounds) -> Parsed:
-    """Raises: DocumentRejected: encrypted, broken, too many pages, or without a text layer."""
+def parse(data: bytes, bounds: Bounds, recogniser: Recogniser | None = None) -> Parsed:
+    """Read the text layer.
+
+    Args:
+        recogniser: reads pages that show something and have no text layer.
+
+    Raises: DocumentRejected: encrypted, broken, too many pages, or without a text layer and a recogniser.
+    """
     try:
         document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
@@ -36,6 +45,8 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
     position = 0
     for number in range(1, count + 1):
         text = _page_text(document, number)
+        if not text and recogniser is not None:
+            text = _scan_text(document, number, recogniser)
         if text:
             if parts:
                 parts.append(_BETWEEN_PAGES)
@@ -48,9 +59,10 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
                 f"The PDF's text has more than {bounds.characters:,} characters, the limit. Split the file."
             )
     if not parts:
-        raise DocumentRejected(
-            f"The PDF has {count} page(s) but no text layer: it seems to be scanned. Run text recognition (OCR) first."
-        )
+        scan = f"The PDF has {count} page(s) but no text layer: it seems to be scanned."
+        if recogniser is not None:
+            raise DocumentRejected(f"{scan} Text recognition found no words in it: scan it anew, larger or upright.")
+        raise DocumentRejected(f"{scan} {NOT_INSTALLED}")
     whole = "".join(parts)
     if sum(unicodedata.category(char) in _UNMAPPED for char in whole) > _MOST_UNMAPPED * len(whole):
         raise DocumentRejected(
@@ -71,9 +83,31 @@ def _page_text(document: pypdfium2.PdfDocument, number: int) -> str:
             page.close()  # a long document's pages are not kept
     except pypdfium2.PdfiumError as error:
         raise DocumentRejected(f"Page {number} of the PDF is broken: repair or re-export the file.") from error
-    lines = raw.replace("\r\n", "\n").replace(_LINE_HYPHEN, "")
+    return unwrapped(raw.replace("\r\n", "\n").replace(_LINE_HYPHEN, ""))
+
+
+def unwrapped(lines: str) -> str:
+    """The lines of a page as text: words and sentences that were broken at a line's end are whole again."""
     # The normal form drops characters: it comes last, and what the spans of pages count is its text.
     return normalise(_WRAPPED.sub(" ", _BROKEN_WORD.sub("", lines))).strip()
+
+
+def _scan_text(document: pypdfium2.PdfDocument, number: int, recogniser: Recogniser) -> str:
+    """What recognition finds on a page that shows something."""
+    try:
+        page = document[number - 1]
+        try:
+            if next(page.get_objects(max_depth=1), None) is None:
+                return ""
+            scale = min(_SCAN_DPI / 72, (_SCAN_PIXELS / max(1.0, page.get_width() * page.get_height())) ** 0.5)
+            bitmap = page.render(scale=scale, rev_byteorder=True)
+            picture, size = bytes(bitmap.buffer), (bitmap.width, bitmap.height, bitmap.stride, bitmap.n_channels)
+            bitmap.close()
+        finally:
+            page.close()
+    except pypdfium2.PdfiumError as error:
+        raise DocumentRejected(f"Page {number} of the PDF is broken: repair or re-export the file.") from error
+    return unwrapped(recogniser.page(picture, *size))
 
 
 def _in_columns(textpage: pypdfium2.PdfTextPage) -> str:
