@@ -51,26 +51,35 @@ class Duty:
     Attributes:
         work: raises `DependencyError` or `OSError` where it can't be done now.
         rest_s: between two times.
+        at_end: it is done once more when the keeper ends.
     """
 
     name: str
     work: Callable[[], Awaitable[object]]
     rest_s: float
+    at_end: bool = False
 
 
 async def keep(duties: Sequence[Duty], stop: asyncio.Event) -> None:
-    """Do all duties side by side until `stop` is set; a part being away only delays them."""
+    """Do all duties side by side until `stop` is set, then the last of them; a part being away only delays them."""
     async with asyncio.TaskGroup() as group:
         for duty in duties:
             group.create_task(_repeat(duty, stop))
+    for duty in duties:
+        if duty.at_end:
+            await _do(duty)
+
+
+async def _do(duty: Duty) -> None:
+    try:
+        await duty.work()
+    except (DependencyError, OSError) as error:
+        _log.warning("a duty waits", duty=duty.name, reason=str(error))
 
 
 async def _repeat(duty: Duty, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        try:
-            await duty.work()
-        except (DependencyError, OSError) as error:
-            _log.warning("a duty waits", duty=duty.name, reason=str(error))
+        await _do(duty)
         try:
             async with asyncio.timeout(duty.rest_s):
                 await stop.wait()
@@ -100,7 +109,8 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
-        Duty("ledger", partial(_ship, shipper), 0.5),
+        # A keeper that ends after its gateway leaves nothing behind, on a volume that may go with them.
+        Duty("ledger", partial(_ship, shipper), 0.5, at_end=True),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),
         Duty("evaluations", Telling(database).tell, 5.0),
         Duty("recounts", recounts.check, 0.5),
