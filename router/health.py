@@ -72,7 +72,7 @@ class Health:
         moved_s: reading of the monotonic clock when its engine's figures were last seen to move; None: nobody looks.
         gone_since_s: the same when it was found to be away or asleep; None: it answers.
         wake_wanted: a call waits for it; if it sleeps, the watch wakes it.
-        wanted_since_s: reading of the monotonic clock when it was first waited for; None, or before it was gone: nobody.
+        wanted_since_s: the same when it was first waited for; None, or before it was gone: nobody waits.
         holds: what its engine keeps between calls, as it says itself.
         first_token_s: seconds from a stream's request to its first token, on a moving average; None: there was none.
     """
