@@ -97,10 +97,11 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 
 def _fetch_programs() -> None:
-    """Unpack Prometheus and Alertmanager where they are not installed; without them their tests are skipped."""
-    fetched = subprocess.run([environments.TEST.python, "-m", "tests.support.promtool"], cwd=ROOT, check=False)
-    if fetched.returncode != 0:
-        err.print("Prometheus and Alertmanager could not be fetched: their tests are skipped")
+    """Unpack programs of others where they are not installed; without them their tests are skipped."""
+    for module, names in (("promtool", "Prometheus and Alertmanager"), ("kubectl", "kubectl")):
+        fetched = subprocess.run([environments.TEST.python, "-m", f"tests.support.{module}"], cwd=ROOT, check=False)
+        if fetched.returncode != 0:
+            err.print(f"{names} could not be fetched: their tests are skipped")
 
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end

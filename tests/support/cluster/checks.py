@@ -291,7 +291,7 @@ def images(cluster: Cluster) -> list[str]:
 
 
 def endings(cluster: Cluster) -> list[str]:
-    """Whoever ends gets more time than its longest request takes; a keeper ends after its gateway, whose journal it sees."""
+    """Whoever ends gets more time than its longest request; a keeper ends after its gateway, whose journal it sees."""
     found = []
     for workload, container in _containers(cluster):
         environment, grace_s = cluster.environment(container), workload.pod.get("terminationGracePeriodSeconds", 30)
