@@ -354,7 +354,7 @@ def scalers(cluster: Cluster) -> list[str]:
             found.append(f"{name}: {target['name']} says how many it is, and each apply would undo the autoscaler")
         if target["name"] == "stoker-gateway":
             most = int(spec["maxReplicas"])
-    if hosts < most:
+    if hosts != most:
         found.append(f"STOKER_HOSTS is {hosts}, and there may be {most} gateways")
     return found
 
