@@ -305,6 +305,14 @@ MISTAKES: dict[str, tuple[str, Mistake]] = {
         "engines",
         lambda c: models(c, lambda said: set_to(said["router_settings"], "routing_strategy", "by luck")),
     ),
+    "a model that nobody fetches": (
+        "models",
+        lambda c: c.get("Job", "stoker-models")["spec"]["template"]["spec"]["initContainers"].pop(0),
+    ),
+    "a model in another folder": (
+        "models",
+        lambda c: put_env(c, "stoker-embedding", "embedding", "STOKER_EMBEDDINGS_MODEL", "/srv/all-minilm-l6-v2"),
+    ),
     "an Ingress that cuts long streams": (
         "ways in",
         lambda c: set_to(

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from inference.modelfiles import defaults
+from inference.modelfiles.names import ModelName
 from router.config import load
 from router.deployment import Deadlines, LaneName
 from router.errors import ConfigInvalid
@@ -403,6 +405,36 @@ def _queries(scaler: dict[str, Any]) -> str:
     return " ".join(trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"])
 
 
+def models(cluster: Cluster) -> list[str]:
+    """What engines load is in the folder that they see, put there by the Job."""
+    made = {name for _, container in _containers(cluster) for name in _fetched(container)}
+    found = []
+    for workload, container in _containers(cluster):
+        environment = cluster.environment(container)
+        model = environment.get("STOKER_VLLM_MODEL") or environment.get("STOKER_EMBEDDINGS_MODEL")
+        if model is None:
+            continue
+        folder, _, name = model.rpartition("/")
+        if name not in made:
+            found.append(f"{workload.name}: nothing puts {name} into the volume of models")
+        if container.mounted(folder) != "models":
+            found.append(f"{workload.name}: {folder} is not the volume of models")
+    return found
+
+
+def _fetched(container: Container) -> Iterator[str]:
+    """Folders that a command of `inference.models` makes."""
+    if container.module != "inference.models":
+        return
+    verb, *words = container.command[container.command.index("inference.models") + 1 :]
+    if verb == "pull":
+        yield ModelName.parse(words[-1]).folder
+    if verb == "prepare" and words[-1] == defaults.Kind.LLM:
+        yield defaults.LLM_NAME
+    if verb == "export":  # and another one imports it
+        yield from (word for word in words if word in defaults.NAMES)
+
+
 def ways_in(cluster: Cluster) -> list[str]:
     """Ingress and Gateway wait for as long as a request may take, hold nothing back, and speak TLS."""
     found = []
@@ -443,6 +475,7 @@ CHECKS: dict[str, Check] = {
     "endings": endings,
     "scalers": scalers,
     "engines": engines,
+    "models": models,
     "ways in": ways_in,
     "network": edges.problems,
 }
