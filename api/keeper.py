@@ -87,7 +87,8 @@ async def _repeat(duty: Duty, stop: asyncio.Event) -> None:
             continue
 
 
-async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack: AsyncExitStack) -> list[Duty]:
+async def all_duties(settings: ApiSettings, database: Database, clock: Clock, stack: AsyncExitStack) -> list[Duty]:
+    """What the keeper does; what is opened for it closes with the stack."""
     alerts = Alerts(database, clock)
     redis = RedisClient(settings.redis_address(), settings.redis_deadline_s)
     stack.push_async_callback(redis.close)
@@ -151,7 +152,7 @@ async def _main() -> None:
     async with AsyncExitStack() as stack:
         database = Database(settings.sql_url(), settings.sql_deadline_s)
         stack.push_async_callback(database.close)
-        duties = await _duties(settings, database, SystemClock(), stack)
+        duties = await all_duties(settings, database, SystemClock(), stack)
         await stack.enter_async_context(serving(settings.metrics_host, settings.metrics_port))
         _log.info("ready")
         await keep(duties, stop)
