@@ -1,6 +1,7 @@
 """`python -m api`: the gateway process; `--reload` starts it again when a file of its code changes."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.drain_s,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
         timeout_keep_alive=75,  # longer than clients keep idle connections, so that none is closed while it is used
         timeout_worker_healthcheck=30,  # a worker on a busy machine is not a dead one
     )

@@ -51,26 +51,35 @@ class Duty:
     Attributes:
         work: raises `DependencyError` or `OSError` where it can't be done now.
         rest_s: between two times.
+        at_end: it is done once more when the keeper ends.
     """
 
     name: str
     work: Callable[[], Awaitable[object]]
     rest_s: float
+    at_end: bool = False
 
 
 async def keep(duties: Sequence[Duty], stop: asyncio.Event) -> None:
-    """Do all duties side by side until `stop` is set; a part being away only delays them."""
+    """Do all duties side by side until `stop` is set, then the last of them; a part being away only delays them."""
     async with asyncio.TaskGroup() as group:
         for duty in duties:
             group.create_task(_repeat(duty, stop))
+    for duty in duties:
+        if duty.at_end:
+            await _do(duty)
+
+
+async def _do(duty: Duty) -> None:
+    try:
+        await duty.work()
+    except (DependencyError, OSError) as error:
+        _log.warning("a duty waits", duty=duty.name, reason=str(error))
 
 
 async def _repeat(duty: Duty, stop: asyncio.Event) -> None:
     while not stop.is_set():
-        try:
-            await duty.work()
-        except (DependencyError, OSError) as error:
-            _log.warning("a duty waits", duty=duty.name, reason=str(error))
+        await _do(duty)
         try:
             async with asyncio.timeout(duty.rest_s):
                 await stop.wait()
@@ -78,7 +87,8 @@ async def _repeat(duty: Duty, stop: asyncio.Event) -> None:
             continue
 
 
-async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack: AsyncExitStack) -> list[Duty]:
+async def all_duties(settings: ApiSettings, database: Database, clock: Clock, stack: AsyncExitStack) -> list[Duty]:
+    """What the keeper does; what is opened for it closes with the stack."""
     alerts = Alerts(database, clock)
     redis = RedisClient(settings.redis_address(), settings.redis_deadline_s)
     stack.push_async_callback(redis.close)
@@ -100,7 +110,8 @@ async def _duties(settings: ApiSettings, database: Database, clock: Clock, stack
     level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
-        Duty("ledger", partial(_ship, shipper), 0.5),
+        # A keeper that ends after its gateway leaves nothing behind, on a volume that may go with them.
+        Duty("ledger", partial(_ship, shipper), 0.5, at_end=True),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),
         Duty("evaluations", Telling(database).tell, 5.0),
         Duty("recounts", recounts.check, 0.5),
@@ -141,7 +152,7 @@ async def _main() -> None:
     async with AsyncExitStack() as stack:
         database = Database(settings.sql_url(), settings.sql_deadline_s)
         stack.push_async_callback(database.close)
-        duties = await _duties(settings, database, SystemClock(), stack)
+        duties = await all_duties(settings, database, SystemClock(), stack)
         await stack.enter_async_context(serving(settings.metrics_host, settings.metrics_port))
         _log.info("ready")
         await keep(duties, stop)

@@ -54,8 +54,11 @@ class ApiSettings(RetrievalSettings):
     request_deadline_s: float = Field(
         660.0, gt=0, le=86_400, description="Seconds in which a model request's answer must be given and taken."
     )
-    drain_s: int = Field(
-        30, ge=0, le=3600, description="Seconds that running requests get after SIGTERM; after that they are cut off."
+    drain_s: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="Seconds that running requests get after SIGTERM; new ones are refused meanwhile.",
     )
     queue_s: float = Field(
         20.0,

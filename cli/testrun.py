@@ -97,10 +97,11 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 
 def _fetch_programs() -> None:
-    """Unpack Prometheus, Alertmanager and Caddy where they are not installed; without them their tests are skipped."""
+    """Unpack programs of others where they are not installed; without them their tests are skipped."""
     for module, named in (
         ("tests.support.promtool", "Prometheus and Alertmanager"),
         ("tests.deploy.programs", "Caddy"),
+        ("tests.support.kubectl", "kubectl"),
     ):
         if subprocess.run([environments.TEST.python, "-m", module], cwd=ROOT, check=False).returncode != 0:
             err.print(f"{named} could not be fetched: tests with it are skipped")

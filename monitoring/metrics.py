@@ -123,6 +123,12 @@ DEPLOYMENT_EJECTED = Gauge(
     ("deployment", "reason"),
     multiprocess_mode="livemax",
 )
+ENGINE_WANTED = Gauge(
+    "stoker_engine_wanted_timestamp_seconds",
+    "When a call last found the engines of its model asleep or scaled to zero, in seconds since the epoch.",
+    ("model_group",),
+    multiprocess_mode="max",
+)
 PART_OPEN = Gauge(
     "stoker_part_breaker_open",
     "Whether the breaker of a part that the gateway stands on rests it, in any worker (0 or 1).",

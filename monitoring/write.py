@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from monitoring import scraping
+from monitoring import kubernetes, scraping
 from monitoring.alerting import RECEIVERS, Receiver, alertmanager
 from monitoring.dashboards import book as dashboards
 from monitoring.gpus.figures import Prices
@@ -37,12 +37,15 @@ def files(
         keepers, workers: addresses of those that run by themselves, with a port for their metrics.
         receivers: who is told of alerts.
     """
+    placed = places(model_list)
+    boards = dashboards.files()
     return {
         "prometheus.yml": scraping.prometheus(),
         "prometheus.kubernetes.yml": scraping.kubernetes(),
-        **{f"rules/{name}": text for name, text in rules.files(prices, places(model_list)).items()},
+        **{f"rules/{name}": text for name, text in rules.files(prices, placed).items()},
         **of_installation(model_list, prices=prices, gpus=gpus, keepers=keepers, workers=workers, receivers=receivers),
-        **{f"grafana/dashboards/{name}": text for name, text in dashboards.files().items()},
+        **{f"grafana/dashboards/{name}": text for name, text in boards.items()},
+        **kubernetes.files(rules.groups(prices, placed), boards),
         "grafana/provisioning/dashboards/stoker.yml": _provided(),
         "grafana/provisioning/datasources/stoker.yml": _sources(),
     }

@@ -72,6 +72,7 @@ class Health:
         moved_s: reading of the monotonic clock when its engine's figures were last seen to move; None: nobody looks.
         gone_since_s: the same when it was found to be away or asleep; None: it answers.
         wake_wanted: a call waits for it; if it sleeps, the watch wakes it.
+        wanted_since_s: the same when it was first waited for; None, or before it was gone: nobody waits.
         holds: what its engine keeps between calls, as it says itself.
         first_token_s: seconds from a stream's request to its first token, on a moving average; None: there was none.
     """
@@ -92,6 +93,7 @@ class Health:
         self.moved_s: float | None = None
         self.gone_since_s: float | None = None
         self.wake_wanted = False
+        self.wanted_since_s: float | None = None
         self.holds = Holdings()
         self.first_token_s: float | None = None
 
@@ -167,6 +169,9 @@ class Health:
     def wake(self) -> None:
         """Have the watch wake it, should it be asleep."""
         self.wake_wanted = True
+        since_s, gone_s = self.wanted_since_s, self.gone_since_s
+        if since_s is None or (gone_s is not None and since_s < gone_s):
+            self.wanted_since_s = self._clock.monotonic()
         if self.on_work is not None:
             self.on_work()
 

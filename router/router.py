@@ -47,7 +47,7 @@ from router.native_lane import NativeLane
 from router.probes import Probes
 from router.rescue import Rescuer
 from router.strategy import Strategy
-from router.waking import Hold, back_in_s
+from router.waking import Hold, back_in_s, note_wanted
 from router.watch import Watches
 from storage.redis import RedisClient
 
@@ -322,6 +322,8 @@ class Router:
         patience, hold = self._patience(call), Hold(lambda: self._members_for(call), self._config.hold_s, self._clock)
         while True:
             found = await self._ask_all(call)
+            if not isinstance(found, Answer) or found.fallback is not None:
+                note_wanted(asked.members)
             if isinstance(found, Answer):
                 return found
             if call.shadow or not (await patience() or (_is_gone(found) and await hold.wait())):

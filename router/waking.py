@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from core.clock import Clock
+from monitoring.metrics import ENGINE_WANTED
 from router.choice import Member
 
 _SOONEST_S = 1.0
@@ -14,16 +15,30 @@ _LOOK_S = 0.5
 def back_in_s(members: Iterable[Member], now_s: float) -> float | None:
     """Seconds until the first of those that are gone and may be asleep is back, at least 1; None: there is none.
 
+    It begins to come back when it is wanted: one that nobody has called for hours has not begun.
+
     Args:
         now_s: reading of the monotonic clock.
     """
     waits = [
-        since_s + wakes_in_s - now_s
+        _wanted_since_s(member, gone_s, now_s) + wakes_in_s - now_s
         for member in members
         if (wakes_in_s := member.deployment.wakes_in_s) is not None
-        and (since_s := member.health.gone_since_s) is not None
+        and (gone_s := member.health.gone_since_s) is not None
     ]
     return max(_SOONEST_S, min(waits)) if waits else None
+
+
+def note_wanted(members: Iterable[Member]) -> None:
+    """Tell whoever scales engines which of those that are gone would have been asked."""
+    for member in members:
+        if member.deployment.wakes_in_s is not None and member.health.gone_since_s is not None:
+            ENGINE_WANTED.labels(member.deployment.group).set_to_current_time()
+
+
+def _wanted_since_s(member: Member, gone_s: float, now_s: float) -> float:
+    since_s = member.health.wanted_since_s
+    return now_s if since_s is None or since_s < gone_s else since_s
 
 
 class Hold:

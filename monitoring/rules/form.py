@@ -52,8 +52,12 @@ class Group:
 
 def as_yaml(groups: Sequence[Group], head: str) -> str:
     """A file of rules."""
-    body = {"groups": [{"name": group.name, "rules": [_form(rule) for rule in group.rules]} for group in groups]}
-    return f"# {head}\n" + dump(body)
+    return f"# {head}\n" + dump(rules_of(groups))
+
+
+def rules_of(groups: Sequence[Group]) -> Mapping[str, Any]:
+    """What such a file says, and a PrometheusRule of the operator."""
+    return {"groups": [{"name": group.name, "rules": [_form(rule) for rule in group.rules]} for group in groups]}
 
 
 def dump(body: Mapping[str, Any] | Sequence[Any]) -> str:

@@ -7,11 +7,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
 
 from core.reach import HOME
+from inference import probe
 from router.config import RouterConfig
 from router.deployment import Deadlines, Deployment, LaneName
 from router.health import Health
@@ -103,3 +106,19 @@ async def test_an_engine_that_froze_while_it_was_idle_is_ejected_by_the_first_ca
             go_on()
             back_s = await _until(lambda: health.ejected is None, BACK_S)
     figure(f"ejected {ejected_s:.2f} s after the call, back {back_s:.2f} s after it went on")
+
+
+async def test_a_clusters_probe_tells_it_from_one_that_works(
+    engine: Engine, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    """Twice with nothing to do, so that the figures stand still; then frozen; then at work again."""
+    alive = partial(asyncio.to_thread, probe.alive, engine.url, engine.model)
+    assert await asyncio.to_thread(probe.generates, engine.url, engine.model, 60)
+    began_s = time.monotonic()
+    assert [await alive(60, tmp_path / "seen") for _ in range(3)] == [True] * 3
+    taken_s = (time.monotonic() - began_s) / 3
+    with frozen(engine):
+        assert await _health_status(engine) == 200
+        assert [await alive(3, tmp_path / "seen") for _ in range(2)][-1] is False
+    assert await asyncio.to_thread(probe.generates, engine.url, engine.model, 60)
+    figure(f"a look takes {taken_s * 1000:.0f} ms")

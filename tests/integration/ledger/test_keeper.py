@@ -1,5 +1,6 @@
 """The keeper's own process, beside a gateway's worker."""
 
+import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import SecretStr
 from redis import Redis
 
+from api.keeper import all_duties, keep
 from api.ledger.ledger import Ledger
+from api.settings import ApiSettings
 from core.clock import SystemClock
 from storage.sql import Database
 from tests.integration.ledger.test_alerts import hook, limit, stored
@@ -60,6 +64,24 @@ async def test_the_keeper_ships_lines_stores_alerts_and_tells_the_webhook(
     counted = {percent: told["stoker_budget_alerts_total", ("key", percent)] for percent in ("50", "80", "100")}
     assert counted == {"50": 1, "80": 1, "100": 0}
     assert told["stoker_ingest_waiting_documents", ()] == 0
+
+
+async def test_what_was_written_while_it_rested_is_shipped_before_it_ends(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    """Beside its gateway in a pod it ends last, and the volume may go with the pod. Told to end, it begins nothing."""
+    worker, stop = Ledger(tmp_path / "ledger", SystemClock()), asyncio.Event()
+    line = a_line("last")
+    worker.begin(line, PRICE).finish(finished(line))
+    worker.begin(a_line("open"), PRICE)
+    worker.close()
+    stop.set()
+    async with AsyncExitStack() as stack:
+        redis_url = stack.enter_context(valkey_server(tmp_path / "valkey"))
+        settings = ApiSettings(data_dir=tmp_path, database_url=SecretStr(url), redis_url=SecretStr(redis_url))
+        await keep(await all_duties(settings, database, SystemClock(), stack), stop)
+    assert await outcomes(database) == {"last": "ok", "open": "lost"}
+    assert not files_in(tmp_path / "ledger")
 
 
 def _told(folder: Path) -> dict[tuple[str, tuple[str, ...]], float]:

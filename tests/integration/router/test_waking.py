@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from monitoring.metrics import ENGINE_WANTED, samples_of
 from router.config import RouterConfig
 from router.errors import NoDeployment
 from router.router import Router, open_router
@@ -70,6 +71,36 @@ async def test_who_would_have_to_wait_for_too_long_is_told_at_once() -> None:
         server.go()
         assert 99 < (await refused(router)).retry_after_s <= 100, "it went anew"
         await answer.aclose()
+
+
+async def test_it_begins_to_come_back_when_it_is_first_called() -> None:
+    async with scaled_to_zero(wakes_in_s=100, hold_s=5) as (_, router):
+        router.members()[0].health.gone()
+        gone_s = time.monotonic()
+        await until(lambda: time.monotonic() > gone_s + 1.5)  # nobody calls it meanwhile
+        assert (await refused(router)).retry_after_s > 99
+
+
+async def test_whoever_scales_engines_is_told_that_one_is_wanted() -> None:
+    before_s = time.time()
+    async with scaled_to_zero(wakes_in_s=100, hold_s=5) as (_, router):
+        await refused(router)
+        assert _wanted("g") >= before_s
+
+
+async def test_so_it_is_where_a_fallback_answers_meanwhile() -> None:
+    before_s = time.time()
+    async with scaled_to_zero(wakes_in_s=1, hold_s=10) as (gone, _), exact_server("m") as there:
+        first, second = native(gone, "gone", group="idle", wakes_in_s=1), native(there, "there", group="other")
+        async with open_router(RouterConfig([first, second], {"idle": ["other"]}, hold_s=10)) as router:
+            answer = await asyncio.wait_for(router.open(chat(group="idle")), 3)
+            await answer.aclose()
+            assert _wanted("idle") >= before_s
+
+
+def _wanted(group: str) -> float:
+    samples = samples_of(ENGINE_WANTED)
+    return max((each.value for each in samples if each.labels["model_group"] == group), default=0.0)
 
 
 async def test_one_that_never_sleeps_is_not_waited_for() -> None:
