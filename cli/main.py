@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import keys, models
+from cli import edge, keys, models
 from cli.console import err, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(edge.app, name="edge")
 collections = typer.Typer(help="Collections of documents: list, back up, bring back, index anew.", no_args_is_help=True)
 app.add_typer(collections, name="collections")
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
