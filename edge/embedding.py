@@ -18,8 +18,8 @@ from inference.tokens import Cut
 from retrieval.errors import SpaceMismatch
 from retrieval.hosted import Space
 
-_SAMPLED = 4  # chunks that are embedded anew at the start
-_ALIKE = 0.98  # cosine of vectors of one text by one model, whatever the number formats
+_SAMPLED = 16  # chunks that are embedded anew at the start
+_ALIKE = 0.5  # mean cosine: chunks are embedded below their headings, which are not kept; of another model it is near 0
 
 
 class LocalEmbedder:

@@ -82,33 +82,74 @@ def export(url: str, key: str, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@dataclass(frozen=True)
 class Unplugged:
-    """A process in a network namespace of its own, where no interface is but the loopback.
+    """An edge that reaches nothing but itself.
 
-    Args:
-        pid: of a process in it.
+    Attributes:
+        how: `namespace`: of its own, with no interface but the loopback, and the folder mounted to be read only;
+            `refused`: where the machine allows no namespace, every connection to elsewhere is refused in its process.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    how: str
+    port: int
+    pid: int
 
-    def post(self, port: int, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask within the namespace."""
-        return dict(json.loads(self._run(_ASK, str(port), path, json.dumps(body))))
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask from within."""
+        return dict(json.loads(self.run(_ASK, str(self.port), path, "" if body is None else json.dumps(body))))
 
-    def interfaces(self) -> list[str]:
-        return list(
-            json.loads(self._run("import json, socket; print(json.dumps([n for _, n in socket.if_nameindex()]))"))
-        )
-
-    def _run(self, code: str, *words: str) -> str:
-        command = ["nsenter", "-t", str(self._pid), "-n", sys.executable, "-c", code, *words]
+    def run(self, code: str, *words: str) -> str:
+        """Run Python within. Raises: CalledProcessError."""
+        enter = ["nsenter", "-t", str(self.pid), "-n", "-m"] if self.how == "namespace" else []
+        command = [*enter, sys.executable, "-c", code, *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 _ASK = """
 import sys, urllib.request
 port, path, body = sys.argv[1:]
-request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body.encode(), {"content-type": "application/json"})
+request = urllib.request.Request(
+    f"http://127.0.0.1:{port}{path}", body.encode() or None, {"content-type": "application/json"}
+)
 print(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=50).read().decode())
 """
+_WITHIN = """
+set -e
+mount --bind "$1" "$1"
+mount -o remount,bind,ro "$1"
+ip link set lo up
+shift
+exec "$@"
+"""
+_REFUSING = """
+import errno, ipaddress, socket
+
+_connect = socket.socket.connect
+
+def connect(self, address):
+    if self.family != socket.AF_UNIX and not ipaddress.ip_address(address[0]).is_loopback:
+        raise OSError(errno.ENETUNREACH, "no network")
+    return _connect(self, address)
+
+socket.socket.connect = connect
+"""
+
+
+@contextmanager
+def unplugged(folder: Path, log: Path, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[Unplugged]:
+    """Serve a folder without a network until the block ends."""
+    tried = subprocess.run(["unshare", "-n", "-m", "true"], capture_output=True, check=False)
+    port = free_port()
+    command = [python(), "-m", "edge", "--folder", str(folder), "--port", str(port), *flags]
+    more = {**_DTYPE, **(env or {})}
+    if tried.returncode == 0:
+        how, command = "namespace", ["unshare", "-n", "-m", "sh", "-c", _WITHIN, "sh", str(folder), *command]
+    else:
+        how = "refused"
+        patch = log.parent / "refusing"
+        patch.mkdir()
+        (patch / "sitecustomize.py").write_text(_REFUSING)
+        more["PYTHONPATH"] = f"{patch}:{ROOT}"
+    with running(command, log, lambda: "Uvicorn running" in log.read_text(), more, 120) as process:
+        yield Unplugged(how, port, process.pid)

@@ -1,9 +1,11 @@
 """An origin on real parts that answers by quotes, one export of it, and an edge that serves this."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import edge
@@ -24,15 +26,16 @@ class Origin:
     desk: Desk
     judged: Judged
     model: str
+    everyone: httpx.Client  # by a key that reads what everyone may read
 
     @property
     def url(self) -> str:
         return self.desk.gate.url
 
-    def export(self, to: Path, *words: str, collection: str = COLLECTION) -> str:
+    def export(self, to: Path, *words: str, collection: str = COLLECTION, key: str | None = None) -> str:
         """Export to a folder. Returns: what was said."""
         flags = ("--embedding-model", self.model, "--output", str(to))
-        done = edge.export(self.url, self.desk.gate.key, collection, *flags, *words)
+        done = edge.export(self.url, key or self.desk.gate.key, collection, *flags, *words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -64,7 +67,20 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
             },
         ).json()
         opened.ended(accepted["job_id"])
-        yield Origin(opened, judged, model)
+        with _key(opened, "everyone") as everyone:
+            yield Origin(opened, judged, model, everyone)
+
+
+@contextmanager
+def _key(opened: Desk, name: str) -> Iterator[httpx.Client]:
+    """A client by a key of a member."""
+    limits = {"rpm": 100_000, "tpm": 100_000_000, "parallel": 100}
+    made = opened.client.post("/v1/admin/keys", json={"name": name, "role": "member", "limits": limits})
+    assert made.status_code == 201, made.text
+    with httpx.Client(
+        base_url=opened.gate.url, headers={"authorization": f"Bearer {made.json()['key']}"}, timeout=120
+    ) as client:
+        yield client
 
 
 @pytest.fixture(scope="package")
