@@ -366,6 +366,14 @@ def measure_search(context: typer.Context) -> None:
     bench_search(context.args)
 
 
+@benches.command("edge", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_edge(context: typer.Context) -> None:
+    """How long a search of an edge takes, and its memory; further: --chunks --searches --graph."""
+    from cli.bench import bench_edge
+
+    bench_edge(context.args)
+
+
 @benches.command("savings", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def measure_savings(context: typer.Context) -> None:
     """What caching and `auto` save of a workload's price, and what they lose in right answers."""

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +19,7 @@ from core.clock import SystemClock
 from edge.errors import FolderRefused
 from edge.manifest import Manifest
 from edge.routes import routes
-from edge.settings import EdgeSettings
+from edge.settings import EdgeSettings, is_home
 from edge.state import open_state
 from router import errors as router_errors
 
@@ -59,14 +60,17 @@ class HostMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._looks:
-            host = Headers(scope=scope).get("host", "").rsplit(":", 1)[0].strip("[]")
-            if host not in _HOMES and not host.startswith("127."):
+            if not is_home(_hostname(Headers(scope=scope).get("host", ""))):
                 await answer(NotAuthenticated("ask by 127.0.0.1, or serve with --key"), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-_HOMES = frozenset({"localhost", "::1"})
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def create_app(

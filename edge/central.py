@@ -121,13 +121,21 @@ class Central:
                 response.raise_for_status()
             if response.status != 200:
                 raise CentralSilent(f"the central gateway refuses with status {response.status}: look at its key")
-            read = await response.content.read(_MOST_BYTES)
-            if not response.content.at_eof():
-                raise ValueError("more than an answer")
-        found = orjson.loads(read)
+            found = orjson.loads(await _body(response))
         if not isinstance(found, dict):
             raise ValueError("no object")
         return found
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Raises: ValueError: it is longer than an answer."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise ValueError("more than an answer")
+    return b"".join(parts)
 
 
 @asynccontextmanager

@@ -54,9 +54,7 @@ class FileIndex:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self._file = (folder / TEXTS).open("rb")
-        size = (folder / TEXTS).stat().st_size
-        self._texts: mmap.mmap | bytes = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        self._texts = _mapped(folder / TEXTS)
         self.documents = [Shelved(**one) for one in json.loads((folder / DOCUMENTS).read_bytes())]
         self.by_id = {one.id: one for one in self.documents}
         self._chunks = np.load(folder / CHUNKS, mmap_mode="r")
@@ -74,7 +72,6 @@ class FileIndex:
     def close(self) -> None:
         if isinstance(self._texts, mmap.mmap):
             self._texts.close()
-        self._file.close()
 
     def text(self, at: int, until: int) -> str:
         """What stands between two bytes."""
@@ -163,3 +160,8 @@ class FileIndex:
             metadata=dict(document.metadata),
             score=score,
         )
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""

@@ -38,7 +38,7 @@ class EdgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        if self.key is None and not _is_home(self.host):
+        if self.key is None and not is_home(self.host):
             raise ValueError(f"others reach {self.host}: give them a key with --key, or listen on 127.0.0.1")
         if self.central is None:
             return self
@@ -58,7 +58,8 @@ def answering(said: dict[str, Any]) -> ApiSettings:
 _DEFAULTS = {name: field.default for name, field in ApiSettings.model_fields.items() if name.startswith("answer_")}
 
 
-def _is_home(host: str) -> bool:
+def is_home(host: str) -> bool:
+    """Whether a name or address is this machine's own, reached from nowhere else."""
     if host == "localhost":
         return True
     try:
