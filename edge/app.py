@@ -59,10 +59,10 @@ class HostMiddleware:
         self._looks = open_to_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._looks:
-            if not is_home(_hostname(Headers(scope=scope).get("host", ""))):
-                await answer(NotAuthenticated("ask by 127.0.0.1, or serve with --key"), scope, receive, send)
-                return
+        looks = scope["type"] == "http" and self._looks
+        if looks and not is_home(_hostname(Headers(scope=scope).get("host", ""))):
+            await answer(NotAuthenticated("ask by 127.0.0.1, or serve with --key"), scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 

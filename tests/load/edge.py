@@ -10,6 +10,7 @@ search does is real: the question goes over HTTP, is embedded, and is looked for
 import argparse
 import base64
 import json
+import os
 import statistics
 import subprocess
 import tempfile
@@ -125,6 +126,12 @@ def _memory(pid: int) -> dict[str, int]:
     return {name: int(lines[name].split()[0]) // 1024 for name in ("VmRSS", "RssAnon", "RssFile")}
 
 
+def _processor_s(pid: int) -> float:
+    """Seconds of processors that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--chunks", type=int, default=100_000)
@@ -150,6 +157,7 @@ def main() -> None:
             asked = [" ".join(rng.choice(text.split(), 6)) for text in islice(_texts(options.chunks), options.searches)]
             for mode in ("hybrid", "dense", "lexical"):
                 taken: list[float] = []
+                before_s = _processor_s(served.pid)
                 for question in asked:
                     began_s = time.perf_counter()
                     body = {"query": question, "collection": "bench", "mode": mode}
@@ -158,7 +166,11 @@ def main() -> None:
                     assert answer.status_code == 200, answer.text
                     assert answer.json()["data"]
                 p95 = statistics.quantiles(taken, n=20)[-1]
-                print(f"{mode}: p50 {statistics.median(taken):.1f} ms, p95 {p95:.1f} ms, {len(taken)} searches")
+                used_ms = 1000 * (_processor_s(served.pid) - before_s) / len(taken)
+                print(
+                    f"{mode}: p50 {statistics.median(taken):.1f} ms, p95 {p95:.1f} ms, {used_ms:.1f} ms of the "
+                    f"processors each; {len(taken)} searches"
+                )
             print(f"memory after them {_memory(served.pid)} MiB")
 
 
