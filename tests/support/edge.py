@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from cli import environments
+from edge.manifest import NAME, Manifest, sums
 from tests.support.gateway import answers
 from tests.support.network import free_port
 from tests.support.process import ROOT, running
@@ -65,6 +66,12 @@ def refused(folder: Path, *flags: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0, "it was served"
     return done.stderr
+
+
+def resign(folder: Path, **changes: Any) -> None:
+    """Write the manifest anew, of the files as they are, with changes: what only somebody can who may write there."""
+    files = {name: one for name, one in sums(folder).items() if name != NAME}
+    replace(Manifest.read(folder), files=files, **changes).write(folder)
 
 
 def export(url: str, key: str, *words: str) -> subprocess.CompletedProcess[str]:

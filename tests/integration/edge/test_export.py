@@ -87,7 +87,7 @@ def test_another_models_files_are_refused(folder: Path, tmp_path: Path) -> None:
     middle, size = len(data) // 2, 20_000_000
     data[middle : middle + size] = data[middle - size : middle]
     weights.write_bytes(data)
-    _sign(copy)
+    edge.resign(copy)
     assert "is not the all-minilm-l6-v2" in edge.refused(copy)
 
 
@@ -107,12 +107,3 @@ def test_a_page_of_elsewhere_reads_nothing_where_no_key_is_asked_for(served: edg
     answer = served.client.get("/v1/collections", headers={"host": "attacker.example"})
     assert answer.status_code == 401
     assert served.client.get("/v1/collections").json()["data"][0]["name"] == COLLECTION
-
-
-def _sign(folder: Path) -> None:
-    from dataclasses import replace
-
-    from edge.manifest import NAME, sums
-
-    files = {name: one for name, one in sums(folder).items() if name != NAME}
-    replace(Manifest.read(folder), files=files).write(folder)
