@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from tests.support.engines import prepare_model
 from tests.support.process import ROOT
 from tests.unit.edge.records import records
 
-_SENTENCES, _WORDS, _OF_CHUNK, _OF_DOCUMENT = 64, 20_000, 60, 100
+_SENTENCES, _WORDS, _OF_CHUNK, _OF_DOCUMENT = 64, 20_000, 45, 100
+_OF_SENTENCE = 12
 _AT_ONCE = 1000
 _NOISE = 0.5  # length of it, beside the sentence's vector of 1
 _EMBED = """
@@ -63,6 +65,11 @@ def _texts(count: int) -> Iterator[str]:
             yield " ".join(drawn)
 
 
+@cache
+def _terms(word: str) -> list[str]:
+    return analyze(word)
+
+
 def _embedded(model: ModelFolder, texts: list[str]) -> NDArray[np.float32]:
     command = [edge.python(), "-c", _EMBED, str(model.path), model.name]
     done = subprocess.run(
@@ -73,7 +80,7 @@ def _embedded(model: ModelFolder, texts: list[str]) -> NDArray[np.float32]:
 
 def _records(count: int, model: ModelFolder) -> Iterator[dict[str, Any]]:
     texts = _texts(count)
-    sentences = list(islice(_texts(_SENTENCES), _SENTENCES))
+    sentences = [" ".join(text.split()[:_OF_SENTENCE]) for text in _texts(_SENTENCES)]
     centres = _embedded(model, sentences)
     rng = np.random.default_rng(2)
     head = next(records((), centres.shape[1]))
@@ -86,7 +93,7 @@ def _records(count: int, model: ModelFolder) -> Iterator[dict[str, Any]]:
             words = f"{sentences[at]} {next(texts)}"
             noise = rng.standard_normal(centres.shape[1]).astype(np.float32)
             vector = centres[at] + _NOISE * noise / np.linalg.norm(noise)
-            terms = analyze(words)
+            terms = [term for word in words.split() for term in _terms(word)]
             held.update(set(terms))
             rows.append(
                 Row(

@@ -82,6 +82,13 @@ def test_a_manifest_that_was_cut_or_changed_is_refused(folder: Path, data: st.Da
         Manifest.read(other)
 
 
+def test_a_manifest_that_says_something_else_is_refused(folder: Path) -> None:
+    raw = json.loads((folder / NAME).read_text())
+    (folder / NAME).write_text(json.dumps({**raw, "documents": 4}))
+    with pytest.raises(FolderRefused, match="its checksum is another"):
+        Manifest.read(folder)
+
+
 def test_another_format_is_named_with_the_version_that_reads_it(folder: Path) -> None:
     raw = json.loads((folder / NAME).read_text())
     (folder / NAME).write_text(json.dumps({**raw, "format": 2, "stoker": "9.9.9"}))
