@@ -66,7 +66,7 @@ def _of(passage: dict[str, Any]) -> tuple[Any, ...]:
     [
         {"filter": {"type": "eq", "key": "place", "value": "pier"}},
         {"filter": {"type": "and", "filters": [{"type": "gte", "key": "year", "value": 2020}]}},
-        {"filter": {"type": "ne", "key": "place", "value": "pier"}},
+        {"filter": {"type": "ne", "key": "place", "value": "harbour"}},
         {"facets": ["place"]},
         {"query": "When does the peir open?", "fuzzy": True},
         {"mmr_lambda": 0.5},
