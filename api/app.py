@@ -26,6 +26,7 @@ from api import (
     daily_evals,
     documents,
     evals,
+    exports,
     health,
     ingest,
     jobs,
@@ -36,6 +37,7 @@ from api import (
 )
 from api.batches import routes as batches
 from api.batches.runner import running as batches_running
+from api.callers import IdentityMiddleware
 from api.conversations import routes as conversations
 from api.deployments import routes as deployments
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
@@ -46,7 +48,7 @@ from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
 from api.idempotency import IdempotencyDoor
 from api.login import routes as login
-from api.middleware import BodyLimitMiddleware, IdentityMiddleware, RecordMiddleware, UnexpectedMiddleware
+from api.middleware import BodyLimitMiddleware, RecordMiddleware, UnexpectedMiddleware
 from api.openapi import model_paths
 from api.responses import routes as responses
 from api.settings import ApiSettings
@@ -131,6 +133,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         models,
         collections,
         documents,
+        exports,
         ingest,
         jobs,
         search,

@@ -265,6 +265,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.CollectionNotFound: Meaning(404, _INVALID, "collection_not_found"),
     retrieval.CollectionExists: Meaning(409, _INVALID, "collection_exists", retryable=False),
     retrieval.CollectionShared: Meaning(403, "permission_error", "collection_shared"),
+    retrieval.CollectionMoved: Meaning(409, _INVALID, "collection_moved"),
     retrieval.CollectionExpired: Meaning(409, _INVALID, "collection_expired", retryable=False),
     retrieval.ReindexRunning: Meaning(409, _INVALID, "reindex_running", retryable=False),
     retrieval.ReindexNotFound: Meaning(404, _INVALID, "reindex_not_found"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.errors import describe
 from api.identity import Caller
 from api.record import record_of
-from api.search import WayRequest
+from api.search_form import WayRequest
 from api.state import State
 from core.ids import new_id
 from core.principal import Principal

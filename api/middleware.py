@@ -1,24 +1,19 @@
-"""Around every request but the model routes': its id, its record, its caller, the limit on its body. Pure ASGI."""
+"""Around every request but the model routes': its id, its record, the limit on its body. Pure ASGI."""
 
 import re
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import ApiError, BodyTooLarge, RequestInvalid, describe_error
-from api.identity import SCOPE_KEY as IDENTITY_KEY
-from api.identity import identify
+from api.errors import BodyTooLarge, RequestInvalid, describe_error
 from api.record import SCOPE_KEY
-from api.roles import is_public
 from core.clock import Clock
-from core.dependency import DependencyError
 from core.ids import unique_hex
 from monitoring import metrics, tracing
 from monitoring.record import UNMATCHED, RequestRecord, finish
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _UPLOADS = ("/v1/ingest", "/v1/files")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -75,7 +70,7 @@ class UnexpectedMiddleware:
             await self._app(scope, receive, send)
             return
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:  # which PostgreSQL takes for no text
-            await _answer(RequestInvalid("an address holds no zero byte"), scope, receive, send)
+            await answer(RequestInvalid("an address holds no zero byte"), scope, receive, send)
             return
         begun = False
 
@@ -89,27 +84,7 @@ class UnexpectedMiddleware:
         except Exception as error:
             if begun:
                 raise
-            await _answer(error, scope, receive, send)
-
-
-class IdentityMiddleware:
-    """Asks who is there before a body is read: parsing is work that only known callers may cause."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in _WITH_BODY and not is_public(scope["method"], scope["path"]):
-            headers = Headers(scope=scope)
-            state = scope["app"].state.stoker
-            try:
-                scope[IDENTITY_KEY] = await identify(
-                    state, headers.get("authorization", ""), headers.get("x-api-key", ""), scope
-                )
-            except (ApiError, DependencyError) as error:
-                await _answer(error, scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+            await answer(error, scope, receive, send)
 
 
 class BodyLimitMiddleware:
@@ -133,7 +108,7 @@ class BodyLimitMiddleware:
         max_bytes = self._max_upload_bytes if scope["path"].startswith(_UPLOADS) else self._max_json_bytes
         refusal = BodyTooLarge(f"the body is larger than {max_bytes:,} bytes; send less at a time")
         if declared.isdigit() and int(declared) > max_bytes:
-            await _answer(refusal, scope, receive, send)
+            await answer(refusal, scope, receive, send)
             return
         read = 0
 
@@ -150,12 +125,13 @@ class BodyLimitMiddleware:
             if read <= max_bytes:
                 await send(message)
             elif message["type"] == "http.response.start":
-                await _answer(refusal, scope, receive, send)
+                await answer(refusal, scope, receive, send)
 
         await self._app(scope, receive_counting, send_unless_too_large)
 
 
-async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+async def answer(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that goes no further."""
     status, body, headers = describe_error(error, scope[SCOPE_KEY])
     await JSONResponse(body, status, headers)(scope, receive, send)
 

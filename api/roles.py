@@ -81,6 +81,7 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("PATCH", _COLLECTION): Rule(_USE, "collections:write"),
     ("DELETE", _COLLECTION): Rule(_USE, "collections:write"),
     ("GET", _COLLECTION + "/prompts"): Rule(_USE, "collections:read"),
+    ("GET", _COLLECTION + "/export"): Rule(_USE, "collections:read"),
     ("POST", _COLLECTION + "/reindex"): Rule(_USE, "collections:write"),
     ("POST", _COLLECTION + "/reindex/retry"): Rule(_USE, "collections:write"),
     ("DELETE", _COLLECTION + "/reindex"): Rule(_USE, "collections:write"),

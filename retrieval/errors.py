@@ -4,6 +4,7 @@ RetrievalError
 ├── CollectionNotFound
 ├── CollectionExists
 ├── CollectionShared        it holds documents that the caller may not read, so the caller may not delete it
+├── CollectionMoved         it changed while it was being exported
 ├── CollectionExpired       nobody used it for as long as it lasts
 ├── ReindexRunning          the collection is being indexed anew already
 ├── ReindexNotFound         it is not
@@ -45,6 +46,11 @@ class CollectionExists(RetrievalError):
 class CollectionShared(RetrievalError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The collection {name!r} holds documents that you may not read: have a manager delete it.")
+
+
+class CollectionMoved(RetrievalError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The collection {name!r} changed while it was being exported: export it again.")
 
 
 class CollectionExpired(RetrievalError):

@@ -54,6 +54,23 @@ class Compound:
 Filter = Comparison | Compound
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The rows that one search may find; what each part means, `build` says."""
+
+    tenant_id: str
+    collection_id: str
+    readers: Sequence[str] | None = None
+    filter: Filter | None = None
+    stale: Collection[str] = ()
+    chosen: Collection[str] = ()
+
+    @property
+    def expression(self) -> str:
+        """For Milvus."""
+        return build(self.tenant_id, self.collection_id, self.readers, self.filter, self.stale, self.chosen)
+
+
 def build(
     tenant_id: str,
     collection_id: str,

@@ -19,7 +19,7 @@ from monitoring.logs import logger
 from retrieval import bm25, lifecycle
 from retrieval.access import readers_of
 from retrieval.errors import LeaseLost
-from retrieval.milvus import Place
+from retrieval.index import Place
 from retrieval.rows import fetch
 from retrieval.status import STAGES, Fault, Status
 from storage.schema import collections, documents, generations, revision_terms, revisions, tasks, tenants

@@ -11,7 +11,7 @@ from core.dependency import DependencyError
 from monitoring import tracing
 from monitoring.logs import logger
 from retrieval.errors import DocumentRejected, IndexRefused, SpaceMismatch
-from retrieval.milvus import Hit
+from retrieval.index import Hit
 
 S = TypeVar("S")
 

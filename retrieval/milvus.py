@@ -20,12 +20,12 @@ from pymilvus.exceptions import MilvusException
 
 from core.dependency import Dependency
 from retrieval.errors import IndexRefused
-from retrieval.expression import METADATA_FIELD, of_collections, of_revisions, of_strangers
+from retrieval.expression import METADATA_FIELD, Scope, of_collections, of_revisions, of_strangers
+from retrieval.index import GENERATION, Hit, Place, Row
 
 T = TypeVar("T")
 
 _NO_PAGE = -1
-_GENERATION = "_g"  # between a collection's id and the number of a later generation
 _NOT_LOADED = 101
 _COLLECTION_MISSING = 100
 _AWAY = {
@@ -56,71 +56,9 @@ class _Unflushed:
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a collection's rows are.
-
-    Attributes:
-        pool: the Milvus collection that it shares with others, told apart by every expression; None: its own.
-        generation: of its index; each has a Milvus collection of its own, but in a pool.
-    """
-
-    collection_id: str
-    pool: str | None = None
-    generation: int = 0
-
-    @property
-    def name(self) -> str:
-        """Of the Milvus collection."""
-        if self.pool is not None:
-            return self.pool
-        return f"{self.collection_id}{_GENERATION}{self.generation}" if self.generation else self.collection_id
-
-
 def owner_of(name: str) -> str:
     """The id of the collection to which a Milvus collection of this name would belong, if it is no pool."""
-    return name.partition(_GENERATION)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One chunk on its way into the index.
-
-    Attributes:
-        dense: float32[dimensions], L2-normalised.
-        sparse: BM25 weights by term index; not empty.
-    """
-
-    id: str
-    revision_id: str
-    document_id: str
-    tenant_id: str
-    collection_id: str
-    acl: Sequence[str]
-    filename: str
-    start: int
-    end: int
-    page: int | None
-    text: str
-    metadata: dict[str, Any]
-    dense: NDArray[np.float32]
-    sparse: dict[int, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One row found; `score` is cosine similarity (dense) or BM25 (lexical)."""
-
-    id: str
-    revision_id: str
-    document_id: str
-    filename: str
-    start: int
-    end: int
-    page: int | None
-    text: str
-    metadata: dict[str, Any]
-    score: float
+    return name.partition(GENERATION)[0]
 
 
 class VectorIndex:
@@ -184,19 +122,19 @@ class VectorIndex:
         await self._call(lambda: self._client.flush(name, retry_times=0), deadline_s)
 
     async def search_dense(
-        self, place: Place, vectors: NDArray[np.float32], expression: str, limit: int
+        self, place: Place, vectors: NDArray[np.float32], scope: Scope, limit: int
     ) -> list[list[Hit]]:
         """Search by cosine similarity, best first, for each row of `vectors`, float32[n, dimensions]."""
         params = {"metric_type": "COSINE", "params": {"ef": max(_LOOKED_AT, 2 * limit)}}
-        return await self._search(place, "dense", list(vectors), expression, limit, params)
+        return await self._search(place, "dense", list(vectors), scope.expression, limit, params)
 
     async def search_sparse(
-        self, place: Place, vectors: Sequence[dict[int, float]], expression: str, limit: int
+        self, place: Place, vectors: Sequence[dict[int, float]], scope: Scope, limit: int
     ) -> list[list[Hit]]:
         """Search by inner product, best first, for each of `vectors`; an empty one finds nothing."""
         some = [vector for vector in vectors if vector]
         found = iter(
-            await self._search(place, "sparse", some, expression, limit, {"metric_type": "IP"}) if some else ()
+            await self._search(place, "sparse", some, scope.expression, limit, {"metric_type": "IP"}) if some else ()
         )
         return [next(found) if vector else [] for vector in vectors]
 

@@ -13,6 +13,7 @@ from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.evaluation.daily import DailyEvaluations
 from retrieval.evaluation.evaluator import Evaluator
+from retrieval.exporting import Exporter
 from retrieval.hosted import Hosted
 from retrieval.intake import Intake
 from retrieval.jobs import Jobs
@@ -44,6 +45,7 @@ class Retrieval:
     embedder: Embedder
     reranker: Reranker
     reindexes: Reindexes
+    exporter: Exporter
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The outbound parts, for the state of their breakers."""
@@ -101,4 +103,5 @@ async def open_retrieval(
             embedder=embedder,
             reranker=reranker,
             reindexes=Reindexes(database, redis, collections, embedder, clock, settings),
+            exporter=Exporter(database, index, objects, clock, settings.ingest_deadline_s),
         )

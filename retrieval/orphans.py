@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
 from core.ids import made_at
-from retrieval.milvus import Place, VectorIndex, owner_of
+from retrieval.index import Place
+from retrieval.milvus import VectorIndex, owner_of
 from retrieval.rows import fetch
 from retrieval.status import UNFINISHED, Fault, Status
 from storage.objects import ObjectStore

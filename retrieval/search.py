@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +22,16 @@ from monitoring.logs import logger
 from monitoring.tracing import genai
 from retrieval import bm25, diversity, expression, facets, fuzzy, legs, snapshot
 from retrieval.access import reads_as
-from retrieval.embedder import Embedder, Space
 from retrieval.errors import IndexRefused
 from retrieval.expiry import note_use
 from retrieval.facets import Facet, Suggestion
 from retrieval.fusion import Ranking, fuse
 from retrieval.fuzzy import Correction
+from retrieval.hosted import Space
+from retrieval.index import Hit, Index
 from retrieval.legs import Leg, timed
-from retrieval.milvus import Hit, VectorIndex
 from retrieval.query import Query, Way
 from retrieval.questions import Questions
-from retrieval.reranker import Reranker
 from retrieval.snapshot import Snapshot, Visible
 from storage.sql import Database
 
@@ -41,6 +40,24 @@ _log = logger(__name__)
 _CANDIDATES = 50  # of each leg, before fusion; more where top_k asks for more
 _SIMILAR = 0.5  # of a time that a similar term counts as asked for
 _COMPARED = 50  # passages that a search for diversity compares
+
+
+class Embeds(Protocol):
+    """Makes vectors of questions."""
+
+    async def embed(
+        self, texts: Sequence[str], space: Space, *, query: bool = False, reach: Reach = ANYWHERE
+    ) -> NDArray[np.float32]:
+        """float32[n, dimensions], rows L2-normalised. Raises: SpaceMismatch, DocumentRejected; DependencyError."""
+        ...
+
+
+class Reranks(Protocol):
+    """Says how well texts answer a question."""
+
+    async def scores(self, question: str, texts: Sequence[str], deadline_s: float | None = None) -> list[float]:
+        """Higher is better; the scale is the model's. Raises: DependencyError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +133,9 @@ class Searcher:
     def __init__(
         self,
         database: Database,
-        index: VectorIndex,
-        embedder: Embedder,
-        reranker: Reranker,
+        index: Index,
+        embedder: Embeds,
+        reranker: Reranks,
         clock: Clock,
         questions: Questions | None = None,
     ) -> None:
@@ -193,8 +210,8 @@ class Searcher:
             with timed(timings, "fuzzy"):
                 terms = pinned.asked[0]
                 looked.corrections = await fuzzy.correct(self._database, pinned, terms, readers, self._clock.time())
-        expr = _expression(principal.tenant_id, pinned, readers, user_filter)
-        looked.legs = self._legs(principal, query, looked, expr, timings)
+        scope = _scope(principal.tenant_id, pinned, readers, user_filter)
+        looked.legs = self._legs(principal, query, looked, scope, timings)
 
         async def accept(revision_ids: set[str]) -> Mapping[str, Visible]:
             with timed(timings, "accept"):
@@ -219,7 +236,7 @@ class Searcher:
             return (), ()
 
     def _legs(
-        self, principal: Principal, query: Query, looked: _Looked, expr: str, timings: dict[str, float]
+        self, principal: Principal, query: Query, looked: _Looked, scope: expression.Scope, timings: dict[str, float]
     ) -> list[Leg]:
         pinned, way = looked.pinned, looked.way
         texts = [query.text, *query.wordings, *([query.hypothetical] if query.hypothetical else [])]
@@ -231,7 +248,7 @@ class Searcher:
                 with timed(timings, "embed"):
                     embedded.append(await self._embedded(principal, pinned, texts, anew=query.anew))
             with timed(timings, "dense"):
-                return await self._index.search_dense(pinned.place, embedded[0], expr, limit)
+                return await self._index.search_dense(pinned.place, embedded[0], scope, limit)
 
         async def lexical(limit: int) -> list[list[Hit]]:
             similar = [{word: _SIMILAR for one in looked.corrections for word in one.replaced_by}]
@@ -244,7 +261,7 @@ class Searcher:
                 for words, also in zip_longest(pinned.asked, similar)
             ]
             with timed(timings, "lexical"):
-                return await self._index.search_sparse(pinned.place, vectors, expr, limit)
+                return await self._index.search_sparse(pinned.place, vectors, scope, limit)
 
         chosen = []
         if way.mode != "lexical":
@@ -337,9 +354,9 @@ def _spelt(looked: _Looked, passages: Sequence[Passage]) -> list[Spelling]:
     ]
 
 
-def _expression(
+def _scope(
     tenant_id: str, pinned: Snapshot, readers: Sequence[str] | None, user_filter: expression.Filter | None
-) -> str:
+) -> expression.Scope:
     """What the index is asked for: of stale documents the catalog says whether they may be found."""
     chosen = [
         one.document_id
@@ -348,7 +365,7 @@ def _expression(
         and (user_filter is None or expression.holds(user_filter, one.metadata))
     ]
     stale = [one.document_id for one in pinned.stale]
-    return expression.build(tenant_id, pinned.collection_id, readers, user_filter, stale, chosen)
+    return expression.Scope(tenant_id, pinned.collection_id, readers, user_filter, stale, chosen)
 
 
 def _as_passage(hit: Hit, score: float, seen: Visible) -> Passage:

@@ -12,8 +12,8 @@ from retrieval.access import live, may_read, readers_of
 from retrieval.analyzer import analyzer
 from retrieval.called import CollectionId
 from retrieval.errors import CollectionNotFound
+from retrieval.index import Place
 from retrieval.life import FOREVER, Life
-from retrieval.milvus import Place
 from retrieval.query import Way
 from retrieval.rows import fetch
 from storage.schema import collections, documents, revisions, term_frequencies

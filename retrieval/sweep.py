@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.clock import Clock
-from retrieval.milvus import Place, VectorIndex
+from retrieval.index import Place
+from retrieval.milvus import VectorIndex
 from retrieval.rows import fetch
 from storage.objects import ObjectStore
 from storage.schema import (

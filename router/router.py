@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 from core.breaker import BreakerState, Permit
 from core.clock import Clock, SystemClock
@@ -26,7 +26,7 @@ from router.attempt import Attempt
 from router.call import Call, Operation
 from router.choice import Group, Member, RetryBudget
 from router.config import RouterConfig
-from router.counting import Counted, Messages, TokenCounter
+from router.counting import Counted, Messages, TokenCounter, Tokenizes
 from router.deployment import Deployment, Kind, LaneName
 from router.errors import (
     LeavesTheHouse,
@@ -85,6 +85,10 @@ class DeploymentStatus:
     draining: bool = False
 
 
+class Native(Lane, Tokenizes, Protocol):
+    """The way to engines of ours."""
+
+
 Outlook = Literal["good", "probe", "none"]
 """Nothing is known against a deployment; or one has failed and is to be tried again; or all are known to fail now."""
 
@@ -138,7 +142,7 @@ class Router:
     def __init__(
         self,
         config: RouterConfig,
-        native: NativeLane,
+        native: Native,
         clock: Clock,
         workers: int = 1,
         patience_s: float = 20.0,

@@ -4,12 +4,13 @@ from typing import Protocol
 
 import orjson
 
+from api.answers.bill import Account
 from api.answers.deltas import StreamBroken, texts
 from api.answers.queryprompts import Prompt
 from api.answers.queryreading import MOST_SAID
 from api.answers.question import Step, StepFailed
 from api.answers.reservations import Reservations
-from api.metering import Metered, Size
+from api.metering import Size
 from core.dependency import DependencyError
 from core.principal import Principal
 from core.usage import Usage
@@ -81,7 +82,7 @@ class Asker:
             who=principal.who,
         )
 
-    async def _said(self, call: Call, metered: Metered, prompt: Prompt) -> str:
+    async def _said(self, call: Call, metered: Account, prompt: Prompt) -> str:
         """The whole answer; it is streamed only so that what was made is counted if it is given up in the middle."""
         answer = await self._router.open(call)
         said = ""

@@ -1,11 +1,32 @@
 """What the models of one answer may use, and what they have used: a reservation for each that is asked."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from api.answers.events import Done, Event, Retrieved
-from api.metering import Metered
+from api.ledger.line import Outcome
 from core.usage import Usage
+from router.deployment import Deployment
+
+
+class Account(Protocol):
+    """What one call of a model uses; `api.metering.Metered` says what each means."""
+
+    @property
+    def nano_usd(self) -> int: ...
+
+    def rate_headers(self) -> Mapping[str, str]: ...
+
+    def opened(self, deployment: Deployment) -> None: ...
+
+    def switched(self, usage: Usage, deployment: Deployment, outcome: Outcome = "rescued") -> None: ...
+
+    def count(self, tokens_out: int) -> None: ...
+
+    def finish(self, usage: Usage, outcome: Outcome, status: int = 200) -> None: ...
+
+    def close(self, usage: Usage, *, left: bool) -> None: ...
 
 
 class Bill:
@@ -16,14 +37,14 @@ class Bill:
         ended: told when what was reserved last is not needed any more.
     """
 
-    def __init__(self, admit: Callable[[str, str], Awaitable[Metered]], ended: Callable[[], None]) -> None:
+    def __init__(self, admit: Callable[[str, str], Awaitable[Account]], ended: Callable[[], None]) -> None:
         self._admit = admit
         self._ended = ended
-        self._opened: list[Metered] = []
+        self._opened: list[Account] = []
         self._runs = False
 
     @property
-    def metered(self) -> Metered | None:
+    def metered(self) -> Account | None:
         """Of the model that is being asked; None: none was to be asked."""
         return self._opened[-1] if self._opened else None
 

@@ -2,9 +2,8 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
 
-from api.answers.events import Citation, Done, Event, Retrieved
+from api.answers.events import Done, Event, Retrieved
 from api.conversations.items import Item
 from api.conversations.talk import Talk
 from core.reach import ANYWHERE
@@ -52,16 +51,3 @@ def note(record: RequestRecord, done: Done) -> None:
     record.usage = done.usage
     record.first_token_s = done.first_token_s
     record.degraded = done.degraded_reason is not None
-
-
-def shown_citation(citation: Citation) -> dict[str, Any]:
-    """A citation as clients see it."""
-    return {
-        "document_id": citation.document_id,
-        "document_version": citation.document_version,
-        "filename": citation.filename,
-        "page": citation.page,
-        "start": citation.start,
-        "end": citation.end,
-        "quote": citation.quote,
-    }

@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import TypeVar
 
+from api.answers.bill import Account
 from api.answers.context import Excerpt
 from api.answers.deltas import StreamBroken, texts
 from api.answers.sentences import SentenceBuffer
 from api.ledger.line import Outcome
-from api.metering import Metered
 from core.dependency import DependencyError
 from core.usage import Usage
 from monitoring.logs import logger
@@ -45,7 +45,7 @@ class Generator:
     """
 
     def __init__(
-        self, router: Router, metered: Metered, deadline_s: float, first_token_s: float, told: Callable[[], bool]
+        self, router: Router, metered: Account, deadline_s: float, first_token_s: float, told: Callable[[], bool]
     ) -> None:
         self._router = router
         self._metered = metered

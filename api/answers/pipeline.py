@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from api.admission.errors import LimitReached
-from api.answers.bill import Bill
+from api.answers.bill import Account, Bill
 from api.answers.context import Excerpt
 from api.answers.ending import Written
 from api.answers.events import Event, Retrieved
@@ -21,8 +21,8 @@ from api.answers.prompt import BUILT_IN, PROMPT_CHARACTERS, messages
 from api.answers.question import Grounding, Question
 from api.answers.recipe import Recipe
 from api.answers.recipes import UNSAID, Says
-from api.answers.reservations import Reservations
-from api.answers.retrieving import retrieve
+from api.answers.reservations import Admits, Reservations
+from api.answers.retrieving import Library, retrieve
 from api.answers.rewriting import Asked, Rewriting
 from api.answers.spoken import Spoken
 from api.answers.support import Sources
@@ -30,12 +30,11 @@ from api.answers.telling import Teller
 from api.answers.tidying import tidied
 from api.answers.timing import StageTimes
 from api.identities import Identity
-from api.metering import Metered, Metering, Size
+from api.metering import Size
 from api.settings import ApiSettings
 from core.clock import Clock
 from core.dependency import DependencyError
 from core.principal import Principal
-from retrieval.open import Retrieval
 from retrieval.search import SearchResult
 from router.router import Call, Router
 
@@ -63,9 +62,9 @@ class Answerer:
 
     def __init__(
         self,
-        retrieval: Retrieval,
+        retrieval: Library,
         router: Router,
-        metering: Metering,
+        metering: Admits,
         settings: ApiSettings,
         clock: Clock,
         recipes: Says = UNSAID,
@@ -110,7 +109,7 @@ class Answerer:
 
     async def _admit(
         self, reservations: Reservations, question: Question, recipe: Recipe, model: str, request_id: str
-    ) -> Metered:
+    ) -> Account:
         """Reserve the most that a model may be asked, both times; of the sources nothing but their bound is known."""
         words = (question.text, question.system or "", recipe.prompt or "")
         fixed = _BYTES_PER_CHARACTER * (sum(map(len, words)) + PROMPT_CHARACTERS)
@@ -225,7 +224,7 @@ class Answerer:
             way.recipe.deadlines_s.verify,
         )
 
-    def _generator(self, metered: Metered, spoken: Spoken, limit_s: float) -> Generator:
+    def _generator(self, metered: Account, spoken: Spoken, limit_s: float) -> Generator:
         first_token_s = self._settings.answer_first_token_share * limit_s
         return Generator(self._router, metered, limit_s, first_token_s, lambda: bool(spoken))
 

@@ -1,14 +1,26 @@
 """The reservations of one question: each call of a model has its own, and none stands in another's way."""
 
 import asyncio
+from typing import Protocol
 
 from api.admission.errors import Dimension, LimitReached
+from api.answers.bill import Account
 from api.identities import Identity
-from api.metering import Metered, Metering, Size
+from api.metering import Size
 from router.router import Bound
 
 _LOOK_S = 0.02
 _SETTLES_S = 0.5  # in which what a call has given back is there again
+
+
+class Admits(Protocol):
+    """Says what a call of a model may use."""
+
+    async def admit(
+        self, identity: Identity, route: str, group: str, request_id: str, size: Size, bound: Bound
+    ) -> Account:
+        """Reserve the most that it can use. Raises: LimitReached, NotAuthenticated; DependencyError."""
+        ...
 
 
 class Reservations:
@@ -19,7 +31,7 @@ class Reservations:
     thing at a time can ask with query work too.
     """
 
-    def __init__(self, metering: Metering, identity: Identity, route: str) -> None:
+    def __init__(self, metering: Admits, identity: Identity, route: str) -> None:
         self._metering = metering
         self._identity = identity
         self._route = route
@@ -27,7 +39,7 @@ class Reservations:
         self._held = 0
         self._ended_s = float("-inf")
 
-    async def admit(self, group: str, request_id: str, size: Size, bound: Bound) -> Metered:
+    async def admit(self, group: str, request_id: str, size: Size, bound: Bound) -> Account:
         """Reserve the most that one call can use; say `ended` when it is over.
 
         Raises: as `Metering.admit`.

@@ -1,13 +1,17 @@
 """The stage that finds passages, reranked where that is wanted."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
+from api.answers.citing import Kept
 from api.answers.question import QueryWork, Question
 from api.answers.recipe import Recipe
 from api.answers.timing import StageTimes
 from core.dependency import DependencyTimeout
 from core.principal import Principal
+from core.reach import Reach
+from retrieval.metadata_fields import FieldSummary
 from retrieval.query import Query
 from retrieval.search import SearchResult
 
@@ -18,6 +22,47 @@ class Searches(Protocol):
     async def search(self, principal: Principal, query: Query) -> SearchResult:
         """The best first."""
         ...
+
+
+class Described(Protocol):
+    """What is said of a collection."""
+
+    @property
+    def reach(self) -> Reach:
+        """Where text of it may go."""
+        ...
+
+
+class Describes(Protocol):
+    """Knows collections."""
+
+    async def get(self, principal: Principal, name: str) -> Described:
+        """Raises: CollectionNotFound."""
+        ...
+
+
+class Summarises(Protocol):
+    """Knows which metadata documents have."""
+
+    async def of(self, principal: Principal, collection_name: str) -> Mapping[str, FieldSummary]:
+        """By key. Raises: CollectionNotFound."""
+        ...
+
+
+class Library(Protocol):
+    """What answers are made from."""
+
+    @property
+    def searcher(self) -> Searches: ...
+
+    @property
+    def documents(self) -> Kept: ...
+
+    @property
+    def collections(self) -> Describes: ...
+
+    @property
+    def metadata_fields(self) -> Summarises: ...
 
 
 async def retrieve(

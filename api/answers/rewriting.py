@@ -9,13 +9,13 @@ from api.answers.querywork import QueryWorker
 from api.answers.question import QueryWork, Question
 from api.answers.recipe import Recipe
 from api.answers.reservations import Reservations
+from api.answers.retrieving import Library
 from api.answers.timing import StageTimes
 from core.clock import Clock
 from core.principal import Principal
 from core.usage import Usage
 from retrieval import expression
 from retrieval.metadata_fields import FieldSummary
-from retrieval.open import Retrieval
 from router.router import Router
 
 
@@ -36,7 +36,7 @@ class Asked:
 class Rewriting:
     """Works on all questions of one worker."""
 
-    def __init__(self, retrieval: Retrieval, router: Router, clock: Clock) -> None:
+    def __init__(self, retrieval: Library, router: Router, clock: Clock) -> None:
         self._retrieval = retrieval
         self._router = router
         self._clock = clock

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import orjson
 
-from api.answers.doors import shown_citation
 from api.answers.events import Citation, Done, Event, Retrieved, Token
+from api.answers.showing import shown_citation
 from api.chat.told import Piece, Told
 from core.ids import new_id
 from router.events import DONE, frame

@@ -10,10 +10,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from api.answers.doors import note
 from api.answers.events import Done
+from api.answers.showing import told
 from api.errors import NotAuthenticated, QuestionRunning, RequestInvalid, RequestTooLong, describe_error
 from api.identities import Identity
 from api.identity import within
-from api.query import answered, told
+from api.query import answered
 from api.sockets.entering import PATH, Who, by_cookie, by_key, checked
 from api.sockets.words import Ask, Auth, Cancel, read_word
 from api.state import AppState

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from api.answers.asked import QueryRequest
 from api.errors import RequestInvalid
-from api.query import QueryRequest
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from retrieval.lite import filters
 from retrieval.lite.filters import Mask
-from retrieval.lite.postings import Postings, first
+from retrieval.lite.postings import of_column
+from retrieval.postings import Postings, first
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class Rows:
         return filters.joined(expression, self._truth).true
 
     def postings(self, field: str) -> Postings:
-        return self._once(("postings", field), lambda: Postings(self.table.column(field)))
+        return self._once(("postings", field), lambda: of_column(self.table.column(field)))
 
     def lengths(self, field: str) -> NDArray[np.float32]:
         """Of the vectors of a field, float32[n]; 1 for one that is nothing."""

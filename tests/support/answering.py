@@ -32,12 +32,16 @@ class Desk:
         sent = [("file", (name, data)) for name, data in files]
         accepted = self.client.post("/v1/ingest", files=sent, data={"collection": collection})
         assert accepted.status_code == 202, accepted.text
+        self.ended(accepted.json()["job_id"], limit_s)
+        return str(made["id"])
+
+    def ended(self, job_id: str, limit_s: float = 120) -> None:
+        """Wait until a job has ended well."""
         end_s = time.monotonic() + limit_s
-        while (job := self.client.get(f"/v1/jobs/{accepted.json()['job_id']}").json())["status"] != "succeeded":
+        while (job := self.client.get(f"/v1/jobs/{job_id}").json())["status"] != "succeeded":
             assert job["status"] in ("queued", "running"), job
             assert time.monotonic() < end_s, job
             time.sleep(0.1)
-        return str(made["id"])
 
     def content(self, collection: str, cited: Mapping[str, Any]) -> str:
         """The text that a citation points into."""

@@ -7,6 +7,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from api.settings import ApiSettings
+from edge.settings import EdgeSettings
 from inference.settings import EmbeddingSettings, VllmSettings
 from monitoring.nvml.settings import NvmlSettings
 
@@ -30,9 +31,10 @@ def test_the_tour_really_names_the_rooms() -> None:
     assert len(named) > 30
 
 
-@pytest.mark.parametrize("settings", [ApiSettings, EmbeddingSettings, NvmlSettings, VllmSettings])
+@pytest.mark.parametrize("settings", [ApiSettings, EdgeSettings, EmbeddingSettings, NvmlSettings, VllmSettings])
 def test_every_setting_is_described_and_documented(settings: type[BaseSettings]) -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    name = "edge.md" if settings is EdgeSettings else "configuration.md"
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     for name, field in settings.model_fields.items():
         assert field.description, name
         variable = f"{settings.model_config.get('env_prefix')}{name.upper()}"

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from core.clock import SystemClock
 from core.dependency import DependencyError
 from retrieval.errors import DocumentNotFound
+from retrieval.index import Place
 from retrieval.intake import NewFile
-from retrieval.milvus import Place
 from retrieval.orphans import Found, Orphans
 from retrieval.query import Mode, Query
 from retrieval.rows import fetch

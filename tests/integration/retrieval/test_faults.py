@@ -11,8 +11,9 @@ from pymilvus import DataType, MilvusClient
 
 from core.dependency import DependencyError, DependencyUnavailable
 from core.ids import new_id
+from retrieval.index import Place
 from retrieval.intake import NewFile
-from retrieval.milvus import Place, VectorIndex
+from retrieval.milvus import VectorIndex
 from retrieval.open import open_retrieval
 from retrieval.query import Query
 from retrieval.rows import fetch

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from core.ids import new_id
 from retrieval.access import EVERYONE
-from retrieval.expression import build, parse_filter
-from retrieval.milvus import Place, Row, VectorIndex
+from retrieval.expression import Scope, parse_filter
+from retrieval.index import Place, Row
+from retrieval.milvus import VectorIndex
 from tests.integration.retrieval.conftest import Servers
 
 KEYS = ["lang", 'a"b', "x\\", 'k"] == "v" or tenant_id != "', "we ird", "é"]
@@ -125,8 +126,8 @@ async def test_hostile_filters_select_what_they_say_and_nothing_foreign(filled: 
     loop = asyncio.get_running_loop()
 
     async def found(raw: dict[str, Any]) -> set[str]:
-        expression = build("mine", name, [EVERYONE], parse_filter(raw))
-        (hits,) = await index.search_dense(Place(name), np.ones((1, 4), np.float32), expression, 200)
+        scope = Scope("mine", name, [EVERYONE], parse_filter(raw))
+        (hits,) = await index.search_dense(Place(name), np.ones((1, 4), np.float32), scope, 200)
         return {hit.id for hit in hits}
 
     @settings(

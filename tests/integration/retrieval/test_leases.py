@@ -10,10 +10,11 @@ from core.clock import ManualClock, SystemClock
 from core.ids import new_id
 from retrieval.errors import LeaseLost
 from retrieval.fingerprint import of_said
+from retrieval.index import Place
 from retrieval.intake import NewFile
 from retrieval.leases import Lease, Leases, expire, waiting
 from retrieval.lifecycle import NewRevision
-from retrieval.milvus import Place, VectorIndex
+from retrieval.milvus import VectorIndex
 from retrieval.parsing import Parser
 from retrieval.query import Query
 from retrieval.rows import fetch

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from core.clock import SystemClock
 from core.ids import new_id
+from retrieval.index import Place, Row
 from retrieval.intake import NewFile
-from retrieval.milvus import Place, Row
 from retrieval.orphans import Found, Orphans
 from retrieval.query import Query
 from retrieval.rows import fetch

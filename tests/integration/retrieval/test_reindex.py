@@ -19,9 +19,10 @@ from core.principal import Principal, Role
 from retrieval import generations
 from retrieval.collections import Collection
 from retrieval.errors import InputInvalid, LeaseLost, ReindexNotFound, ReindexRunning, SpaceMismatch
+from retrieval.index import Place
 from retrieval.intake import NewFile
 from retrieval.leases import Lease, Leases, expire
-from retrieval.milvus import Place, owner_of
+from retrieval.milvus import owner_of
 from retrieval.open import open_retrieval
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from retrieval import generations
-from retrieval.milvus import Place
+from retrieval.index import Place
 from retrieval.reindex import Reindexes
 from retrieval.rows import fetch
 from retrieval.snapshot import pin

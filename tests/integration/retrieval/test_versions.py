@@ -28,9 +28,10 @@ from retrieval.cutting import OVERLAP, SIZE
 from retrieval.documents import Documents
 from retrieval.embedder import Embedder
 from retrieval.errors import LeaseLost
+from retrieval.index import Place
 from retrieval.intake import Intake, NewFile
 from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
-from retrieval.milvus import Place, VectorIndex, owner_of
+from retrieval.milvus import VectorIndex, owner_of
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline

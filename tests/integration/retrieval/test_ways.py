@@ -8,8 +8,8 @@ import pytest
 from core.clock import SystemClock
 from core.principal import Principal, Role
 from retrieval.errors import CollectionNotFound, DocumentRejected, IndexRefused, InputInvalid
+from retrieval.index import Place
 from retrieval.intake import NewFile
-from retrieval.milvus import Place
 from retrieval.open import open_retrieval
 from retrieval.parsing import Parser
 from retrieval.query import Query
