@@ -17,10 +17,10 @@ from retrieval.parsing import Parser
 from tests.unit.retrieval import samples
 from tests.unit.retrieval.mutations import mutated
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0  # as in the settings; a busy machine may stand still for long
 MEMORY_BYTES = 2**30
 PARENT_GROWTH_BYTES = 200 * 2**20
-FEW = 240  # files; the same ones in each run
+FEW = 126  # files; the same ones in each run
 LONG_S = float(os.environ.get("STOKER_FUZZ_S", "60"))
 SEED = int(os.environ.get("STOKER_FUZZ_SEED", "1"))
 
