@@ -79,6 +79,7 @@ class LocalModel:
         import torch  # type: ignore[import-not-found]
         import transformers  # type: ignore[import-not-found]
 
+        transformers.utils.logging.disable_progress_bar()
         self._torch = torch
         capability = torch.cpu.get_capabilities()
         fast = capability.get("amx_bf16") or capability.get("avx512_bf16")

@@ -48,7 +48,7 @@ def python() -> str:
 
 @contextmanager
 def serve(
-    folder: Path, log: Path, *flags: str, env: Mapping[str, str] | None = None, key: str = "", timeout_s: float = 120
+    folder: Path, log: Path, *flags: str, env: Mapping[str, str] | None = None, key: str = "", timeout_s: float = 300
 ) -> Iterator[Served]:
     """Serve a folder until the block ends."""
     port = free_port()
@@ -56,7 +56,7 @@ def serve(
     with running(command, log, lambda: answers(port, "/health"), {**_DTYPE, **(env or {})}, timeout_s) as process:
         url = f"http://127.0.0.1:{port}"
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=url, headers=headers, timeout=300, trust_env=False) as client:
             yield Served(url, process.pid, log, client)
 
 
