@@ -317,6 +317,12 @@ def bodies_are_refused_by_the_gateway(it: Deployment) -> Iterator[str]:
         yield "deploy/compose/Caddyfile: max_size is not above STOKER_MAX_BODY_BYTES, so clients get a foreign error"
 
 
+def clients_that_leave_are_noticed(it: Deployment) -> Iterator[str]:
+    """Source: https://caddyserver.com/docs/caddyfile/directives/reverse_proxy, `flush_interval`."""
+    if re.search(r"^\s*flush_interval", it.text("deploy/compose/Caddyfile"), re.MULTILINE):
+        yield "deploy/compose/Caddyfile: flush_interval keeps the gateway from noticing that a client has left"
+
+
 def logs_have_few_labels(it: Deployment) -> Iterator[str]:
     text = it.text("deploy/compose/alloy.config")
     kept = re.search(r"stage\.label_keep \{\s*values = (\[[^]]*\])", text)
@@ -375,6 +381,7 @@ RULES: tuple[Rule, ...] = (
     dependencies_can_be_waited_for,
     streams_end_before_containers,
     bodies_are_refused_by_the_gateway,
+    clients_that_leave_are_noticed,
     logs_have_few_labels,
     the_model_is_named_alike,
     workflows_are_pinned_and_bounded,

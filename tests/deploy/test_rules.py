@@ -121,6 +121,7 @@ MISTAKES = [
     ("docker-compose.dev.yml", "./retrieval:/app", "./retrievel:/app", "mounts ./retrievel, which is not there"),
     (CADDY, "grace_period 690s", "grace_period 10s", "front: drains for 10 s"),
     (CADDY, "max_size 72MB", "max_size 10MB", "so clients get a foreign error"),
+    (CADDY, "lb_try_duration 10s", "flush_interval -1", "from noticing that a client has left"),
     (CADDY, "gateway:8080", "gateway:80", "gateway serves no port 80"),
     # Dockerfiles
     (API_FILE, "COPY storage /app/storage", "COPY storages /app/storage", "copies storages, which is not there"),

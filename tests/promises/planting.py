@@ -18,7 +18,7 @@ from tests.promises.book import Defect
 LIMIT_S = 240.0  # of one run of pytest
 _BASE_LIMIT_S = 900.0
 _END_S = 20.0  # from SIGINT to SIGKILL: fixtures end their servers
-_HIDDEN = {".github", ".dockerignore"}  # of files whose names begin with a dot, those that tests read
+_HIDDEN = {".ci", ".github", ".dockerignore"}  # of files whose names begin with a dot, those that tests read
 _MARKED = "not vllm and not heavy and not long"
 _ASSERTIONS = ("assert ", "AssertionError", "Failed: ", "ExceptionGroup: Hypothesis")
 
