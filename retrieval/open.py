@@ -23,6 +23,8 @@ from retrieval.reindex import Reindexes
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
+from retrieval.sources.lists import Origins
+from retrieval.sources.open import open_origins
 from storage.objects import ObjectStore
 from storage.redis import RedisClient
 from storage.sql import Database
@@ -44,6 +46,7 @@ class Retrieval:
     embedder: Embedder
     reranker: Reranker
     reindexes: Reindexes
+    origins: Origins
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The outbound parts, for the state of their breakers."""
@@ -101,4 +104,5 @@ async def open_retrieval(
             embedder=embedder,
             reranker=reranker,
             reindexes=Reindexes(database, redis, collections, embedder, clock, settings),
+            origins=open_origins(settings, database, clock),
         )

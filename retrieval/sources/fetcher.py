@@ -217,7 +217,10 @@ class _Pinned(AbstractResolver):
         self._ips = ips
 
     async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002  # each address has its own
     ) -> list[ResolveResult]:
         return [
             ResolveResult(

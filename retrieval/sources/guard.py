@@ -125,7 +125,7 @@ def is_public(ip: IP) -> bool:
 
 
 def read_opened(entry: str) -> Opened:
-    """Read an entry such as `wiki.example`, `wiki.example:8080`, `10.0.5.0/24`, `[fd00::/8]:443`. Raises: ValueError."""
+    """Read an entry: `wiki.example`, `wiki.example:8080`, `10.0.5.0/24`, `[fd00::/8]:443`. Raises: ValueError."""
     split = _PORT.fullmatch(entry)
     what, port = (split["what"], int(split["port"])) if split else (entry, None)
     if port is not None and not 1 <= port <= 65535:
