@@ -109,8 +109,8 @@ class Deliverer:
             return None
         lease = {"fence": row.fence + 1, "attempts": row.attempts + 1}
         lease["lease_until"] = self._clock.time() + self._patience.lease_s
-        await connection.execute(deliveries.update().where(deliveries.c.id == row.id).values(**lease))
-        return row
+        same = sa.and_(deliveries.c.id == row.id, deliveries.c.fence == row.fence)  # PostgreSQL may show it as it was
+        return row if (await connection.execute(deliveries.update().where(same).values(**lease))).rowcount else None
 
     async def _tell(self, row: Any) -> None:
         answer, error = None, None

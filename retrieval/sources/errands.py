@@ -257,8 +257,11 @@ class Errands:
             return None
         if row.host is not None and not await self._take_host(connection, row.host, now_s):
             return None
+        same = sa.and_(errands.c.id == row.id, errands.c.fence == row.fence)  # PostgreSQL may show it as it was
         lease = {"worker": self._worker, "lease_until": now_s + self._lease_s, "attempts": row.attempts + 1}
-        await connection.execute(errands.update().where(errands.c.id == row.id).values(fence=row.fence + 1, **lease))
+        lease["fence"] = row.fence + 1
+        if not (await connection.execute(errands.update().where(same).values(**lease))).rowcount:
+            return None
         filename, known = await _document(connection, row)
         return Errand(
             id=row.id,
