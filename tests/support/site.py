@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from tests.support.network import free_port
+
+OPENED_PORT = free_port()  # of loopback, at which the stack of `plain_stack` may fetch
+
 
 @dataclass
 class Site:
@@ -59,14 +63,14 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(**pages: object) -> AsyncIterator[Site]:
-    """Serve until the end; `a=...` is the page `/a`."""
-    site = Site(pages={f"/{name}": page for name, page in pages.items()})
+async def open_site(port: int = 0) -> AsyncIterator[Site]:
+    """Serve until the end, at a port or any free one."""
+    site = Site()
     app = web.Application()
     app.router.add_get("/{tail:.*}", site.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
     site.port = runner.addresses[0][1]
     try:
         yield site

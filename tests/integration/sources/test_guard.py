@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from aiohttp import web
 
 from retrieval.errors import AddressRefused, FetchFailed, FetchPostponed
 from retrieval.sources.fetcher import Bounds, Fetcher, Known
-from retrieval.sources.guard import Guard, read_opened
+from retrieval.sources.guard import Guard, is_public, read_opened
 from tests.support.canary import OPENED, spellings
 from tests.support.process import ROOT
 
@@ -61,6 +62,25 @@ def test_what_is_opened_is_opened_and_nothing_else(told: dict[str, Any]) -> None
     for entry, (first, *others) in told["opened"].items():
         assert first in ("a secret", "the page"), entry
         assert others == ["AddressRefused"] * 3, entry
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        *((text, True) for text in ("93.184.215.14", "8.8.8.8", "2606:2800:21f:cb07:6820:80da:af6b:8b2c")),
+        *((text, False) for text in ("168.63.129.16", "192.88.99.1", "100.100.100.200", "198.18.0.1", "240.0.0.1")),
+        *(
+            (text, False)
+            for text in ("2002:7f00:1::1", "64:ff9b::7f00:1", "64:ff9b:1::a00:5", "::ffff:8.8.8.8", "::7f00:1")
+        ),
+        *(
+            (text, False)
+            for text in ("2001:0:7f00:1::", "2001:db8::1", "3fff::1", "fec0::1", "ff0e::1", "5f00::1", "::")
+        ),
+    ],
+)
+def test_what_is_public(text: str, public: bool) -> None:
+    assert is_public(ip_address(text)) is public
 
 
 @asynccontextmanager
