@@ -144,7 +144,7 @@ def _document(document: object, param: str, origins: Origins) -> NewFile:
     title = document.get("title")
     if title is not None and not isinstance(title, str):
         raise RequestInvalid(f"{within}title must be a text", f"{within}title")
-    said = {
+    said: dict[str, Any] = {
         "metadata": metadata(document.get("metadata"), param),
         "acl": document.get("acl"),
         "expires_after_s": expires_after(document.get("expires_after"), f"{within}expires_after"),

@@ -94,12 +94,14 @@ class Watch:
         if known and not found:
             err.print(f"{self._folder} is empty or gone: nothing is deleted for that, and nothing is sent")
             return Look()
-        sent, refused = [], []
+        sent: list[str] = []
+        refused: list[str] = []
         for name in sorted(still):
             if name in known and (known[name].size, known[name].mtime_ns) == found[name]:
                 continue
             outcome = self._send(name, found[name])
-            (sent if outcome else refused if outcome is False else []).append(name)
+            if outcome is not None:
+                (sent if outcome else refused).append(name)
         gone = {name for name in known if name not in found}
         deleted = [name for name in sorted(gone & self._missed) if self._delete(name)]
         self._missed = gone

@@ -75,7 +75,12 @@ class Endpoints:
             live = sa.and_(endpoints.c.tenant_id == tenant_id, endpoints.c.deleted_at.is_(None))
             if (await connection.execute(sa.select(sa.func.count()).where(live))).scalar_one() >= _MOST:
                 raise RequestInvalid(f"a tenant has at most {_MOST} webhooks: delete one first")
-            row = {"url": str(address), "description": description, "events": events and list(events), "mark": mark}
+            row: dict[str, Any] = {
+                "url": str(address),
+                "description": description,
+                "events": events and list(events),
+                "mark": mark,
+            }
             row |= {"id": endpoint_id, "tenant_id": tenant_id, "created_at": now}
             await connection.execute(endpoints.insert().values(**row))
             await note(connection, by, now, tenant_id, "webhook.create", endpoint_id, {"host": address.host})

@@ -1,5 +1,6 @@
 """Finds jobs that have ended, and writes down whom that is to be told: with the job's mark, in one transaction."""
 
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,9 +33,9 @@ class Ends:
     async def check(self) -> int:
         """Returns: deliveries that were written down. Raises: DependencyError: SQL is away."""
         ended = [row.id for row in await fetch(self._database, _ended().limit(_AT_ONCE))]
-        return sum([await self._database.write(lambda it, job_id=job_id: self._tell(it, job_id)) for job_id in ended])
+        return sum([await self._database.write(partial(self._tell, job_id)) for job_id in ended])
 
-    async def _tell(self, connection: AsyncConnection, job_id: str) -> int:
+    async def _tell(self, job_id: str, connection: AsyncConnection) -> int:
         row = (await connection.execute(_ended().where(jobs.c.id == job_id).with_for_update(of=jobs))).one_or_none()
         if row is None:  # another keeper was first, or it goes on
             return 0

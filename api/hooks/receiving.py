@@ -17,6 +17,7 @@ from core.principal import Principal, Role
 from core.reach import Reach
 from monitoring.logs import logger
 from retrieval.intake import Intake
+from retrieval.rows import fetch
 from retrieval.sources.lists import Origins
 from storage.redis import RedisClient
 from storage.schema import hook_messages, tenants
@@ -77,7 +78,7 @@ class Receiving:
         return Principal(hook.tenant_id, hook.id, Role.INGEST, reach=await self._database.read(find))
 
     async def _seen(self, hook: Hook, signed: Signed) -> bool:
-        """Whether Redis knows it; where it is silent, SQL says so later."""
+        """Whether Redis knows it; where it is silent, SQL does, which says so once more when it is claimed."""
 
         async def ask(redis: Redis) -> bool:
             return bool(await redis.exists(_name(hook, signed)))
@@ -85,7 +86,8 @@ class Receiving:
         try:
             return await self._redis.call(ask)
         except DependencyError:
-            return False
+            known = sa.and_(hook_messages.c.hook_id == hook.id, hook_messages.c.message_id == signed.message_id)
+            return bool(await fetch(self._database, sa.select(hook_messages.c.at).where(known)))
 
     async def _remember(self, hook: Hook, signed: Signed) -> None:
         async def keep(redis: Redis) -> None:

@@ -18,7 +18,7 @@ from api.errors import SettingsRefused
 from api.hooks.secrets import HouseKey
 from retrieval.rows import fetch
 from storage.schema import hook_messages, hooks
-from tests.integration.sources.conftest import Open, signed
+from tests.integration.sources.conftest import Desk, Open, signed
 
 BODY = json.dumps({"collection": "c", "documents": [{"title": "t", "content": "text"}]})
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -83,8 +83,16 @@ async def test_of_many_replays_at_two_workers_exactly_one_wins(
     async with desks(redis_at) as one, desks(redis_at) as other:
         hook = await one.hook()
         headers = signed(hook["secret"], "msg_1", BODY)
-        tries = [(one, other)[number % 2].send(hook["id"], headers, BODY) for number in range(40)]
-        statuses = Counter(answer.status_code for answer in await asyncio.gather(*tries))
+
+        async def insist(desk: Desk) -> int:
+            """Send it as senders do: again, where a busy machine says that it can't be taken now."""
+            while True:
+                answer = await desk.send(hook["id"], headers, BODY)
+                if answer.status_code != 503:
+                    return int(answer.status_code)
+                await asyncio.sleep(0.2)
+
+        statuses = Counter(await asyncio.gather(*(insist((one, other)[number % 2]) for number in range(40))))
         figure(f"40 at once, {redis_at or 'Redis answers'}: {dict(statuses)}")
         assert statuses == {202: 1, 409: 39}
         assert await one.jobs() == 1
