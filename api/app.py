@@ -44,6 +44,8 @@ from api.errors import TABLE, answer_error, answer_http_error, answer_validation
 from api.experiments import routes as experiments
 from api.feedback import routes as feedback
 from api.files import routes as files
+from api.hooks import endpoint_routes as webhooks
+from api.hooks import routes as hooks
 from api.hot.door import EXPOSED_HEADERS, HotDoor
 from api.hot.routes import ROUTES as HOT_ROUTES
 from api.idempotency import IdempotencyDoor
@@ -136,6 +138,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         exports,
         ingest,
         jobs,
+        hooks,
         search,
         evals,
         daily_evals,
@@ -151,6 +154,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_limits,
         admin_audit,
         admin_cache,
+        webhooks,
         deployments,
         experiments,
         sla,

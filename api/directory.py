@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from api.announcer import Announcer, Bumped, Recount, recount_nothing, tell_nobody
 from api.audit import AuditLog
+from api.hooks.endpoints import Endpoints
+from api.hooks.hooks import Hooks
+from api.hooks.secrets import HouseKey
 from api.identities import Identities, polled
 from api.jwt import open_verifier
 from api.keys import Keys
@@ -19,6 +22,7 @@ from api.teams import Teams
 from api.tenants import Tenants
 from api.users import Users
 from core.clock import Clock
+from retrieval.sources.open import open_guard
 from storage.sql import Database
 
 _CLOCKS_APART_S = 5.0  # how much the clocks of two hosts may differ
@@ -35,6 +39,8 @@ class Directory:
     users: Users
     limits: LimitBook
     audit: AuditLog
+    hooks: Hooks
+    webhooks: Endpoints
     sessions: Sessions
     oidc: Oidc
 
@@ -84,6 +90,7 @@ async def open_directory(
                 clock=clock,
             )
         )
+        key = HouseKey.of(settings)
         yield Directory(
             identities=identities,
             keys=Keys(database, clock, announcer),
@@ -92,6 +99,8 @@ async def open_directory(
             users=Users(database, clock, announcer),
             limits=LimitBook(database, clock, announcer, model_names),
             audit=AuditLog(database),
+            hooks=Hooks(database, clock, key),
+            webhooks=Endpoints(database, clock, key, open_guard(settings), settings.webhook_give_up_s),
             sessions=Sessions(database, clock, announcer, settings.session_hours * 3600),
             oidc=oidc,
         )

@@ -92,5 +92,6 @@ def _shown(document: Document) -> dict[str, Any]:
         "created_at": int(document.created_at),
         "expires_at": None if document.expires_at is None else int(document.expires_at),
         "file_id": document.file_id,
+        "source": document.source,
         "chunking": document.chunking,
     }

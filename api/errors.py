@@ -3,7 +3,8 @@
 ApiError
 ├── NotAuthenticated    no key, or one that is not live
 │   ├── SessionEnded        the cookie's session is unknown or over
-│   └── LoginRefused        the identity provider, or what it says, does not let this user in
+│   ├── LoginRefused        the identity provider, or what it says, does not let this user in
+│   └── SignatureRefused    a message that no live hook's secret signed, or that is stale
 ├── CsrfFailed          a session's request that its own page did not send
 ├── ProviderFailed      the identity provider refuses this gateway
 ├── NotAllowed          the role does not reach this route, this tenant, or what is to be granted
@@ -30,6 +31,8 @@ ApiError
 ├── BatchNotFound
 ├── DeploymentNotFound, ExperimentNotFound
 ├── RequestNotFound     feedback names no request of the caller's tenant that stands in the ledger
+├── HookNotFound, WebhookNotFound, DeliveryNotFound
+├── MessageReplayed     a signed message that was taken already
 ├── BatchOver           nothing is left of it to be cancelled
 ├── TooManyBatches      too many have not ended yet
 └── SettingsRefused     at start only
@@ -78,6 +81,9 @@ class SessionEnded(NotAuthenticated): ...
 
 
 class LoginRefused(NotAuthenticated): ...
+
+
+class SignatureRefused(NotAuthenticated): ...
 
 
 class CsrfFailed(ApiError): ...
@@ -184,6 +190,18 @@ class ExperimentNotFound(ApiError): ...
 class RequestNotFound(ApiError): ...
 
 
+class HookNotFound(ApiError): ...
+
+
+class WebhookNotFound(ApiError): ...
+
+
+class DeliveryNotFound(ApiError): ...
+
+
+class MessageReplayed(ApiError): ...
+
+
 class BatchOver(ApiError): ...
 
 
@@ -219,6 +237,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     NotAuthenticated: Meaning(401, "authentication_error", "invalid_api_key"),
     SessionEnded: Meaning(401, "authentication_error", "session_ended"),
     LoginRefused: Meaning(401, "authentication_error", "login_refused"),
+    SignatureRefused: Meaning(401, "authentication_error", "signature_refused"),
     CsrfFailed: Meaning(403, "permission_error", "csrf_failed"),
     ProviderFailed: Meaning(502, "upstream_error", "provider_failed", logging.ERROR),
     NotAllowed: Meaning(403, "permission_error", "role_not_allowed"),
@@ -256,6 +275,10 @@ TABLE: Mapping[type[Exception], Meaning] = {
     ExperimentNotFound: Meaning(404, _INVALID, "experiment_not_found"),
     DeploymentNotFound: Meaning(404, _INVALID, "deployment_not_found"),
     RequestNotFound: Meaning(404, _INVALID, "request_not_found"),
+    HookNotFound: Meaning(404, _INVALID, "hook_not_found"),
+    WebhookNotFound: Meaning(404, _INVALID, "webhook_not_found"),
+    DeliveryNotFound: Meaning(404, _INVALID, "delivery_not_found"),
+    MessageReplayed: Meaning(409, _INVALID, "message_replayed", retryable=False),
     BatchOver: Meaning(409, _INVALID, "batch_over", retryable=False),
     TooManyBatches: Meaning(429, "rate_limit_error", "too_many_batches", retryable=False),
     SettingsRefused: Meaning(500, "server_error", "settings_refused", logging.ERROR),
@@ -275,6 +298,10 @@ TABLE: Mapping[type[Exception], Meaning] = {
     retrieval.JobNotFound: Meaning(404, _INVALID, "job_not_found"),
     retrieval.InputInvalid: Meaning(400, _INVALID, "invalid_request"),
     retrieval.FilterInvalid: Meaning(400, _INVALID, "filter_invalid"),
+    retrieval.AddressRefused: Meaning(400, _INVALID, "address_refused"),
+    retrieval.FetchFailed: Meaning(502, "upstream_error", "fetch_failed", retryable=False),
+    retrieval.FetchPostponed: Meaning(503, _UNAVAILABLE, "fetch_postponed"),
+    retrieval.ErrandLost: Meaning(409, _INVALID, "errand_lost", logging.WARNING),
     retrieval.DocumentRejected: Meaning(400, _INVALID, "document_rejected"),
     retrieval.SpaceMismatch: Meaning(409, _INVALID, "embedding_space_mismatch", logging.WARNING, retryable=False),
     retrieval.SpaceHosted: Meaning(400, _INVALID, "embedding_model_hosted"),

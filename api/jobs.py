@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -95,6 +96,7 @@ def _shown(job: Job) -> dict[str, Any]:
         "status": job.status,
         "created_at": int(job.created_at),
         "documents": [_document(document) for document in job.documents],
+        **({} if job.listing is None else {"listing": asdict(job.listing)}),
     }
 
 

@@ -1,8 +1,9 @@
 """`python -m api.keeper`: one per host, looks after what processes leave behind.
 
 It takes ingestion leases back from silent workers, ships the ledger of the gateway's workers to SQL, has sums of money
-counted anew where they are in doubt, sends budget alerts, tells the metrics of daily evaluations, counts the hours of
-the service level, and deletes what is gone: expired sessions, conversations, responses, and the bytes of files.
+counted anew where they are in doubt, sends budget alerts, tells webhooks of the ends of jobs, tells the metrics of
+daily evaluations, counts the hours of the service level, and deletes what is gone: expired sessions, conversations,
+responses, and the bytes of files.
 """
 
 import asyncio
@@ -18,6 +19,10 @@ import aiohttp
 from api.admission.admission import Admission
 from api.conversations.sweep import forget_deleted
 from api.files.sweep import FileSweep
+from api.hooks.delivering import Deliverer, Patience
+from api.hooks.ends import Ends
+from api.hooks.receiving import forget_messages
+from api.hooks.secrets import HouseKey
 from api.ledger.alerts import Alerts
 from api.ledger.counts import SpentCounts
 from api.ledger.line import Line
@@ -37,6 +42,8 @@ from monitoring.sentry import report_errors
 from monitoring.serving import serving
 from retrieval.evaluation.telling import Telling
 from retrieval.leases import expire, waiting
+from retrieval.sources.fetcher import Bounds, Fetcher
+from retrieval.sources.open import open_guard
 from storage.open import open_store
 from storage.redis import RedisClient
 from storage.sql import Database
@@ -108,6 +115,7 @@ async def all_duties(settings: ApiSettings, database: Database, clock: Clock, st
     swept = FileSweep(database, objects, clock, settings.orphan_grace_s)
     session = await stack.enter_async_context(aiohttp.ClientSession())
     level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
+    deliverer = _deliverer(settings, database, clock)
     duties = [
         Duty("leases", lambda: expire(database, clock), 1.0),
         # A keeper that ends after its gateway leaves nothing behind, on a volume that may go with them.
@@ -122,6 +130,10 @@ async def all_duties(settings: ApiSettings, database: Database, clock: Clock, st
         Duty("sessions", lambda: forget_expired(database, clock), 600.0),
         Duty("conversations", lambda: forget_deleted(database), 600.0),
         Duty("responses", lambda: forget_gone(database, clock), 600.0),
+        Duty("job ends", Ends(database, clock, settings.webhook_give_up_s).check, 0.5),
+        Duty("deliveries", deliverer.deliver, 0.5),
+        Duty("old deliveries", deliverer.forget, 3600.0),
+        Duty("old messages", lambda: forget_messages(database, clock), 3600.0),
         Duty("files", swept.run, settings.sweep_s),
         Duty("bytes of no file", swept.orphans, settings.orphans_s),
     ]
@@ -129,6 +141,14 @@ async def all_duties(settings: ApiSettings, database: Database, clock: Clock, st
         webhook = Webhook(database, clock, session, settings.budget_webhook.get_secret_value())
         duties.append(Duty("webhook", webhook.deliver, 1.0))
     return duties
+
+
+def _deliverer(settings: ApiSettings, database: Database, clock: Clock) -> Deliverer:
+    guard, deadline_s = open_guard(settings), settings.webhook_deadline_s
+    bounds = Bounds(connect_s=deadline_s, read_s=deadline_s, total_s=deadline_s, bytes=0, redirects=0)
+    fetcher = Fetcher(guard, bounds, settings.fetch_agent)
+    patience = Patience(lease_s=2 * deadline_s, retry_s=settings.webhook_retry_s)
+    return Deliverer(database, clock, HouseKey.of(settings), guard, fetcher, patience)
 
 
 async def _ship(shipper: Shipper) -> None:

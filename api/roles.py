@@ -44,6 +44,8 @@ _TENANT = "/v1/admin/tenants/{tenant_id}"
 _TEAM = "/v1/admin/teams/{team_id}"
 _USER = "/v1/admin/users/{user_id}"
 _DEPLOYMENT = "/v1/admin/deployments/{name:path}"
+_HOOK = "/v1/admin/hooks/{hook_id}"
+_WEBHOOK = "/v1/admin/webhooks/{webhook_id}"
 _LIMITS = "/v1/admin/limits/{kind}/{subject_id:path}"
 
 # None: public.
@@ -97,6 +99,8 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", _DOCUMENT + "/content"): Rule(_READ, "collections:read"),
     ("GET", _DOCUMENT + "/source"): Rule(_READ, "collections:read"),
     ("POST", "/v1/ingest"): Rule(_PUT, "ingest"),
+    ("POST", "/v1/ingest/batch"): Rule(_PUT, "ingest"),
+    ("POST", "/v1/hooks/ingest"): None,  # asks for a signature itself
     ("GET", "/v1/jobs/{job_id}"): Rule(_PUT, "jobs"),
     ("GET", "/v1/jobs/{job_id}/events"): Rule(_PUT, "jobs"),
     ("POST", "/v1/jobs/{job_id}/retry"): Rule(_USE, "jobs"),
@@ -164,6 +168,16 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("PUT", _LIMITS): Rule(_MANAGE, "admin"),
     ("DELETE", _LIMITS): Rule(_MANAGE, "admin"),
     ("GET", "/v1/admin/audit"): Rule(_MANAGE, "admin"),
+    ("POST", "/v1/admin/hooks"): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/admin/hooks"): Rule(_MANAGE, "admin"),
+    ("GET", _HOOK): Rule(_MANAGE, "admin"),
+    ("DELETE", _HOOK): Rule(_MANAGE, "admin"),
+    ("POST", "/v1/admin/webhooks"): Rule(_MANAGE, "admin"),
+    ("GET", "/v1/admin/webhooks"): Rule(_MANAGE, "admin"),
+    ("GET", _WEBHOOK): Rule(_MANAGE, "admin"),
+    ("DELETE", _WEBHOOK): Rule(_MANAGE, "admin"),
+    ("GET", _WEBHOOK + "/deliveries"): Rule(_MANAGE, "admin"),
+    ("POST", _WEBHOOK + "/deliveries/{delivery_id}/redeliver"): Rule(_MANAGE, "admin"),
     ("DELETE", "/v1/admin/cache"): Rule(_MANAGE, "admin"),
     ("POST", "/v1/admin/deployments"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/admin/deployments"): Rule(_ADMIN, "admin"),

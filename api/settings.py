@@ -231,6 +231,24 @@ class ApiSettings(RetrievalSettings):
         "Unset: they are logged.",
     )
 
+    hooks_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Key from which the secrets of signed webhooks follow; the same on every host, and another one "
+        "makes all of them void. Unset: hooks.key in the data folder, made once with mode 0600.",
+    )
+    webhook_retry_s: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds until a webhook that did not take a delivery is asked again; then three times that, up to "
+        "two hours.",
+    )
+    webhook_give_up_s: float = Field(
+        86_400.0, gt=0, le=604_800, description="Seconds after which a delivery that nobody took is given up."
+    )
+    webhook_deadline_s: float = Field(15.0, gt=0, le=120, description="Seconds for one answer of a webhook.")
+
     key_rpm: int = Field(60, ge=0, description="Requests a minute of a new key that names no limit. 0: no limit.")
     key_burst: int = Field(100, ge=0, description="Requests at once of such a key. 0: as many as a minute allows.")
     key_tpm: int = Field(100_000, ge=0, description="Tokens a minute of a new key that names no limit. 0: no limit.")

@@ -28,6 +28,7 @@ from api.directory import Directory, open_directory
 from api.experiments.judging import Judging
 from api.feedback.store import Feedback
 from api.files.store import Files
+from api.hooks.receiving import Receiving
 from api.identities import Identities
 from api.ledger.caught_up import until_shipped
 from api.ledger.ledger import Ledger
@@ -86,6 +87,7 @@ class AppState:
     responses: Responses
     responder: Responder
     feedback: Feedback
+    receiving: Receiving
 
     @property
     def identities(self) -> Identities:
@@ -187,6 +189,13 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
                 router, metering, keeper, DocumentSearch(retrieval), retrieval.documents, settings, clock, auto
             ),
             feedback=Feedback(database, clock),
+            receiving=Receiving(
+                database,
+                redis,
+                retrieval.intake,
+                retrieval.origins,
+                clock,
+            ),
         )
 
 

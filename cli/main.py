@@ -199,9 +199,15 @@ def warm(
 
 @app.command()
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders.")],
     collection: Annotated[str, typer.Option(help="Where they go; made when it is missing.")],
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.")] = None,
     metadata: Annotated[str | None, typer.Option(help="A JSON object for every document.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="JSON lines: path or url, and title, metadata, acl, expires_after.")
+    ] = None,
+    watch: Annotated[Path | None, typer.Option(help="A folder that the collection follows, until Ctrl-C.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="With --watch: names left out, such as 'draft-*'.")] = None,
+    interval: Annotated[float, typer.Option(min=0.1, max=3600, help="With --watch: seconds between two looks.")] = 2.0,
     data_dir: DataDir = None,
 ) -> None:
     """Put documents into a collection; exit code 1 if any failed."""
@@ -209,9 +215,27 @@ def ingest(
     from cli.ingest import find_sources
     from cli.ingest import ingest as put_in
 
+    if sum(1 for way in (paths, manifest, watch) if way) != 1:
+        raise CliError("what is to be taken in?", "name files and folders, or --manifest FILE, or --watch FOLDER")
+    if metadata is not None and not paths:
+        raise CliError("--metadata goes with files and folders alone", "write it into the manifest's lines")
+    if manifest is not None:
+        from cli.manifest import ingest_manifest, read_manifest
+
+        listed = read_manifest(manifest)
+        with open_client(load_settings(data_dir=data_dir)) as client:
+            _tell(collection, ingest_manifest(client, collection, listed))
+        return
+    if watch is not None:
+        from cli.watch import watch as follow
+
+        settings = load_settings(data_dir=data_dir)
+        with open_client(settings) as client:
+            follow(client, collection, watch, settings.data_dir / "watch", ignore or (), interval)
+        return
     if metadata is not None:
         _require_object(metadata)
-    sources, skipped = find_sources(paths)
+    sources, skipped = find_sources(paths or [])
     for path in skipped:
         err.print(f"[dim]skipped, not a supported format: {path}[/dim]")
     with open_client(load_settings(data_dir=data_dir)) as client:

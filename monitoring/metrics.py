@@ -181,6 +181,12 @@ EVALUATED_AT = Gauge(
     multiprocess_mode="mostrecent",
 )
 INGESTED = Counter("stoker_ingested_documents_total", "Documents that left ingestion, by final status.", ("status",))
+FETCHED = Counter(
+    "stoker_errands_total",
+    "Errands of the ingestion worker (what it fetches, by kind), by how they ended.",
+    ("kind", "outcome"),
+)
+WEBHOOKS = Counter("stoker_webhooks_total", "Attempts at telling a webhook of a job's end, by outcome.", ("outcome",))
 INGEST_SECONDS = Histogram(
     "stoker_ingest_stage_seconds", "Time of one stage of ingesting one document.", ("stage",), buckets=_STEP_S
 )

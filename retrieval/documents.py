@@ -39,6 +39,7 @@ class Document:
         file_id: the file of `/v1/files` that it is a copy of; None: it came without one.
         chunking: its own, as `retrieval.cutting` has it; None: the collection's.
         fault: whose it is that the latest ingestion failed; None: it did not, or nobody knows.
+        source: the address from which its bytes were fetched; None: they were sent.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Document:
     file_id: str | None
     chunking: dict[str, int] | None
     fault: Fault | None
+    source: str | None = None
 
 
 Seen = tuple[int, Mapping[str, Any]]
@@ -165,8 +167,11 @@ class Documents:
             statement = sa.select(documents.c.source_key).where(documents.c.id == document_id)
             return str((await connection.execute(statement)).scalar_one())
 
+        key = await self._database.read(find)
+        if not key:  # it has not been fetched yet
+            raise DocumentNotFound(document_id)
         try:
-            return await self._objects.get(await self._database.read(find))
+            return await self._objects.get(key)
         except ObjectNotFound as error:  # deleted, or sent anew, between the two reads
             raise DocumentNotFound(document_id) from error
 
@@ -305,4 +310,5 @@ def _as_document(row: Any) -> Document:
         file_id=row.file_id,
         chunking=row.chunking,
         fault=None if row.fault is None else Fault(row.fault),
+        source=row.origin["address"] if row.origin else None,
     )

@@ -13,12 +13,16 @@ RetrievalError
 ├── DocumentTaken           the name belongs to a document that the caller may not read
 ├── JobNotFound
 ├── InputInvalid            a name, metadata or query that can't be taken; `param` names the field
-│   └── FilterInvalid       a filter that doesn't compile
+│   ├── FilterInvalid       a filter that doesn't compile
+│   └── AddressRefused      an address that may not be reached, or that can be read in more than one way
+├── FetchFailed             what is at an address can't be had; asking again would not help
+├── FetchPostponed          it can't be had now
 ├── DocumentRejected        this file can't be ingested, now or later; the message says what to do
 ├── SpaceMismatch           nobody serves the embedding model that the collection was made with
 │   ├── SpaceHosted         it is a hosted one, and the texts may not leave the house
 │   └── SpaceRefused        it is a hosted one, and the gateway does not let us: no key, no money, no such model
 ├── IndexRefused            Milvus understood and said no
+├── ErrandLost              another worker or a cancel has taken the errand: stop
 └── LeaseLost               another worker or a cancel has taken the document: stop writing
 
 A part being away is `core.dependency.DependencyError`.
@@ -114,6 +118,29 @@ class FilterInvalid(InputInvalid):
         super().__init__("filter", message)
 
 
+class AddressRefused(InputInvalid):
+    """No connection is made; the message says what may be reached, and who may change that."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("url", message)
+
+
+class FetchFailed(RetrievalError):
+    """The message is for the person who named the address."""
+
+
+class FetchPostponed(RetrievalError):
+    """The same, for now.
+
+    Attributes:
+        retry_after_s: as the server wished; None: it did not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class DocumentRejected(RetrievalError):
     """The file can't be ingested.
 
@@ -164,6 +191,10 @@ class IndexRefused(RetrievalError):
     def __init__(self, cause: Exception) -> None:
         super().__init__("The vector index refused this call; the log holds its reason.")
         self.reason = str(cause)
+
+
+class ErrandLost(RetrievalError):
+    """The fence has moved on, or nobody wants it any more."""
 
 
 class LeaseLost(RetrievalError):

@@ -162,7 +162,7 @@ async def _queue(
         return 0
     job_id = new_id("job")
     owner = {"tenant_id": collection.tenant_id, "collection_id": collection.id}
-    await connection.execute(jobs.insert().values(id=job_id, created_at=now_s, **owner))
+    await connection.execute(jobs.insert().values(id=job_id, created_at=now_s, told_at=now_s, **owner))
     place = sa.func.row_number().over(order_by=documents.c.id) - 1
     rows = sa.select(
         sa.literal(job_id),

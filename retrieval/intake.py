@@ -21,12 +21,15 @@ from retrieval.errors import CollectionNotFound, DocumentRejected, DocumentTaken
 from retrieval.hosted import Space
 from retrieval.rows import fetch
 from retrieval.settings import RetrievalSettings
+from retrieval.sources.errands import Origin, send_out
 from retrieval.status import Status
 from retrieval.values import check_filename, check_metadata
 from storage.objects import ObjectStore
 from storage.redis import RedisClient
 from storage.schema import collections, documents, files, jobs, revisions, tasks
 from storage.sql import Database
+
+Also = Callable[[AsyncConnection, str], Awaitable[None]]
 
 # What is sent first is worked on first, but bulk comes behind what is small: each file of a call is due later by about
 # what those before it take, and a little later for each document of the tenant that waits.
@@ -49,6 +52,7 @@ class NewFile:
         file_id: the file of `/v1/files` that this is a copy of. Then it names the document: two files of one name are
             two documents, and neither is the one that was sent under this name without a file.
         chunking: its own, as `retrieval.cutting.check_own` takes it; None: the collection's.
+        origin: where its bytes are, if a worker is to fetch them; `data` is empty then.
     """
 
     filename: str
@@ -59,6 +63,7 @@ class NewFile:
     expires_after_s: int | None = None
     file_id: str | None = None
     chunking: object = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class _Upload:
     expires_after_s: int | None
     file_id: str | None
     chunking: dict[str, int] | None
+    origin: Origin | None
     source_key: str
     media_type: str = ""
     sha256: str = ""
@@ -103,12 +109,18 @@ class Intake:
         self._settings = settings
 
     async def accept(
-        self, principal: Principal, collection_name: str, files: Sequence[NewFile], job_id: str | None = None
+        self,
+        principal: Principal,
+        collection_name: str,
+        files: Sequence[NewFile],
+        job_id: str | None = None,
+        also: Also | None = None,
     ) -> Accepted:
         """Queue files. One that names a document which the collection has becomes its next version.
 
         Args:
             job_id: a job of this collection that they are to be a part of; None: a new one.
+            also: done in the same transaction, with the job's id; where it raises, nothing is accepted.
 
         Raises:
             CollectionNotFound, CollectionExpired
@@ -126,7 +138,10 @@ class Intake:
 
             async def queue(connection: AsyncConnection) -> Accepted:
                 replaced.clear()
-                return await self._queue(connection, principal, collection_name, kept, replaced, job_id)
+                accepted = await self._queue(connection, principal, collection_name, kept, replaced, job_id)
+                if also is not None:
+                    await also(connection, accepted.job_id)
+                return accepted
 
             accepted = await self._database.write(queue)
         except DependencyError:
@@ -156,6 +171,7 @@ class Intake:
                     expires_after_s=check_expiry(file.expires_after_s),
                     file_id=file.file_id,
                     chunking=cutting.check_own(file.chunking),
+                    origin=file.origin,
                     source_key=f"sources/{new_id('src')}",
                 )
             )
@@ -171,6 +187,8 @@ class Intake:
 
     async def _store(self, upload: _Upload, stored: list[str]) -> _Upload:
         """Keep an upload's bytes, and note where in `stored`. Returns: what is known of it then, without its bytes."""
+        if upload.origin is not None:
+            return upload
         data = upload.data if isinstance(upload.data, bytes) else await upload.data()
         self._check_size(upload.filename, len(data))
         stored.append(upload.source_key)
@@ -201,18 +219,11 @@ class Intake:
         now_s = self._clock.time()
         await _hold_files(connection, principal, [upload.file_id for upload in uploads if upload.file_id is not None])
         collection = await lifecycle.lock_collection(connection, principal.tenant_id, collection_name, now_s)
-        await _stays_in_the_house(connection, principal, collection)
+        await stays_in_the_house(connection, principal, collection)
         if job_id is None:
-            job_id = new_id("job")
-            await connection.execute(
-                jobs.insert().values(
-                    id=job_id,
-                    tenant_id=principal.tenant_id,
-                    collection_id=collection.id,
-                    creator=principal.user_id or principal.key_id,
-                    created_at=now_s,
-                )
-            )
+            job_id = await new_job(connection, principal, collection.id, now_s)
+        else:
+            await connection.execute(jobs.update().where(jobs.c.id == job_id).values(told_at=None))
         waiting = sa.select(sa.func.count()).where(tasks.c.status == Status.QUEUED, tasks.c.job_id == jobs.c.id)
         theirs = waiting.where(jobs.c.tenant_id == principal.tenant_id)
         due_s = now_s + _FOR_EACH_WAITING_S * (await connection.execute(theirs)).scalar_one()
@@ -222,6 +233,9 @@ class Intake:
             task = {"status": Status.QUEUED, "metadata": upload.metadata, "due": due_s}
             if document.unchanged:
                 task = {"status": Status.READY, "progress": 1.0, "finished_at": now_s}
+            elif upload.origin is not None:
+                task |= {"status": Status.FETCHING}
+                await send_out(connection, principal, job_id, upload.origin, now_s, document.id)
             task |= {"job_id": job_id, "document_id": document.id, "created_at": now_s}
             await connection.execute(tasks.insert().values(task))
             ids.append(document.id)
@@ -240,13 +254,16 @@ class Intake:
         """Make the document of an upload, or find it; what is said about it holds from here on, its text later."""
         known = await self._find(connection, principal, collection.id, upload, now_s)
         about: dict[str, Any] = {
-            "media_type": upload.media_type,
-            "sha256": upload.sha256,
-            "source_key": upload.source_key,
             "chunking": upload.chunking,
             "expires_at": None if upload.expires_after_s is None else now_s + upload.expires_after_s,
             "updated_at": now_s,
         }
+        if upload.origin is None:
+            about |= {"media_type": upload.media_type, "sha256": upload.sha256, "source_key": upload.source_key}
+            about["origin"] = None
+        elif known is None:
+            about |= {"media_type": media.UNKNOWN, "sha256": "", "source_key": ""}
+        begun = Status.QUEUED if upload.origin is None else Status.FETCHING
         if known is None:
             document_id = new_id("doc")
             await connection.execute(
@@ -258,14 +275,15 @@ class Intake:
                     file_id=upload.file_id,
                     metadata=upload.metadata,
                     acl=upload.acl,
-                    status=Status.QUEUED,
+                    status=begun,
                     created_at=now_s,
                     **about,
                 )
             )
             await set_readers(connection, document_id, upload.acl)
             return _Placed(document_id, unchanged=False)
-        replaced.append(known.source_key)
+        if upload.origin is None and known.source_key:
+            replaced.append(known.source_key)
         # Only the latest upload counts: work on an earlier one ends here.
         earlier = sa.and_(tasks.c.document_id == known.id, tasks.c.generation.is_(None))
         await lifecycle.cancel_tasks(connection, earlier, now_s, "replaced by a newer upload")
@@ -273,8 +291,9 @@ class Intake:
         acl = known.acl if upload.acl is None else upload.acl  # a new version opens nothing that was closed
         if acl != known.acl:
             await set_readers(connection, known.id, acl)
-        unchanged = known.fingerprint is not None and known.fingerprint == self._fingerprint(collection, upload)
-        about |= {"acl": acl, "error": None, "status": Status.READY if unchanged else Status.QUEUED}
+        unchanged = upload.origin is None and known.fingerprint is not None
+        unchanged = unchanged and known.fingerprint == self._fingerprint(collection, upload)
+        about |= {"acl": acl, "error": None, "status": Status.READY if unchanged else begun}
         if unchanged:
             about["metadata"] = upload.metadata
         await connection.execute(documents.update().where(documents.c.id == known.id).values(about))
@@ -330,6 +349,21 @@ class _Placed:
     unchanged: bool
 
 
+async def new_job(connection: AsyncConnection, principal: Principal, collection_id: str, now_s: float) -> str:
+    """Make a job of a collection that the caller has locked. Returns: its id."""
+    job_id = new_id("job")
+    await connection.execute(
+        jobs.insert().values(
+            id=job_id,
+            tenant_id=principal.tenant_id,
+            collection_id=collection_id,
+            creator=principal.user_id or principal.key_id,
+            created_at=now_s,
+        )
+    )
+    return job_id
+
+
 async def _hold_files(connection: AsyncConnection, principal: Principal, file_ids: Sequence[str]) -> None:
     """Let no file be deleted before its document is there, which would go with it. Raises: InputInvalid: one is gone.
 
@@ -346,7 +380,7 @@ async def _hold_files(connection: AsyncConnection, principal: Principal, file_id
             raise InputInvalid("file_id", f"The file {file_id!r} was deleted meanwhile: send it again.")
 
 
-async def _stays_in_the_house(connection: AsyncConnection, principal: Principal, collection: Any) -> None:
+async def stays_in_the_house(connection: AsyncConnection, principal: Principal, collection: Any) -> None:
     """Raises: InputInvalid: what this caller sends may not go to the collection's embedder, or to the one to come."""
     its = Reach.read(collection.reach)
     if principal.reach.narrowed(its) == its:  # an embedder of the collection's is one that this text may go to

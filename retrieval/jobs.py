@@ -1,6 +1,8 @@
 """Jobs: what became of the files of one call."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,9 +13,10 @@ from retrieval import lifecycle
 from retrieval.access import live, may_read, reads_as
 from retrieval.errors import JobNotFound
 from retrieval.rows import fetch
+from retrieval.sources.errands import ErrandStatus
 from retrieval.status import UNFINISHED, JobStatus, Status, of_job
 from storage.redis import RedisClient
-from storage.schema import documents, jobs, tasks
+from storage.schema import documents, errands, jobs, tasks
 from storage.sql import Database
 
 
@@ -34,6 +37,25 @@ class JobDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """A sitemap or a prefix of a bucket, whose documents come into the job.
+
+    Attributes:
+        status: open, done, failed or cancelled.
+        found: documents that it names.
+        left_out: what it names besides, that is not taken in.
+        error: why it failed, or is tried again.
+    """
+
+    kind: str
+    address: str
+    status: str
+    found: int
+    left_out: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One call's documents and what they add up to."""
 
@@ -42,6 +64,7 @@ class Job:
     status: JobStatus
     created_at: float
     documents: list[JobDocument]
+    listing: Listing | None = None
 
 
 class Jobs:
@@ -72,11 +95,32 @@ class Jobs:
         )
 
         rows = await fetch(self._database, statement)
-        if not rows:
-            raise JobNotFound(job_id)
         found = [JobDocument(row.id, row.filename, Status(row.status), row.progress, row.error) for row in rows]
-        first = rows[0]
-        return Job(job_id, first.collection_id, of_job([one.status for one in found]), first.created_at, found)
+        listed = await self._listing(principal, job_id)
+        if not rows and listed is None:
+            raise JobNotFound(job_id)
+        first = rows[0] if rows else listed
+        listing = None if listed is None else Listing(*listed[:6])
+        status = of_job([one.status for one in found], None if listing is None else listing.status)
+        return Job(job_id, first.collection_id, status, first.created_at, found, listing)
+
+    async def _listing(self, principal: Principal, job_id: str) -> Any:
+        statement = (
+            sa.select(
+                errands.c.kind,
+                errands.c.address,
+                errands.c.status,
+                errands.c.found,
+                errands.c.left_out,
+                errands.c.error,
+                jobs.c.collection_id,
+                jobs.c.created_at,
+            )
+            .join(jobs, jobs.c.id == errands.c.job_id)
+            .where(_list_of(principal, job_id))
+        )
+        rows = await fetch(self._database, statement)
+        return rows[0] if rows else None
 
     async def cancel(self, principal: Principal, job_id: str) -> Job:
         """End what is unfinished; documents that are ready stay. Returns: the job as it is then.
@@ -105,6 +149,11 @@ class Jobs:
                     .where(documents.c.id == document_id)
                     .values(status=Status.CANCELLED, updated_at=now_s)
                 )
+            await connection.execute(
+                errands.update()
+                .where(_list_of(principal, job_id), errands.c.status == ErrandStatus.OPEN)
+                .values(status=ErrandStatus.CANCELLED, fence=errands.c.fence + 1, worker=None, lease_until=None)
+            )
             await connection.execute(
                 jobs.update().where(jobs.c.id == job_id, jobs.c.cancelled_at.is_(None)).values(cancelled_at=now_s)
             )
@@ -150,11 +199,36 @@ class Jobs:
             )  # fmt: skip
             about = {"status": Status.QUEUED, "error": None, "updated_at": now_s}
             await connection.execute(documents.update().where(documents.c.id.in_(ids)).values(about))
+            await _fetch_again(connection, principal, job_id, ids)
+            await connection.execute(jobs.update().where(jobs.c.id == job_id).values(told_at=None))
 
         await self.get(principal, job_id)
         await self._database.write(queue)
         await self._redis.nudge_ingestion()
         return await self.get(principal, job_id)
+
+
+async def _fetch_again(
+    connection: AsyncConnection, principal: Principal, job_id: str, document_ids: Sequence[str]
+) -> None:
+    """Send errands out again that did not end well, those of lists too; their documents wait for them."""
+    undone = errands.c.status != ErrandStatus.DONE
+    pages = sa.and_(errands.c.job_id == job_id, errands.c.document_id.in_(document_ids), undone)
+    waiting = (await connection.execute(sa.select(errands.c.document_id).where(pages))).scalars().all()
+    again = {"status": ErrandStatus.OPEN, "error": None, "attempts": 0, "not_before": 0.0, "fence": errands.c.fence + 1}
+    lists = sa.and_(_list_of(principal, job_id), undone)
+    await connection.execute(errands.update().where(sa.or_(pages, lists)).values(**again))
+    theirs = sa.and_(tasks.c.job_id == job_id, tasks.c.document_id.in_(waiting))
+    await connection.execute(tasks.update().where(theirs).values(status=Status.FETCHING))
+    await connection.execute(documents.update().where(documents.c.id.in_(waiting)).values(status=Status.FETCHING))
+
+
+def _list_of(principal: Principal, job_id: str) -> sa.ColumnElement[bool]:
+    """The job's list, if it is the caller's own job, or the caller may read everything."""
+    whose = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.tenant_id == principal.tenant_id)
+    if reads_as(principal) is not None:
+        whose = whose.where(jobs.c.creator == (principal.user_id or principal.key_id or ""))
+    return sa.and_(errands.c.job_id == whose.scalar_subquery(), errands.c.document_id.is_(None))
 
 
 def _may_follow(principal: Principal) -> sa.ColumnElement[bool]:

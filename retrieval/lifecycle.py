@@ -19,10 +19,12 @@ from retrieval.access import readers_of
 from retrieval.called import of_tenant
 from retrieval.errors import CollectionExpired, CollectionNotFound, LeaseLost
 from retrieval.life import Life
+from retrieval.sources.errands import ErrandStatus
 from retrieval.status import UNFINISHED, Status
 from storage.schema import (
     collections,
     documents,
+    errands,
     generations,
     jobs,
     revision_terms,
@@ -209,7 +211,7 @@ async def queue_refreshes(connection: AsyncConnection, now_s: float, most: int =
     for document in found:
         job_id = new_id("job")
         owner = {"tenant_id": document.tenant_id, "collection_id": document.collection_id}
-        await connection.execute(jobs.insert().values(id=job_id, created_at=now_s, **owner))
+        await connection.execute(jobs.insert().values(id=job_id, created_at=now_s, told_at=now_s, **owner))
         task = {"status": Status.QUEUED, "refresh": True, "created_at": now_s, "due": now_s}
         await connection.execute(tasks.insert().values(job_id=job_id, document_id=document.id, **task))
     return len(found)
@@ -246,6 +248,12 @@ async def cancel_tasks(
     connection: AsyncConnection, which: sa.ColumnElement[bool], now_s: float, reason: str | None
 ) -> int:
     """Cancel unfinished tasks and move their fences on, so that a worker at one of them stops. Returns: how many."""
+    of_task = sa.and_(tasks.c.job_id == errands.c.job_id, tasks.c.document_id == errands.c.document_id)
+    fetched = sa.select(errands.c.id).join(tasks, of_task).where(which, tasks.c.status == Status.FETCHING)
+    called_back = {"status": ErrandStatus.CANCELLED, "fence": errands.c.fence + 1, "worker": None, "lease_until": None}
+    await connection.execute(
+        errands.update().where(errands.c.id.in_(fetched), errands.c.status == ErrandStatus.OPEN).values(**called_back)
+    )
     result = await connection.execute(
         tasks.update()
         .where(which, tasks.c.status.in_(UNFINISHED))

@@ -24,6 +24,8 @@ from retrieval.reindex import Reindexes
 from retrieval.reranker import Reranker
 from retrieval.search import Searcher
 from retrieval.settings import RetrievalSettings
+from retrieval.sources.lists import Origins
+from retrieval.sources.open import open_origins
 from storage.objects import ObjectStore
 from storage.redis import RedisClient
 from storage.sql import Database
@@ -46,6 +48,7 @@ class Retrieval:
     reranker: Reranker
     reindexes: Reindexes
     exporter: Exporter
+    origins: Origins
 
     def dependencies(self) -> tuple[Dependency, ...]:
         """The outbound parts, for the state of their breakers."""
@@ -104,4 +107,5 @@ async def open_retrieval(
             reranker=reranker,
             reindexes=Reindexes(database, redis, collections, embedder, clock, settings),
             exporter=Exporter(database, index, objects, clock, settings.ingest_deadline_s),
+            origins=open_origins(settings, database, clock),
         )

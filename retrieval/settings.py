@@ -1,12 +1,14 @@
 """What retrieval can be told, read once per process."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from retrieval.analyzer import ENGLISH, LANGUAGES
 from retrieval.hosted import HostedModel
+from retrieval.sources.guard import read_opened
 from storage.settings import StorageSettings
 
 Placement = Literal["dedicated", "pooled"]
@@ -116,6 +118,36 @@ class RetrievalSettings(StorageSettings):
     orphan_grace_s: float = Field(
         3600.0, ge=0, le=604_800, description="Seconds that something may belong to nothing before it is removed."
     )
+    fetch: bool = Field(True, description="Whether documents are fetched from addresses that callers name.")
+    fetch_allow: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts, addresses and networks that may be reached though they are not on the public internet, "
+        "separated by commas, each with `:PORT` or without, such as wiki.example:8080,10.0.5.0/24.",
+    )
+    fetch_ports: Annotated[list[int], NoDecode] = Field(
+        default_factory=lambda: [80, 443], description="Ports that may be reached everywhere, separated by commas."
+    )
+    fetch_connect_s: float = Field(5.0, gt=0, le=60, description="Seconds to connect to a host.")
+    fetch_read_s: float = Field(15.0, gt=0, le=300, description="Seconds between two pieces of an answer.")
+    fetch_total_s: float = Field(60.0, gt=0, le=3600, description="Seconds for one page, redirects included.")
+    fetch_redirects: int = Field(5, ge=0, le=20, description="Redirects that are followed, each checked anew.")
+    fetch_delay_s: float = Field(1.0, ge=0, le=3600, description="Seconds between two calls to one host.")
+    fetch_parallel: int = Field(4, ge=1, le=64, description="Fetches at once of one worker, each of another host.")
+    fetch_retry_s: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Seconds until what could not be fetched is asked for again; then four times that.",
+    )
+    fetch_agent: str = Field(
+        "stoker/0.1", min_length=1, max_length=200, description="As which fetching makes itself known to servers."
+    )
+    sitemap_limit: int = Field(1000, ge=1, le=10_000, description="Pages of one sitemap, or objects of one prefix.")
+    s3_sources: dict[str, list[str]] = Field(
+        {},
+        description="Buckets, or `BUCKET/PREFIX`, that a tenant may take documents from, as JSON by the tenant's name "
+        'or id: {"acme": ["papers", "shared/public"]}; `*` stands for all tenants.',
+    )
     flush_rows: int = Field(500, ge=1, description="New rows of a collection after which its index is flushed.")
 
     def tracing(self) -> dict[str, Any]:
@@ -130,6 +162,18 @@ class RetrievalSettings(StorageSettings):
     def error_reports(self) -> str | None:
         """Where errors are reported."""
         return self.sentry_dsn.get_secret_value() or None if self.sentry_dsn is not None else None
+
+    @field_validator("fetch_allow", "fetch_ports", mode="before")
+    @classmethod
+    def _from_a_list(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _entries_open_something(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            read_opened(entry)
+        return value
 
     @field_validator("otlp_endpoint")
     @classmethod

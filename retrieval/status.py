@@ -4,8 +4,9 @@ import enum
 
 
 class Status(enum.StrEnum):
-    """queued, then the stages, then one of three ends. Chunking is a part of parsing today, and not told by itself."""
+    """fetching where it must be, queued, the stages, then one of three ends. Chunking is told as a part of parsing."""
 
+    FETCHING = "fetching"  # its bytes are still where its address says
     QUEUED = "queued"
     PARSING = "parsing"
     CHUNKING = "chunking"
@@ -25,7 +26,7 @@ class Fault(enum.StrEnum):
 
 
 STAGES = (Status.PARSING, Status.CHUNKING, Status.EMBEDDING, Status.INDEXING)
-UNFINISHED = (Status.QUEUED, *STAGES)
+UNFINISHED = (Status.FETCHING, Status.QUEUED, *STAGES)
 
 
 class JobStatus(enum.StrEnum):
@@ -38,10 +39,20 @@ class JobStatus(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
-def of_job(statuses: list[Status]) -> JobStatus:
-    """What a job's documents say about it; succeeded means that all are ready."""
+def of_job(statuses: list[Status], listing: str | None = None) -> JobStatus:
+    """What a job's documents say about it; succeeded means that all are ready.
+
+    Args:
+        listing: how far the list is whose documents come into the job; None: it has none.
+    """
+    if listing == "open":
+        return JobStatus.RUNNING if statuses else JobStatus.QUEUED
+    if listing == "failed":
+        return JobStatus.RUNNING if any(status in UNFINISHED for status in statuses) else JobStatus.FAILED
+    if listing == "cancelled" and not any(status in UNFINISHED for status in statuses):
+        return JobStatus.CANCELLED
     if any(status in UNFINISHED for status in statuses):
-        untouched = all(status is Status.QUEUED for status in statuses)
+        untouched = all(status in (Status.FETCHING, Status.QUEUED) for status in statuses)
         return JobStatus.QUEUED if untouched else JobStatus.RUNNING
     if any(status is Status.FAILED for status in statuses):
         return JobStatus.FAILED

@@ -21,6 +21,7 @@ from storage.schema import (
     daily_evaluations,
     document_readers,
     documents,
+    errands,
     evaluations,
     generations,
     jobs,
@@ -190,6 +191,7 @@ class Sweep:
 
         async def delete(connection: AsyncConnection) -> None:
             await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(theirs)))
+            await connection.execute(errands.delete().where(errands.c.job_id.in_(owned)))
             await connection.execute(tasks.delete().where(tasks.c.job_id.in_(owned)))
             await connection.execute(document_readers.delete().where(document_readers.c.document_id.in_(kept)))
             for table in (*_HANGING, revisions, jobs, documents):

@@ -1,7 +1,7 @@
 """The ingestion worker: `python -m retrieval.worker`.
 
-Takes one document after another by lease, and beside them daily evaluations that are due. SIGTERM and SIGINT end it
-cleanly: the document it holds goes back to the queue, and its half-written rows are never seen.
+Takes one document after another by lease, and beside them what is to be fetched, and daily evaluations that are due.
+SIGTERM and SIGINT end it cleanly: what it holds goes back to the queue, and half-written rows are never seen.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
 from retrieval.pipeline import Pipeline
 from retrieval.settings import RetrievalSettings
+from retrieval.sources.open import open_courier
 from retrieval.status import Fault, Status
 from retrieval.sweep import SWEPT_AT_ONCE, Sweep
 from storage.open import open_store
@@ -236,7 +237,8 @@ async def serve(settings: RetrievalSettings, stop: asyncio.Event) -> None:
             orphans = Orphans(database, retrieval.index, objects, clock, settings.orphan_grace_s)
             work = Worker(settings, database, redis, leases, pipeline, sweep, orphans, clock)
             runner = Runner(Turns(database, clock, name), retrieval.evaluator, clock)
-            tasks = [asyncio.create_task(work.run()), asyncio.create_task(runner.run())]
+            courier = open_courier(settings, database, redis, objects, retrieval.intake, clock, name)
+            tasks = [asyncio.create_task(part.run()) for part in (work, runner, courier)]
             stopped = asyncio.create_task(stop.wait())
             _log.info("ready", worker=name)
             await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)

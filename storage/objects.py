@@ -2,6 +2,7 @@
 
 ObjectError
 ├── ObjectNotFound      no such key
+├── ObjectRefused       the store does not let us, or has no such bucket
 └── (DependencyError)   the store is away: from `core.dependency`
 """
 
@@ -23,6 +24,10 @@ class ObjectError(Exception):
 
 class ObjectNotFound(ObjectError):
     """There is no object under this key."""
+
+
+class ObjectRefused(ObjectError):
+    """The store understood and said no; the message is for whoever named the bucket."""
 
 
 class ObjectStore(Protocol):

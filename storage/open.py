@@ -1,8 +1,19 @@
 """The object store of an address."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from storage.objects import FolderStore, ObjectError, ObjectStore
+
+if TYPE_CHECKING:
+    from storage.s3 import S3Source
+
+
+def open_source(deadline_s: float, s3_endpoint_url: str | None = None) -> "S3Source":
+    """Open what reads other buckets than our own."""
+    from storage.s3 import S3Source
+
+    return S3Source(deadline_s, s3_endpoint_url)
 
 
 def open_store(address: str, deadline_s: float, s3_endpoint_url: str | None = None) -> ObjectStore:

@@ -1,17 +1,22 @@
 """Objects in a bucket of an S3-compatible server; imported only where one is used."""
 
 import asyncio
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.dependency import Dependency
-from storage.objects import ObjectNotFound, checked_key
+from storage.objects import ObjectNotFound, ObjectRefused, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 
 class S3Store:
@@ -46,7 +51,7 @@ class S3Store:
         try:
             return await self._dependency.call(lambda: asyncio.to_thread(read))
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+            if _code(error) in ("NoSuchKey", "404"):
                 raise ObjectNotFound(f"no object {key!r}") from error
             raise
 
@@ -68,3 +73,76 @@ class S3Store:
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """An object of a bucket that is not ours."""
+
+    data: bytes
+    media_type: str
+    etag: str | None
+
+
+class S3Source:
+    """Reads buckets with the credentials of this process, which callers never see."""
+
+    def __init__(self, deadline_s: float, endpoint_url: str | None) -> None:
+        self._dependency = Dependency("s3", deadline_s, (OSError, BotoCoreError))
+        self._deadline_s = deadline_s
+        self._endpoint_url = endpoint_url
+        self._made: S3Client | None = None
+
+    async def list(self, bucket: str, prefix: str, limit: int) -> list[tuple[str, int]]:
+        """Keys and sizes of the first objects that begin with `prefix`, folders' marks left out; one more than `limit`.
+
+        Raises: ObjectRefused; DependencyError: the store is away.
+        """
+
+        def walk() -> list[tuple[str, int]]:
+            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            objects = (item for page in pages for item in page.get("Contents", []))
+            found = ((item["Key"], item["Size"]) for item in objects if not item["Key"].endswith("/"))
+            return list(itertools.islice(found, limit + 1))
+
+        return await self._asked(walk, bucket)
+
+    async def get(self, bucket: str, key: str, etag: str | None, most_bytes: int) -> S3Object | None:
+        """An object; None: it still has this `etag`.
+
+        Raises: ObjectNotFound; ObjectRefused: it is larger than `most_bytes`, too; DependencyError.
+        """
+
+        def read() -> S3Object | None:
+            mark = {"IfNoneMatch": etag} if etag else {}
+            try:
+                answer = self._client().get_object(Bucket=bucket, Key=key, **mark)  # type: ignore[arg-type]
+            except ClientError as error:
+                if _code(error) in ("304", "NotModified"):
+                    return None
+                raise
+            if answer["ContentLength"] > most_bytes:
+                raise ObjectRefused(f"s3://{bucket}/{key} has more than {most_bytes:,} bytes.")
+            data = answer["Body"].read(most_bytes + 1)
+            return S3Object(data, answer.get("ContentType", ""), answer.get("ETag"))
+
+        return await self._asked(read, f"{bucket}/{key}")
+
+    def _client(self) -> "S3Client":
+        """Made when it is needed first: it looks for credentials."""
+        if self._made is None:
+            config = Config(connect_timeout=5, read_timeout=self._deadline_s, retries={"max_attempts": 2})
+            self._made = boto3.client("s3", endpoint_url=self._endpoint_url, config=config)
+        return self._made
+
+    async def _asked(self, work: Callable[[], T], what: str) -> T:
+        try:
+            return await self._dependency.call(lambda: asyncio.to_thread(work))
+        except ClientError as error:
+            if _code(error) in ("NoSuchKey", "404"):
+                raise ObjectNotFound(f"There is no object s3://{what}.") from error
+            raise ObjectRefused(f"The object store refuses s3://{what} ({_code(error)}).") from error
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")

@@ -336,6 +336,7 @@ documents = Table(
     Column("media_type", String(200), nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("source_key", String(300), nullable=False),  # the bytes as they came, in the object store
+    Column("origin", JSON(none_as_null=True)),  # where they were fetched: {"address", "answered", "etag", "modified"}
     Column("file_id", String(64)),  # the file that was attached, which names the document then; null: its filename does
     Column("chunking", JSON),  # its own, which holds before the collection's; null: it has none
     Column("metadata", JSON, nullable=False),
@@ -429,6 +430,110 @@ jobs = Table(
     Column("creator", String(64)),  # the user, or the key that has none
     Column("created_at", Float, nullable=False),
     Column("cancelled_at", Float),
+    Column("told_at", Float),  # when its end was told to webhooks; null: it has not ended, or is to be told of
+    Index("ix_jobs_told_at", "told_at"),
+)
+
+# What has to be fetched for a job: one document, whose task is `fetching` until then, or a list of them. Held by lease.
+errands = Table(
+    "errands",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("tenant_id", String(64), nullable=False),
+    Column("document_id", ForeignKey("documents.id")),  # null: a list
+    Column("kind", String(16), nullable=False),  # url, page, object; of lists sitemap, prefix
+    Column("address", Text, nullable=False),
+    Column("host", String(255)),  # to which one is polite; null: nobody asks for that
+    Column("plan", JSON(none_as_null=True)),  # of a list: who asked, how, and what was found
+    Column("status", String(16), nullable=False),  # open, done, failed, cancelled
+    Column("found", Integer, nullable=False, default=0),
+    Column("placed", Integer, nullable=False, default=0),  # of what was found, that came into the job or was left out
+    Column("left_out", Integer, nullable=False, default=0),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("worker", String(100)),
+    Column("lease_until", Float),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("created_at", Float, nullable=False),
+    Index("ix_errands_status_not_before", "status", "not_before"),
+    Index("ix_errands_lease_until", "lease_until"),
+    Index("ix_errands_job_id", "job_id"),
+    Index("ix_errands_document_id", "document_id"),
+)
+
+# When a host may be asked again.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("next_at", Float, nullable=False),
+    Index("ix_hosts_next_at", "next_at"),
+)
+
+# Whose signed messages are taken. A hook's secret is kept nowhere: it follows from its id and the installation's key.
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("collections", JSON(none_as_null=True)),  # names; null: all of the tenant
+    Column("mark", String(16), nullable=False),  # of the secret, so that one of another key of the house is noticed
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+    Index("ix_hooks_tenant_id_id", "tenant_id", "id"),
+)
+
+# Messages that were taken, so that none is taken twice.
+hook_messages = Table(
+    "hook_messages",
+    metadata,
+    Column("hook_id", ForeignKey("hooks.id"), primary_key=True),
+    Column("message_id", String(256), primary_key=True),
+    Column("job_id", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Index("ix_hook_messages_at", "at"),
+)
+
+# Where the ends of jobs are told.
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", String(200), nullable=False),
+    Column("events", JSON(none_as_null=True)),  # names; null: all
+    Column("mark", String(16), nullable=False),  # as a hook's
+    Column("created_at", Float, nullable=False),
+    Column("deleted_at", Float),
+    Index("ix_endpoints_tenant_id_id", "tenant_id", "id"),
+)
+
+# What is told there, once at least; a keeper holds it by lease.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("endpoint_id", ForeignKey("endpoints.id"), nullable=False),
+    Column("tenant_id", String(64), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("body", Text, nullable=False),  # JSON as it is signed
+    Column("status", String(16), nullable=False),  # waiting, delivered, given_up
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("answer", Integer),  # the last status
+    Column("error", String(500)),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("lease_until", Float),
+    Column("next_at", Float, nullable=False),
+    Column("until", Float, nullable=False),  # then it is given up
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index("ix_deliveries_status_next_at", "status", "next_at"),
+    Index("ix_deliveries_endpoint_id_id", "endpoint_id", "id"),
+    Index("ix_deliveries_ended_at", "ended_at"),
 )
 
 # One document to be indexed in one job; a worker holds it by lease. `fence` rises with every lease, and what

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.support.engines import SHARED_ENGINE, SHORT_QUEUE, Engine, start_embeddings
 from tests.support.network import free_port
+from tests.support.site import OPENED_PORT
 from tests.support.stack import ROOT, Stack, start_stack
 
 DATA = ROOT.parent / "shared" / "data"
@@ -47,6 +48,8 @@ def plain_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "STOKER_LEASE_S": "4",
         "STOKER_SEARCH_DEADLINE_S": "2.5",  # tests wait for it
         "STOKER_EMBEDDING_DEADLINE_S": "2.5",
+        "STOKER_FETCH_ALLOW": f"127.0.0.1:{OPENED_PORT}",
+        "STOKER_FETCH_DELAY_S": "0",
     }
     with start_stack(folder / "data", *flags, env=settings) as stack:
         yield stack

@@ -36,6 +36,7 @@ class Gate:
     Attributes:
         admin: the first admin key.
         bumped: what admission was told: tenant, key, generation.
+        state: what routes find; tests may add to it.
     """
 
     client: httpx.AsyncClient
@@ -43,6 +44,7 @@ class Gate:
     directory: Directory
     admin: str
     bumped: list[tuple[str, str, int]] = field(default_factory=list)
+    state: SimpleNamespace = field(default_factory=SimpleNamespace)
 
     async def call(self, method: str, path: str, key: str | None = None, **how: Any) -> httpx.Response:
         """Call with a key, the first admin's where none is given."""
@@ -105,6 +107,6 @@ async def open_gate(
         )
         transport = httpx.ASGITransport(app=HotDoor(app, config), raise_app_exceptions=False)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://gate"))
-        yield Gate(client, database, directory, config.admin_key_path().read_text().strip(), bumped)
+        yield Gate(client, database, directory, config.admin_key_path().read_text().strip(), bumped, app.state.stoker)
         if not settings.keys() & _APP_SETTINGS:
             _free_apps.append(app)

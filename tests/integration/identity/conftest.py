@@ -45,7 +45,7 @@ def url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def gate(url: str, tmp_path: Path) -> AsyncIterator[Gate]:
     """One worker, on each database in turn."""
-    async with open_gate(url, tmp_path / "data") as opened:
+    async with open_gate(url, tmp_path / "data", fetch_allow=["127.0.0.1:9"]) as opened:
         yield opened
 
 

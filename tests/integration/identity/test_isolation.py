@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from api.roles import ROUTES
+from core.ids import new_id
+from storage.schema import deliveries
 from tests.support.gate import Gate
 
 
@@ -29,8 +31,21 @@ async def furnish(gate: Gate, name: str) -> dict[str, str]:
         assert (await gate.call("PUT", f"/v1/admin/limits/{kind}/{id_}", json={"rpm": 5})).status_code == 200
     answer = await gate.call("PUT", "/v1/admin/limits/model/small", params={"tenant": name}, json={"rpm": 5})
     assert answer.status_code == 200
+    hook = await gate.made("/v1/admin/hooks", name=f"hook of {name}", tenant=name)
+    webhook = await gate.made("/v1/admin/webhooks", url="http://127.0.0.1:9/secret", tenant=name)
+    delivery = new_id("msg")
+    row = {"id": delivery, "endpoint_id": webhook["id"], "tenant_id": tenant["id"], "event": "job.failed", "body": "{}"}
+    row |= {"status": "given_up", "next_at": 0.0, "until": 0.0, "created_at": 0.0}
+
+    async def add(connection: Any) -> None:
+        await connection.execute(deliveries.insert().values(**row))
+
+    await gate.database.write(add)
     return {
         "name": name,
+        "hook": hook["id"],
+        "webhook": webhook["id"],
+        "delivery": delivery,
         "tenant": tenant["id"],
         "team": team["id"],
         "user": user["id"],
@@ -49,7 +64,7 @@ async def everything(gate: Gate, tenant: str) -> list[Any]:
     """All that an admin sees of a tenant."""
     found = [
         (await gate.call("GET", f"/v1/admin/{what}", params={"tenant": tenant})).json()
-        for what in ("keys", "teams", "users", "audit", "limits/model/small")
+        for what in ("keys", "teams", "users", "hooks", "webhooks", "audit", "limits/model/small")
     ]
     tenants = (await gate.call("GET", "/v1/admin/tenants")).json()["data"]
     return [*found, *(one for one in tenants if one["name"] == tenant)]
@@ -59,7 +74,9 @@ async def test_a_manager_sees_and_changes_nothing_of_another_tenant_on_any_admin
     gate, other = two.gate, two.other
     before = await everything(gate, "bolt")
     ids = {"key_id": other["key"], "tenant_id": other["tenant"], "team_id": other["team"], "user_id": other["user"]}
+    ids |= {"hook_id": other["hook"], "webhook_id": other["webhook"], "delivery_id": other["delivery"]}
     bodies = {"PATCH": {"name": "mine"}, "PUT": {"rpm": 1}, "POST": {"name": "mine", "tenant": "bolt"}}
+    own_bodies = {"/v1/admin/webhooks": {"url": "http://127.0.0.1:9/mine", "tenant": "bolt"}}
     tried = 0
     for method, pattern in ROUTES:
         template = pattern.replace("{name:path}", "none").replace("{name}", "none")  # what belongs to no tenant
@@ -69,14 +86,17 @@ async def test_a_manager_sees_and_changes_nothing_of_another_tenant_on_any_admin
             path = template.format(**ids, kind=kind, **{"subject_id:path": ""}) if "{kind}" not in template else ""
             path = path or f"/v1/admin/limits/{kind}/{other[kind]}"
             params = {} if "{" in template else {"tenant": "bolt"}
-            body = {"json": {} if template.endswith("rotate") else bodies[method]} if method in bodies else {}
+            sent = {} if template.endswith(("rotate", "redeliver")) else own_bodies.get(template, bodies.get(method))
+            body = {"json": sent} if method in bodies else {}
             answer = await gate.call(method, path, two.manager, params=params, **body)
             tried += 1
             if (method, template) == ("GET", "/v1/admin/tenants"):  # takes no tenant: it shows what is in reach
                 assert [one["id"] for one in answer.json()["data"]] == [two.own["tenant"]]
                 continue
             assert answer.status_code in (403, 404), (method, path, answer.text)
-            assert not any(value in answer.text for value in (other["key's text"], "team of bolt", "user of bolt"))
+            assert not any(
+                value in answer.text for value in (other["key's text"], "team of bolt", "user of bolt", "/secret")
+            )
     for method in ("GET", "PUT", "DELETE"):
         body = {"json": {"rpm": 1}} if method == "PUT" else {}
         path = "/v1/admin/limits/model/small"

@@ -1,0 +1,1 @@
+"""Documents that are fetched, and webhooks in and out."""
