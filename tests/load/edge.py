@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
@@ -29,8 +28,6 @@ from edge import indexing
 from edge.exporting import ModelFolder, write
 from retrieval import bm25
 from retrieval.analyzer import analyze
-from retrieval.exporting import packed
-from retrieval.index import Row
 from tests.support import edge
 from tests.support.engines import prepare_model
 from tests.support.process import ROOT
@@ -54,20 +51,20 @@ asyncio.run(main())
 """
 
 
-def _texts(count: int) -> Iterator[str]:
-    rng = np.random.default_rng(1)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    words = np.array(["".join(rng.choice(letters, int(rng.integers(4, 10)))) for _ in range(_WORDS)])
-    share = 1 / np.arange(1, _WORDS + 1)
-    share /= share.sum()
-    for first in range(0, count, _AT_ONCE):
-        for drawn in rng.choice(words, (min(_AT_ONCE, count - first), _OF_CHUNK), p=share):
-            yield " ".join(drawn)
-
-
 @cache
-def _terms(word: str) -> list[str]:
-    return analyze(word)
+def _words() -> NDArray[np.str_]:
+    """The vocabulary, the commonest first."""
+    rng = np.random.default_rng(1)
+    drawn = rng.choice(np.array(list("abcdefghijklmnopqrstuvwxyz")), (_WORDS, 9))
+    return np.array(["".join(each[:length]) for each, length in zip(drawn, rng.integers(4, 10, _WORDS), strict=True)])
+
+
+def _lines(count: int) -> Iterator[NDArray[np.int64]]:
+    """Texts, as places in the vocabulary; the second word is half as common as the first, the third a third."""
+    rng = np.random.default_rng(4)
+    share = 1 / np.arange(1, _WORDS + 1)
+    for first in range(0, count, _AT_ONCE):
+        yield from rng.choice(_WORDS, (min(_AT_ONCE, count - first), _OF_CHUNK), p=share / share.sum())
 
 
 def _embedded(model: ModelFolder, texts: list[str]) -> NDArray[np.float32]:
@@ -79,52 +76,50 @@ def _embedded(model: ModelFolder, texts: list[str]) -> NDArray[np.float32]:
 
 
 def _records(count: int, model: ModelFolder) -> Iterator[dict[str, Any]]:
-    texts = _texts(count)
-    sentences = [" ".join(text.split()[:_OF_SENTENCE]) for text in _texts(_SENTENCES)]
-    centres = _embedded(model, sentences)
+    """An export of documents of a hundred chunks each."""
+    words, terms = _words(), [analyze(word) for word in _words()]  # none of a word that is too common
+    indexes = np.array([bm25.term_index(each[0]) if each else 0 for each in terms], "<u4")
+    said = np.array([bool(each) for each in terms])
+    lines = _lines(count + _SENTENCES)
+    sentences = [line[:_OF_SENTENCE] for line in islice(lines, _SENTENCES)]
+    centres = _embedded(model, [" ".join(words[sentence]) for sentence in sentences])
     rng = np.random.default_rng(2)
-    head = next(records((), centres.shape[1]))
-    yield {**head, "name": "bench", "chunks": count, "embedding_model": model.name}
-    frequencies: Counter[str] = Counter()
+    yield {**next(records((), centres.shape[1])), "name": "bench", "chunks": count, "embedding_model": model.name}
+    held = np.zeros(len(words), np.int64)
+    _, document, template, *_ = records(("",), centres.shape[1])
     for first in range(0, count, _OF_DOCUMENT):
-        rows, held, text = [], Counter[str](), ""
-        for number in range(min(_OF_DOCUMENT, count - first)):
-            at = int(rng.integers(_SENTENCES))
-            words = f"{sentences[at]} {next(texts)}"
-            noise = rng.standard_normal(centres.shape[1]).astype(np.float32)
-            vector = centres[at] + _NOISE * noise / np.linalg.norm(noise)
-            terms = [term for word in words.split() for term in _terms(word)]
-            held.update(set(terms))
-            rows.append(
-                Row(
-                    id=str(number),
-                    revision_id="",
-                    document_id="",
-                    tenant_id="",
-                    collection_id="",
-                    acl=(),
-                    filename="",
-                    start=len(text),
-                    end=len(text) + len(words),
-                    page=None,
-                    text="",
-                    metadata={},
-                    dense=vector / np.linalg.norm(vector),
-                    sparse=bm25.weigh(terms, 65.0),
-                )
-            )
-            text += f"{words}\n"
-        frequencies.update(held)
-        document = {
-            "kind": "document", "id": f"doc_{first}", "revision_id": f"rev_{first}", "version": 1,
-            "filename": f"{first}.txt", "media_type": "text/plain", "sha256": "", "metadata": {"first": first},
-            "file_id": None, "pages": [], "created_at": 1.0, "expires_at": None, "chunks": len(rows),
-            "terms": dict(held), "text": text,
-        }  # fmt: skip
-        yield document
-        yield {"kind": "chunks", "document": document["id"], **packed(rows)}
-    yield {"kind": "statistics", "terms": dict(frequencies)}
+        number = min(_OF_DOCUMENT, count - first)
+        of = rng.integers(_SENTENCES, size=number)
+        noise = rng.standard_normal((number, centres.shape[1])).astype(np.float32)
+        vectors = centres[of] + _NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        drawn = [np.concatenate([sentences[at], line]) for at, line in zip(of, islice(lines, number), strict=True)]
+        texts = [" ".join(words[each]) for each in drawn]
+        ends = np.cumsum([len(text) + 1 for text in texts]) - 1
+        found = [np.unique(each[said[each]], return_counts=True) for each in drawn]
+        for which, _ in found:
+            held[which] += 1
+        weights = np.concatenate([often * (bm25.K1 + 1) / (often + bm25.K1) for _, often in found])
+        name = f"doc_{first}"
+        about = {"id": name, "revision_id": f"rev_{first}", "filename": f"{first}.txt", "terms": {}}
+        yield {**document, **about, "metadata": {"first": first}, "chunks": number, "text": "\n".join(texts)}
+        yield {
+            **template,
+            "document": name,
+            "start": (ends - [len(text) for text in texts]).tolist(),
+            "end": ends.tolist(),
+            "page": [None] * number,
+            "dense": _base64(vectors.astype("<f4")),
+            "held": [len(which) for which, _ in found],
+            "terms": _base64(indexes[np.concatenate([which for which, _ in found])]),
+            "weights": _base64(weights.astype("<f4")),
+        }
+    yield {"kind": "statistics", "terms": {terms[at][0]: int(held[at]) for at in np.flatnonzero(held)}}
     yield {"kind": "end", "documents": -(-count // _OF_DOCUMENT), "chunks": count}
+
+
+def _base64(array: NDArray[Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def _memory(pid: int) -> dict[str, int]:
@@ -161,7 +156,7 @@ def main() -> None:
         with edge.serve(place, Path(temporary) / "log", timeout_s=300) as served:
             print(f"ready after {time.perf_counter() - began_s:.1f} s; memory {_memory(served.pid)} MiB")
             rng = np.random.default_rng(3)
-            asked = [" ".join(rng.choice(text.split(), 6)) for text in islice(_texts(options.chunks), options.searches)]
+            asked = [" ".join(_words()[rng.choice(line, 6)]) for line in _lines(options.searches)]
             for mode in ("hybrid", "dense", "lexical"):
                 taken: list[float] = []
                 before_s = _processor_s(served.pid)
