@@ -52,7 +52,7 @@ class Planned:
     Attributes:
         name: the request's `user`.
         frames: when each was to leave, and how many tokens it holds.
-        late_s: the most that one left too late.
+        left_s: when each really left; on a busy machine that is later.
         ended: the answer left whole.
     """
 
@@ -60,12 +60,17 @@ class Planned:
     received_s: float
     prompt_tokens: int = 0
     frames: list[tuple[float, int]] = field(default_factory=list)
-    late_s: float = 0.0
+    left_s: list[float] = field(default_factory=list)
     ended: bool = False
 
     @property
     def tokens(self) -> int:
         return sum(tokens for _, tokens in self.frames)
+
+    @property
+    def late_s(self) -> float:
+        """The most that a frame left too late."""
+        return max(left_s - at_s for (at_s, _), left_s in zip(self.frames, self.left_s, strict=False))
 
 
 def planned(pace: Pace, name: str, tokens: int, begin_s: float) -> Iterator[tuple[float, int]]:
@@ -173,7 +178,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.write((b"" if begun else _HEAD + _chunk(voice.role())) + _chunk(voice.token(tokens)))
                 begun = True
             self._server.generated += tokens
-            one.late_s = max(one.late_s, time.monotonic() - at_s)
+            one.left_s.append(time.monotonic())
         one.ended = True
         if stream:
             self._transport.write(_chunk(voice.end(one)) + _END)

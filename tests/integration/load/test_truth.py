@@ -34,27 +34,37 @@ class Truth:
     ttft: list[float]
     tpot: list[float]
     output_tokens_per_s: float
-    late_s: float
+
+    def off(self, found: dict[str, Any]) -> dict[str, float]:
+        """How far what was measured is from it, as shares."""
+        shares = {
+            f"{name} p{percent}": found[f"{name}_s"][f"p{percent}"] / float(np.percentile(values, percent)) - 1
+            for name, values in (("ttft", self.ttft), ("tpot", self.tpot))
+            for percent in (50, 90, 99)
+        }
+        return {"tokens/s": found["output_tokens_per_s"] / self.output_tokens_per_s - 1, **shares}
 
 
-def truth_of(plan: Plan, done: Run, log: dict[str, Planned]) -> Truth:
+def truth_of(plan: Plan, done: Run, log: dict[str, Planned], *, left: bool = False) -> Truth:
+    """The truth by the moments that the server planned, or by those at which the frames really left."""
     begin_s, end_s = plan.window
-    arrivals = [(log[f"load-{number}"], at_s) for number, at_s in enumerate(plan.arrivals()) if begin_s <= at_s < end_s]
-    frames = [frame for one in log.values() for frame in one.frames]
+
+    def frames(one: Planned) -> list[tuple[float, int]]:
+        moments = one.left_s if left else [at_s for at_s, _ in one.frames]
+        return [(at_s - done.zero_s, tokens) for at_s, (_, tokens) in zip(moments, one.frames, strict=True)]
+
+    arrivals = [(at_s, log[f"load-{number}"]) for number, at_s in enumerate(plan.arrivals()) if begin_s <= at_s < end_s]
+    everything = [frame for one in log.values() for frame in frames(one)]
+    inside = sum(tokens for at_s, tokens in everything if begin_s <= at_s < end_s)
     return Truth(
-        ttft=[one.frames[0][0] - done.zero_s - at_s for one, at_s in arrivals],
-        tpot=[(one.frames[-1][0] - one.frames[0][0]) / (one.tokens - 1) for one, _ in arrivals if one.tokens > 1],
-        output_tokens_per_s=sum(
-            tokens for at_s, tokens in frames if begin_s <= at_s - done.zero_s < end_s
-        ) / (end_s - begin_s),
-        late_s=max(one.late_s for one in log.values()),
-    )  # fmt: skip
+        ttft=[frames(one)[0][0] - at_s for at_s, one in arrivals],
+        tpot=[(frames(one)[-1][0] - frames(one)[0][0]) / (one.tokens - 1) for _, one in arrivals if one.tokens > 1],
+        output_tokens_per_s=inside / (end_s - begin_s),
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("seconds", "rate"), [(12, 30.0), pytest.param(90, 40.0, marks=pytest.mark.long, id="long")]
-)  # fmt: skip
+@pytest.mark.parametrize(("seconds", "rate"), [(12, 30.0), pytest.param(90, 40.0, marks=pytest.mark.long, id="long")])
 def test_tokens_and_first_tokens_are_those_that_the_server_planned(
     tmp_path: Path, seconds: int, rate: float, figure: Figure
 ) -> None:
@@ -63,22 +73,18 @@ def test_tokens_and_first_tokens_are_those_that_the_server_planned(
         done = run(plan, _CHAT, Slo(), server.url, "none", [f"{server.url}/metrics"])
         log = server.truth(done.found["whole"]["requests"])
     found, truth = done.found, truth_of(plan, done, log)
-    off = {
-        f"{name} p{percent}": found[f"{name}_s"][f"p{percent}"] / float(np.percentile(values, percent)) - 1
-        for name, values in (("ttft", truth.ttft), ("tpot", truth.tpot))
-        for percent in (50, 90, 99)
-    }
-    tokens = found["output_tokens_per_s"] / truth.output_tokens_per_s - 1
-    shown = ", ".join(f"{name} {share:+.2%}" for name, share in off.items())
+    planned, left = truth.off(found), truth_of(plan, done, log, left=True).off(found)
+    late_s = max(one.late_s for one in log.values())
     figure(
-        f"{found['requests']} requests, {truth.output_tokens_per_s:.0f} tokens/s: tokens/s {tokens:+.2%} of the truth, "
-        f"{shown}; the server itself was {truth.late_s * 1e3:.1f} ms late at most"
+        f"{found['requests']} requests, {truth.output_tokens_per_s:.0f} tokens/s, off the planned truth by "
+        f"{_shares(planned)}; off what really left (up to {late_s * 1e3:.0f} ms late) by {_shares(left)}"
     )
     assert found["requests"] == found["ended_well"] == len(truth.ttft)
     assert found["whole"]["output_tokens"] == sum(one.tokens for one in log.values())
     assert found["engine"]["equal"] is True
-    assert abs(tokens) < 0.03
-    assert all(abs(share) < 0.1 for share in off.values()), off
+    assert abs(planned["tokens/s"]) < 0.03
+    # A machine that stands still for a moment makes the server late, and then it is not what it had planned.
+    assert all(abs(share) < 0.1 for share in left.values()), left
 
 
 @pytest.mark.slow
@@ -174,6 +180,10 @@ def _frozen(server: PacedServer, after_s: float, seconds: float) -> Any:
         yield
     finally:
         thread.join()
+
+
+def _shares(off: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:+.2%}" for name, share in off.items())
 
 
 def _samples(done: Run) -> list[Sample]:

@@ -4,7 +4,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 _MOST = 5_000_000  # requests of a run, whose samples are kept in memory
 
 
