@@ -68,6 +68,7 @@ class Scenario:
         output_tokens: at the median, from half of it to twice as many.
         exact_tokens: the engine is told to write exactly as many as are allowed.
         cache: whether answers may come out of a cache.
+        salt: stands in every prompt, so that the same lengths are asked again and nothing lies in an engine's cache.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Scenario:
     exact_tokens: bool = False
     cache: bool = False
     turns: int = 4
+    salt: str = ""
 
     def check(self) -> None:
         """Raises: PlanInvalid: no such request can be made."""
@@ -100,7 +102,7 @@ class Scenario:
         if kind == "turns":
             return self._turn([], self.turns, number, chance)
         length = self.long_words if kind == "long" else _spread(self.prompt_words, chance)
-        return self._chat(kind, [_said(f"Load {number}: {_text(length, chance)}")], number, chance)
+        return self._chat(kind, [_said(f"Load {number}{self.salt}: {_text(length, chance)}")], number, chance)
 
     def _chat(
         self,
@@ -128,7 +130,7 @@ class Scenario:
 
     def _turn(self, before: list[dict[str, str]], left: int, number: int, chance: random.Random) -> Asked:
         """A turn of a conversation, which carries all that was said before it."""
-        messages = [*before, _said(f"Load {number}, {left} to go: {_text(self.prompt_words, chance)}")]
+        messages = [*before, _said(f"Load {number}{self.salt}, {left} to go: {_text(self.prompt_words, chance)}")]
 
         def then(text: str) -> Asked:
             return self._turn([*messages, {"role": "assistant", "content": text}], left - 1, number, chance)
