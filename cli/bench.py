@@ -2,11 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cli import environments
+from cli.client import server_of
 from cli.errors import CliError
-from cli.settings import ROOT, Engine
+from cli.settings import ROOT, CliSettings, Engine
+from cli.state import StackState
 
 
 def bench_gateway(peer: str | None, arguments: Sequence[str]) -> None:
@@ -96,8 +98,36 @@ def bench_faults(arguments: Sequence[str]) -> None:
     _run([str(environments.TEST.python), "-m", "tests.load.faults", *arguments])
 
 
-def _run(command: Sequence[str]) -> None:
+def bench_load(settings: CliSettings, url: str | None, mock: bool, arguments: Sequence[str]) -> None:
+    """What a server does under a load; `arguments` go to `tests/load/load.py`.
+
+    The key goes by the environment, where other users of the machine cannot read it, and the local admin key goes to
+    no address that was given by hand.
+
+    Raises: CliError: there is no server, or no key; the plan is refused; the figures are not to be believed.
+    """
+    environments.TEST.ensure()
+    command = [str(environments.TEST.python), "-m", "tests.load.load", *arguments]
+    if mock:
+        _run([*command, "--mock"])
+    elif url is not None:
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else "none"
+        _run(command, {"LOAD_URL": url, "LOAD_API_KEY": key})
+    else:
+        server, key = server_of(settings)
+        engines = [word for each in _engines(settings) for word in ("--engine-metrics", each)]
+        _run([*command, *engines], {"LOAD_URL": server, "LOAD_API_KEY": key})
+
+
+def _engines(settings: CliSettings) -> list[str]:
+    """Where the engines of the local stack tell their counters; none, where another server is asked."""
+    state = None if settings.url is not None else StackState.load(settings.run_dir)
+    parts = state.parts if state is not None else []
+    return [f"http://127.0.0.1:{part.port}/metrics" for part in parts if part.name == "vllm" and part.port]
+
+
+def _run(command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
-    process = subprocess.run(command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT)}, check=False)
+    process = subprocess.run(command, cwd=ROOT, env={**clean, "PYTHONPATH": str(ROOT), **(more or {})}, check=False)
     if process.returncode != 0:
         raise CliError("the measurement failed", "read the lines above")

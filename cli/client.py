@@ -163,11 +163,19 @@ def open_client(settings: CliSettings) -> Client:
 
     Raises: CliError: there is no local stack, or no key.
     """
+    return Client(*server_of(settings))
+
+
+def server_of(settings: CliSettings) -> tuple[str, str]:
+    """The address and the key that commands use.
+
+    Raises: CliError: there is no local stack, or no key.
+    """
     url = settings.url or _local_url(settings)
     if settings.api_key is not None:
-        return Client(url, settings.api_key.get_secret_value())
+        return url, settings.api_key.get_secret_value()
     try:
-        return Client(url, settings.admin_key_file.read_text().strip())
+        return url, settings.admin_key_file.read_text().strip()
     except OSError as error:
         raise CliError(
             f"no key: STOKER_API_KEY is not set and {settings.admin_key_file} cannot be read ({error.strerror})",

@@ -436,6 +436,21 @@ def measure_budget() -> None:
     bench_budget()
 
 
+@benches.command("load", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def measure_load(
+    context: typer.Context,
+    url: Annotated[str | None, typer.Option(help="The server, with STOKER_API_KEY; default: that of ask.")] = None,
+    mock: Annotated[bool, typer.Option("--mock", help="Start a mock that only keeps time, and ask that.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """What a server does under a load; further: --scenario --rate --users --duration --seed --slo --report, and those
+    of docs/load.md.
+    """
+    from cli.bench import bench_load
+
+    bench_load(load_settings(data_dir=data_dir), url, mock, context.args)
+
+
 @benches.command("faults", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def measure_faults(context: typer.Context) -> None:
     """Whole right answers under every fault of an upstream that has a healthy twin; further: --calls."""

@@ -6,6 +6,7 @@ number of answers that come in time stays what it is without overload.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -16,6 +17,7 @@ from monitoring import metrics
 from router.errors import Overloaded
 
 _WEIGHT = 0.1  # of the newest call in what calls take on average
+_SURE = 3.0  # standard deviations within which a turn comes in time, or its call is refused at once
 
 
 class Place:
@@ -54,6 +56,7 @@ class Gate:
         self._running = 0
         self._waiting: Sequence[deque[asyncio.Future[None]]] = [deque() for _ in Priority]
         self._takes_s: float | None = None
+        self._varies_s2 = 0.0  # the variance of what calls take
 
     def resize(self, places: int | None) -> None:
         """Let so many in at once from now on; those who are in stay."""
@@ -87,7 +90,12 @@ class Gate:
     def left(self, since_s: float) -> None:
         """A call is over that began then; called by its place."""
         took_s = self._clock.monotonic() - since_s
-        self._takes_s = took_s if self._takes_s is None else self._takes_s + _WEIGHT * (took_s - self._takes_s)
+        if self._takes_s is None:
+            self._takes_s = took_s
+        else:
+            other_s = took_s - self._takes_s
+            self._takes_s += _WEIGHT * other_s
+            self._varies_s2 += _WEIGHT * (other_s * other_s - self._varies_s2)
         self._free()
 
     def _free(self) -> None:
@@ -104,10 +112,11 @@ class Gate:
                     future.set_result(None)
 
     async def _wait(self, priority: Priority, places: int) -> None:
-        ahead = sum(len(queue) for queue in self._waiting[: priority.rank + 1])
-        expected_s = (ahead + 1) * (self._takes_s or 0.0) / places
-        if expected_s > self._patience_s:
-            self._refuse(priority, expected_s - self._patience_s)
+        turn = 1 + sum(len(queue) for queue in self._waiting[: priority.rank + 1])
+        expected_s = turn * (self._takes_s or 0.0) / places
+        surely_s = expected_s + _SURE * math.sqrt(turn * self._varies_s2) / places
+        if surely_s > self._patience_s:
+            self._refuse(priority, max(0.0, expected_s - self._patience_s))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue = self._waiting[priority.rank]
         queue.append(future)

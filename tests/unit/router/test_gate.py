@@ -3,6 +3,8 @@
 import asyncio
 import random
 import time
+from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -10,6 +12,7 @@ from core.clock import ManualClock
 from core.priority import Priority
 from router.errors import Overloaded
 from router.gate import Gate, Place
+from tests.simulation.loop import LoopClock, VirtualLoop
 
 INTERACTIVE, NORMAL, BATCH = Priority
 
@@ -130,3 +133,36 @@ async def test_whatever_happens_there_are_never_more_than_places_and_none_is_los
     assert {type(each) for each in ended} <= {type(None), Overloaded, asyncio.CancelledError}
     assert most == 3
     assert (gate.running, gate.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("times", [1.2, 10.0])
+def test_beyond_what_can_be_done_hardly_anybody_waits_in_vain(times: float, figure: Callable[[str], None]) -> None:
+    loop, chance, ended = VirtualLoop(), random.Random(1), Counter[str]()
+    places, takes_s, seconds = 16, 0.5, 40
+
+    async def one(gate: Gate) -> None:
+        came_s = loop.time()
+        try:
+            place = await gate.enter(NORMAL)
+        except Overloaded:
+            ended["at once" if loop.time() == came_s else "in vain"] += 1
+            return
+        await asyncio.sleep(takes_s * chance.uniform(0.4, 1.6))
+        place.leave()
+        ended["served"] += 1
+
+    async def storm() -> None:
+        gate = Gate("g", places, 1.0, LoopClock(loop))
+        tasks, end_s = [], loop.time() + seconds
+        while loop.time() < end_s:
+            await asyncio.sleep(chance.expovariate(times * places / takes_s))
+            tasks.append(asyncio.create_task(one(gate)))
+        await asyncio.gather(*tasks)
+
+    loop.run_until_complete(storm())
+    loop.close()
+    vain = ended["in vain"] / (ended["in vain"] + ended["at once"])
+    served = ended["served"] * takes_s / places / seconds
+    figure(f"{times:g} times what can be done: {served:.1%} of it is done, {vain:.2%} of the refused waited in vain")
+    assert vain < 0.01, "a refusal at the 99th percentile took a caller's whole patience"
+    assert served > 0.95
