@@ -29,7 +29,7 @@ ApiError
 ├── QuestionRunning     a socket answers one question at a time
 ├── BatchNotFound
 ├── DeploymentNotFound, ExperimentNotFound
-├── RequestNotFound     feedback names no request of the caller's tenant that stands in the ledger
+├── RequestNotFound     no request of the caller's that stands in the ledger is named so
 ├── BatchOver           nothing is left of it to be cancelled
 ├── TooManyBatches      too many have not ended yet
 └── SettingsRefused     at start only

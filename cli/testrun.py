@@ -77,6 +77,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     ):
         environment.ensure()
     environments.SDK_NODE.ensure()
+    environments.CONSOLE_NODE.ensure()
     _fetch_programs()
     err.print(f"environments: {short_time(time.monotonic() - started_s)}")
     run_id = secrets.token_hex(8)
@@ -97,10 +98,11 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
 
 
 def _fetch_programs() -> None:
-    """Unpack Prometheus and Alertmanager where they are not installed; without them their tests are skipped."""
-    fetched = subprocess.run([environments.TEST.python, "-m", "tests.support.promtool"], cwd=ROOT, check=False)
-    if fetched.returncode != 0:
-        err.print("Prometheus and Alertmanager could not be fetched: their tests are skipped")
+    """Unpack what is not installed of Prometheus, Alertmanager and Chromium; without them their tests are skipped."""
+    for module, programs in (("promtool", "Prometheus and Alertmanager"), ("chromium", "Chromium")):
+        fetched = subprocess.run([environments.TEST.python, "-m", f"tests.support.{module}"], cwd=ROOT, check=False)
+        if fetched.returncode != 0:
+            err.print(f"{programs} could not be fetched: their tests are skipped")
 
 
 # Parts of the suite that run side by side, each in a process of its own: they mostly wait for servers. More of them end
