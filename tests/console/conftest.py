@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.console.house import house
 from tests.console.visitor import Visitor, visitor
@@ -36,6 +36,7 @@ def said(_: str, body: dict[str, Any]) -> str | None:
 def browser() -> Iterator[Browser]:
     """Chromium. Its driver keeps an event loop, which must be gone before other tests begin theirs."""
     found = chromium()
+    expect.set_options(timeout=30_000)  # the machine may be busy with other things than this test
     with sync_playwright() as playwright:
         one = playwright.chromium.launch(
             executable_path=str(found.program), env=dict(found.env), args=["--no-sandbox", "--disable-gpu"]

@@ -72,19 +72,25 @@ def test_a_conversation_is_kept_and_opens_again_with_its_sources(admin: Visitor)
     expect(admin.page.locator("dialog mark")).to_contain_text("07:45")
 
 
-def test_asking_again_and_changing_a_question_take_the_place_of_what_came_after(admin: Visitor, desk: Desk) -> None:
+def test_asking_again_and_changing_a_question_take_the_place_of_what_came_after(
+    admin: Visitor, desk: Desk, model: OpenAiServer
+) -> None:
     admin.go("chat", "Chat")
     for words in ("first words here", "second words here"):
         admin.ask(words, documents="", model=MODEL)
         expect(admin.page.locator("article.theirs").last.locator(".answer-text")).to_contain_text(words)
         admin.answer()
+    asked = model.requests
     admin.page.get_by_role("button", name="Ask again").last.click()
-    expect(admin.page.locator("article.theirs:not([aria-busy])")).to_have_count(2)
+    until(lambda: model.requests > asked, "the model is asked again")
+    expect(admin.page.get_by_role("button", name="Send")).to_be_visible()
+    expect(admin.page.locator("article.theirs")).to_have_count(2)
     admin.page.get_by_role("button", name="Edit this question and ask again").first.click()
     question = admin.page.get_by_role("textbox", name="Your question")
     expect(question).to_have_value("first words here")
     question.fill("other words now")
     admin.page.keyboard.press("Enter")
+    expect(admin.page.locator("article.theirs")).to_have_count(1)
     expect(admin.page.locator("article.theirs .answer-text")).to_contain_text("other words now")
     admin.answer()
     expect(admin.page.locator("article.mine")).to_have_count(1)

@@ -26,6 +26,7 @@ class Chat {
     this.said = []; // {role, text, kept, element, view}
     this.asked = []; // names of the collections that this conversation has asked
     this.running = null; // of the answer that is being made
+    this.working = false;
     this.keeps = may("conversations:write") && may("conversations:read");
     const plain = reaches("member") && may("chat") && models.length;
     this.model = select([...(plain ? [] : [["", "the server's choice"]]), ...models.map((each) => each.id)], { name: "model" });
@@ -119,23 +120,38 @@ class Chat {
   async submitted(event) {
     event.preventDefault();
     const text = this.question.value.trim();
-    if (!text || this.running) return;
+    if (!text || this.working) return;
     if (!this.collection.value && !this.model.value) {
       complain("there is no model to ask: choose documents, or have one configured");
       return;
     }
+    const changed = this.editing;
+    this.edit(null);
     this.question.value = "";
     this.grow();
-    try {
-      if (this.editing) await this.cutFrom(this.editing);
-      this.edit(null);
+    await this.alone(async () => {
+      if (changed) await this.cutFrom(changed);
       await this.send(text);
+    });
+  }
+
+  /** One thing at a time: what comes meanwhile is not done. */
+  async alone(act) {
+    if (this.working) return;
+    this.working = true;
+    this.busy(true);
+    try {
+      await act();
     } catch (error) {
       complain(error);
+    } finally {
+      this.working = false;
+      this.busy(false);
     }
   }
 
-  async send(text) {
+  /** @param {{anew: boolean}} how `anew`: whoever asks again wants no answer that was given before. */
+  async send(text, { anew } = { anew: false }) {
     const collection = this.collection.value;
     const before = this.said.filter((one) => one.kept).map(({ role, text: content }) => ({ role, content }));
     const question = this.addQuestion(text, false);
@@ -145,11 +161,10 @@ class Chat {
     this.add(answer);
     this.scroll(true);
     this.running = new AbortController();
-    this.busy(true);
     const how = { requestId: null, model: null };
     try {
       await this.begin(text, collection);
-      const asked = { question: text, collection, model: this.model.value, conversation: this.id, before, signal: this.running.signal, how: { rewrite: this.rewrite.checked, useCache: this.cached.checked, maxTokens: Number(this.tokens.value) || null } };
+      const asked = { question: text, collection, model: this.model.value, conversation: this.id, before, signal: this.running.signal, how: { rewrite: this.rewrite.checked, useCache: this.cached.checked && !anew, maxTokens: Number(this.tokens.value) || null } };
       for await (const { kind, ...told } of ask(asked)) {
         if (kind === "begun") Object.assign(how, told);
         else if (kind === "done") Object.assign(how, { ...told, cache: told.cache || how.cache });
@@ -162,7 +177,6 @@ class Chat {
       else how.failed = error.message;
     } finally {
       this.running = null;
-      this.busy(false);
     }
     answer.text = view.text();
     view.end(how);
@@ -203,10 +217,11 @@ class Chat {
   }
 
   async again(answer) {
-    if (this.running) return;
-    const question = this.said[this.said.indexOf(answer) - 1];
-    await this.cutFrom(question);
-    await this.send(question.text);
+    await this.alone(async () => {
+      const question = this.said[this.said.indexOf(answer) - 1];
+      await this.cutFrom(question);
+      await this.send(question.text, { anew: true });
+    });
   }
 
   /** Take a message and all that came after it out of the conversation, here and where it is kept. */

@@ -70,7 +70,8 @@ async def test_a_file_comes_small_to_whoever_takes_it_so(client: httpx.AsyncClie
 
 
 @pytest.mark.parametrize(
-    "path", ["/console/", "/console/none.js", "/console/../routes.py", "/console/%2e%2e/routes.py", "/console//etc/passwd"]
+    "path",
+    ["/console/", "/console/none.js", "/console/../routes.py", "/console/%2e%2e/routes.py", "/console//etc/passwd"],
 )
 async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 404
