@@ -32,7 +32,7 @@ export async function* ask(asked) {
 
 /** What a request cost; the ledger has it about a second after the answer. Null: it has no line of it. */
 export async function costOf(requestId) {
-  for (const waited of [600, 1200, 2400]) {
+  for (const waited of [600, 1200, 2400, 4800]) {
     await new Promise((resolve) => setTimeout(resolve, waited));
     try {
       return await get(`/v1/usage/requests/${encodeURIComponent(requestId)}`);

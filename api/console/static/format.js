@@ -1,7 +1,7 @@
 // Figures as people read them.
 
 const NUMBER = new Intl.NumberFormat("en-GB");
-const COMPACT = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
+const COMPACT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 
 export const whole = (value) => NUMBER.format(value);
 export const compact = (value) => (Math.abs(value) < 10_000 ? NUMBER.format(Math.round(value)) : COMPACT.format(value));

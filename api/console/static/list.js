@@ -30,7 +30,7 @@ export function longList({ label, path, columns, cells, none, rowHeight = 48 }) 
   const body = h("div", { class: "list-body", role: "rowgroup" });
   const box = h("div", { class: "list", role: "table", "aria-label": label, "aria-colcount": columns.length }, h("div", { role: "rowgroup" }, head), body);
   const scroller = h("div", { class: "list-scroller", tabindex: "0", role: "region", "aria-label": label }, box);
-  const foot = h("p", { class: "list-foot muted", role: "status" });
+  const foot = h("div", { class: "list-foot muted", role: "status" });
   const element = h("div", { class: "long-list" }, scroller, foot);
 
   async function fetchMore() {

@@ -58,6 +58,7 @@ class Board {
     const rate = (name, wanted) => (before ? (growth(before.metrics, now.metrics, name, wanted) || 0) / seconds : 0);
     this.speeds.push(rate("stoker_tokens_total", { direction: "out" }));
     if (this.speeds.length > KEPT) this.speeds.shift();
+    const first = (share) => this.first(share, now, oldest);
     const waiting = total(now.metrics, "stoker_ingest_waiting_documents");
     const saved = total(now.metrics, "stoker_cache_saved_usd_total");
     fill(
@@ -66,7 +67,7 @@ class Board {
       deployments.configuration.error && notice(`The configuration could not be read again: ${deployments.configuration.error}`),
       figures(
         figure("Tokens a second", compact(this.speeds.at(-1)), sparkline(this.speeds, "Tokens a second, last looks")),
-        figure("First token, half within", span(quantile(oldest?.metrics, now.metrics, "stoker_time_to_first_token_seconds", 0.5)), `95 % within ${span(quantile(oldest?.metrics, now.metrics, "stoker_time_to_first_token_seconds", 0.95))}`),
+        figure("First token, half within", span(first(0.5)), `95 % within ${span(first(0.95))}`),
         figure("Being answered", whole(Math.max(0, (total(now.metrics, "stoker_requests_running") || 0) - 4)), `${compact(rate("stoker_requests_total"))} requests a second`),
         figure("Documents that wait", waiting === null ? "–" : whole(waiting)),
         figure("Saved by caches", usd(saved || 0), "since the gateway was started"),
@@ -79,7 +80,6 @@ class Board {
   deploymentTable(data, engines, now, rate, oldest) {
     const rows = data.map((one) => {
       const engine = engines.data.find((each) => each.deployment === one.id);
-      const first = (share) => quantile(oldest?.metrics, now.metrics, "stoker_time_to_first_token_seconds", share, { model_group: one.model_group });
       const bad = one.breaker && one.breaker !== "closed";
       const state = one.ejected ? badge(`ejected: ${one.ejected}`, "bad") : bad ? badge(`breaker ${one.breaker}`, "bad") : badge(one.state, one.state === "active" ? "good" : "warn");
       return [
@@ -89,11 +89,17 @@ class Board {
         engine?.waiting ?? "–",
         engine?.kv_cache_usage === undefined || engine?.kv_cache_usage === null ? "–" : percent(engine.kv_cache_usage),
         one.model_group ? compact(rate("stoker_tokens_total", { model_group: one.model_group, direction: "out" })) : "–",
-        span(first(0.5)),
+        span(this.first(0.5, now, oldest, { model_group: one.model_group })),
         this.acts(one),
       ];
     });
     return table("Deployments", ["Deployment", "State", ["Running", "number"], ["Queue", "number"], ["KV cache", "number"], ["Tokens/s", "number"], ["First token", "number"], ["", "right"]], rows, { none: "No deployment is configured." });
+  }
+
+  /** Of the last minutes; where nothing was asked in them, since the gateway was started. */
+  first(share, now, oldest, wanted = {}) {
+    const name = "stoker_time_to_first_token_seconds";
+    return (oldest && quantile(oldest.metrics, now.metrics, name, share, wanted)) ?? quantile(null, now.metrics, name, share, wanted);
   }
 
   acts(one) {

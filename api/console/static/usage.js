@@ -88,7 +88,7 @@ function limitRows(limits) {
       one[spent] === undefined ? h("p", { class: "muted" }, `${usd(one[bound])} ${when} at most`) : meter(`Spent ${when}`, Number(one[spent]) / (Number(one[bound]) || 1), `${usd(one[spent])} of ${usd(one[bound])}`),
     );
     const rate = [one.rpm && `${whole(one.rpm)} requests a minute`, one.tpm && `${whole(one.tpm)} tokens a minute`, one.parallel && `${whole(one.parallel)} at the same time`].filter(Boolean);
-    return h("div", { class: "stack" }, h("h3", {}, KINDS[one.kind] || one.kind), money, rate.length ? h("p", { class: "muted" }, rate.join(", ")) : null);
+    return h("div", { class: "stack tight" }, h("h3", {}, KINDS[one.kind] || one.kind), money, rate.length ? h("p", { class: "muted" }, rate.join(", ")) : null);
   });
 }
 
