@@ -31,6 +31,7 @@ from api import (
     ingest,
     jobs,
     models,
+    own_usage,
     query,
     search,
     usage,
@@ -38,8 +39,10 @@ from api import (
 from api.batches import routes as batches
 from api.batches.runner import running as batches_running
 from api.callers import IdentityMiddleware
+from api.console.routes import console_routes
 from api.conversations import routes as conversations
 from api.deployments import routes as deployments
+from api.engines import routes as engines
 from api.errors import TABLE, answer_error, answer_http_error, answer_validation_error
 from api.experiments import routes as experiments
 from api.feedback import routes as feedback
@@ -156,9 +159,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
         admin_cache,
         webhooks,
         deployments,
+        engines,
         experiments,
         sla,
         usage,
+        own_usage,
         feedback,
         files,
         vector_stores,
@@ -168,6 +173,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.include_router(room.routes)
     _know_model_routes(app)
     app.router.routes.extend(sockets.socket_routes())
+    app.router.routes.extend(console_routes())
     return app
 
 

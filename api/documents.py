@@ -10,22 +10,34 @@ from api.identity import Caller
 from api.paging import After, Limit, page
 from api.state import State
 from retrieval.documents import Document
+from retrieval.status import Status
 
 routes = APIRouter(prefix="/v1/collections/{name}/documents", tags=["Documents"])
+
+InState = Annotated[Status | None, Query(description="Only documents whose latest ingestion is in this state.")]
+Named = Annotated[str, Query(max_length=1000, description="Only documents in whose name this stands.")]
 
 
 @routes.get("")
 async def list_documents(
-    name: str, state: State, principal: Caller, after: After = None, limit: Limit = 20
+    name: str,
+    state: State,
+    principal: Caller,
+    after: After = None,
+    limit: Limit = 20,
+    status: InState = None,
+    filename: Named = "",
 ) -> dict[str, Any]:
     """The collection's documents, the failed ones too."""
-    return page(await state.retrieval.documents.list(principal, name, after, limit + 1), limit, _shown)
+    found = await state.retrieval.documents.list(principal, name, after, limit + 1, status=status, filename=filename)
+    return page(found, limit, _shown)
 
 
 @routes.get("/{document_id}")
 async def get_document(name: str, document_id: str, state: State, principal: Caller) -> dict[str, Any]:
-    """One document."""
-    return _shown(await state.retrieval.documents.get(principal, name, document_id))
+    """One document, with the job of its newest upload."""
+    found = await state.retrieval.documents.get(principal, name, document_id)
+    return {**_shown(found), "job_id": await state.retrieval.documents.job_of(found.id)}
 
 
 class DocumentChange(BaseModel):

@@ -30,7 +30,7 @@ ApiError
 ├── QuestionRunning     a socket answers one question at a time
 ├── BatchNotFound
 ├── DeploymentNotFound, ExperimentNotFound
-├── RequestNotFound     feedback names no request of the caller's tenant that stands in the ledger
+├── RequestNotFound     no request of the caller's that stands in the ledger is named so
 ├── HookNotFound, WebhookNotFound, DeliveryNotFound
 ├── MessageReplayed     a signed message that was taken already
 ├── BatchOver           nothing is left of it to be cancelled

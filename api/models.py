@@ -35,4 +35,10 @@ def _models(state: AppState) -> list[ModelInfo]:
 
 
 def _shown(model: ModelInfo) -> dict[str, Any]:
-    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owned_by}
+    return {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "kind": model.kind,
+    }

@@ -58,6 +58,8 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/docs/oauth2-redirect"): None,
     ("GET", "/redoc"): None,
     ("GET", "/openapi.json"): None,
+    ("GET", "/"): None,  # the console's page and its files, which hold nothing of anybody
+    ("GET", "/console/{path:path}"): None,
     ("POST", "/v1/session"): None,  # asks for a key itself, since it may stand in the body
     ("GET", "/v1/session"): Rule(_ALL, None),
     ("DELETE", "/v1/session"): Rule(_ALL, None),
@@ -188,11 +190,14 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/v1/admin/experiments"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
     ("PATCH", "/v1/admin/experiments/{name}"): Rule(_ADMIN, "admin"),
+    ("GET", "/v1/admin/engines"): Rule(_ADMIN, "admin"),
     ("POST", "/v1/feedback"): Rule(_READ, "feedback:write"),  # whoever may ask
     ("GET", "/v1/feedback"): Rule(_MANAGE, "feedback:read"),
     ("GET", "/v1/feedback/summary"): Rule(_MANAGE, "feedback:read"),
     ("GET", "/v1/admin/sla"): Rule(_ADMIN, "admin"),
     ("GET", "/v1/usage"): Rule(_ALL, "usage"),
+    ("GET", "/v1/usage/limits"): Rule(_ALL, "usage"),
+    ("GET", "/v1/usage/requests/{request_id}"): Rule(_ALL, "usage"),
     ("GET", "/v1/admin/usage"): Rule(_ADMIN, "admin"),
 }
 

@@ -39,6 +39,11 @@ class ApiSettings(RetrievalSettings):
     local_deployments: Annotated[list[dict[str, Any]], NoDecode] = Field(
         default_factory=list, description="JSON list of the local engines, in LiteLLM's model_list form."
     )
+    gpu_figures_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Where the figures of GPUs by model are served, `stoker_gpu_*`. Unset: the console shows no GPUs.",
+    )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Origins, separated by commas, whose pages may call this gateway."
     )

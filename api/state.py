@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+import aiohttp
 from fastapi import Depends, Request
 
 from api.admission.admission import Admission
@@ -25,6 +26,7 @@ from api.deployments.book import DeploymentBook
 from api.deployments.deployments import Deployments
 from api.deployments.following import looking, open_following
 from api.directory import Directory, open_directory
+from api.engines.looking import Engines
 from api.experiments.judging import Judging
 from api.feedback.store import Feedback
 from api.files.store import Files
@@ -73,6 +75,7 @@ class AppState:
     attaching: Attaching
     router: Router
     deployments: Deployments
+    engines: Engines
     judging: Judging
     auto: Auto | None
     metering: Metering
@@ -169,6 +172,7 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
             attaching=Attaching(files, retrieval.intake, clock, settings.max_batch_files),
             router=router,
             deployments=Deployments(router, following, book, settings, clock),
+            engines=Engines(await stack.enter_async_context(aiohttp.ClientSession()), settings.gpu_figures_url, clock),
             judging=judging,
             auto=auto,
             metering=metering,

@@ -46,7 +46,7 @@ async def get_usage(
     state: State, principal: Caller, first: From = None, to: To = None, group_by: GroupBy = "day", form: Form = "json"
 ) -> Response:
     """Requests, tokens and money of your key; of your tenant, where your role is manager or admin."""
-    return await _report(state, first, to, group_by, form, _own(principal))
+    return await _report(state, first, to, group_by, form, own_lines(principal))
 
 
 @routes.get("/v1/admin/usage")
@@ -63,7 +63,8 @@ async def get_all_usage(
     return await _report(state, first, to, group_by, form, {} if tenant is None else {"tenant": tenant})
 
 
-def _own(principal: Principal) -> Mapping[Filter, str]:
+def own_lines(principal: Principal) -> Mapping[Filter, str]:
+    """Which lines of the ledger a caller may see. Raises: NotAllowed: there are none."""
     if principal.role in _SEES_THE_TENANT:
         return {"tenant": principal.tenant_id}
     if principal.key_id is not None:

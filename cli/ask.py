@@ -7,8 +7,11 @@ from cli.console import err, out
 from cli.errors import CliError
 
 
-def ask(client: Client, question: str, collection: str, model: str | None) -> None:
+def ask(client: Client, question: str, collection: str, model: str | None, *, as_json: bool = False) -> None:
     """Print the answer and its numbered sources.
+
+    Args:
+        as_json: print what the server says at the end, and nothing before.
 
     Raises: CliError: the server reported an error, or the stream ended before the answer did.
     """
@@ -17,16 +20,21 @@ def ask(client: Client, question: str, collection: str, model: str | None) -> No
         body["model"] = model
     printed = ""
     for event in client.stream("/v1/query", body):
-        if event.name == "token":
+        if event.name == "token" and not as_json:
             printed += event.data["text"]
             out.print(event.data["text"], end="", markup=False)
         elif event.name == "error":
-            out.print()
+            if not as_json:
+                out.print()
             raise _failure(event.data)
+        elif event.name == "done" and as_json:
+            out.print_json(data=event.data)
+            return
         elif event.name == "done":
             _finish(event.data, printed)
             return
-    out.print()
+    if not as_json:
+        out.print()
     raise CliError("the answer broke off", "ask again; ./stoker logs gateway may say why")
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -43,11 +43,13 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(settings: CliSettings) -> bool:
+def doctor(settings: CliSettings, *, as_json: bool = False) -> bool:
     """Print all findings. Returns: whether nothing failed."""
     colours = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
     findings = list(examine(settings))
-    for finding in findings:
+    if as_json:
+        out.print_json(data=[asdict(finding) for finding in findings])
+    for finding in [] if as_json else findings:
         out.print(f"[{colours[finding.verdict]}]{finding.verdict.value:4}[/]  {finding.about}: {finding.text}")
         if finding.remedy:
             out.print(f"      what to do: {finding.remedy}", markup=False)

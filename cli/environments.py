@@ -190,6 +190,11 @@ TEST = Environment("test", ("requirements/test.txt",), "the API side with pytest
 SDK = Environment("sdk", ("requirements/sdk.txt",), "the official OpenAI and Anthropic clients; about 50 MB")
 SDK_NODE = NodeEnvironment("sdk-node", "requirements/sdk-node", "the same clients, where node and npm are; about 50 MB")
 OCR = Environment("ocr", ("requirements/ocr.txt",), "text recognition for scans, with its models; about 400 MB")
+CONSOLE_NODE = NodeEnvironment(
+    "console-node",
+    "requirements/console-node",
+    "axe-core and tsc, where node and npm are; about 40 MB",
+)
 TRACES = Environment("traces", ("requirements/traces.txt",), "Phoenix, which keeps traces; about 600 MB")
 LITELLM = Environment("bench-litellm", ("requirements/bench-litellm.txt",), "LiteLLM's proxy as a peer; about 700 MB")
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import edge, keys, models
+from cli.completion import COMPLETE_VARIABLE, Shell, script, with_completion
 from cli.console import err, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
@@ -50,12 +52,15 @@ def up(
     model: Annotated[str | None, typer.Option(help="Folder or hub name.", show_default="by the machine")] = None,
     engine: Annotated[Engine | None, typer.Option(help="What serves the model.", show_default="auto")] = None,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Leave the collection demo alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --detach: print JSON once it is ready.")] = False,
 ) -> None:
     """Make what is missing, start every process, ingest the project's documentation."""
     from cli.up import up as bring_up
 
+    if as_json and not detach:
+        raise CliError("--json says once what runs", "add --detach; without it, up goes on telling what happens")
     settings = load_settings(port=port, workers=workers, data_dir=data_dir, config=config, model=model, engine=engine)
-    bring_up(settings, detach=detach, with_demo=not no_demo)
+    bring_up(settings, detach=detach, with_demo=not no_demo, as_json=as_json)
 
 
 @app.command()
@@ -98,13 +103,16 @@ def cost(
 
 
 @app.command()
-def down(data_dir: DataDir = None) -> None:
+def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """End everything that runs."""
     from cli.down import end_stack
 
     settings = load_settings(data_dir=data_dir)
     was_running = end_stack(settings.run_dir)
-    out.print("ended; nothing is left running" if was_running else f"nothing was running on {settings.data_dir}")
+    if as_json:
+        out.print_json(data={"data_dir": str(settings.data_dir), "was_running": was_running})
+    else:
+        out.print("ended; nothing is left running" if was_running else f"nothing was running on {settings.data_dir}")
 
 
 @app.command()
@@ -120,12 +128,13 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def top(
     interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two frames.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print one frame as plain text, after one interval.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each frame as a line of JSON.")] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Show what models, deployments, engines and GPUs do now, until Ctrl-C."""
     from cli.top.loop import show
 
-    show(load_settings(data_dir=data_dir), interval, once=once)
+    show(load_settings(data_dir=data_dir), interval, once=once, as_json=as_json)
 
 
 @app.command()
@@ -147,11 +156,12 @@ def doctor(
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
     model: Annotated[str | None, typer.Option(help="Folder or hub name; whether it fits.")] = None,
     engine: Annotated[Engine | None, typer.Option(help="What would serve it.", show_default="auto")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check this machine; each finding names what to do."""
     from cli.doctor import doctor as examine
 
-    if not examine(load_settings(data_dir=data_dir, port=port, model=model, engine=engine)):
+    if not examine(load_settings(data_dir=data_dir, port=port, model=model, engine=engine), as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -160,6 +170,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     collection: Annotated[str, typer.Option(help="The documents to ask.")] = "demo",
     model: Annotated[str | None, typer.Option(help="Model group; the server's choice when left out.")] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Ask the documents; the answer streams, then its sources follow."""
@@ -167,7 +178,7 @@ def ask(
     from cli.client import open_client
 
     with open_client(load_settings(data_dir=data_dir)) as client:
-        put_question(client, question, collection, model)
+        put_question(client, question, collection, model, as_json=as_json)
 
 
 @app.command()
@@ -184,6 +195,7 @@ def warm(
     collection: Annotated[str, typer.Argument(help="The collection.")],
     questions: Annotated[Path, typer.Argument(help="One in each line, or JSON lines with `text`.")],
     model: Annotated[str | None, typer.Option(help="Model group; the server's choice when left out.")] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Have questions answered before they are asked, so that the cache has them; exit code 1 if any is not kept."""
@@ -193,7 +205,7 @@ def warm(
 
     found = read_questions(questions)
     with open_client(load_settings(data_dir=data_dir)) as client:
-        if not answer_before(client, collection, found, model):
+        if not answer_before(client, collection, found, model, as_json=as_json):
             raise typer.Exit(1)
 
 
@@ -208,6 +220,7 @@ def ingest(
     watch: Annotated[Path | None, typer.Option(help="A folder that the collection follows, until Ctrl-C.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="With --watch: names left out, such as 'draft-*'.")] = None,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="With --watch: seconds between two looks.")] = 2.0,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Put documents into a collection; exit code 1 if any failed."""
@@ -224,7 +237,7 @@ def ingest(
 
         listed = read_manifest(manifest)
         with open_client(load_settings(data_dir=data_dir)) as client:
-            _tell(collection, ingest_manifest(client, collection, listed))
+            _tell(collection, ingest_manifest(client, collection, listed), as_json=as_json)
         return
     if watch is not None:
         from cli.watch import watch as follow
@@ -240,7 +253,7 @@ def ingest(
         err.print(f"[dim]skipped, not a supported format: {path}[/dim]")
     with open_client(load_settings(data_dir=data_dir)) as client:
         outcomes = put_in(client, collection, sources, metadata)
-    _tell(collection, outcomes)
+    _tell(collection, outcomes, as_json=as_json)
 
 
 @app.command("eval")
@@ -288,6 +301,7 @@ def list_collections(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def export_collection(
     name: Annotated[str, typer.Argument(help="The collection.")],
     to: Annotated[Path | None, typer.Option(help="The file; NAME.stoker.tar.gz when left out.")] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Write a collection's documents into one file, as they were sent in."""
@@ -299,7 +313,10 @@ def export_collection(
         count, left_out = export(client, name, file)
     for each in left_out:
         err.print(f"[dim]left out, gone meanwhile: {each}[/dim]")
-    out.print(f"{count} documents of {name} are in {file}")
+    if as_json:
+        out.print_json(data={"collection": name, "file": str(file), "documents": count, "left_out": list(left_out)})
+    else:
+        out.print(f"{count} documents of {name} are in {file}")
 
 
 @collections.command("import")
@@ -307,6 +324,7 @@ def import_collection(
     file: Annotated[Path, typer.Argument(help="What collections export wrote.")],
     name: Annotated[str | None, typer.Option("--as", help="Another name for the collection.")] = None,
     model: Annotated[str | None, typer.Option(help="Its embedding model.", show_default="the server's first")] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Make a collection of such a file; exit code 1 if a document failed."""
@@ -315,11 +333,15 @@ def import_collection(
 
     with open_client(load_settings(data_dir=data_dir)) as client:
         collection, outcomes = restore(client, file, name, model)
-    _tell(collection, outcomes)
+    _tell(collection, outcomes, as_json=as_json)
 
 
 @collections.command("show")
-def show_collection(name: Annotated[str, typer.Argument(help="The collection.")], data_dir: DataDir = None) -> None:
+def show_collection(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As ever: it prints JSON.")] = True,  # noqa: ARG001
+    data_dir: DataDir = None,
+) -> None:
     """Show all that is known of a collection, as JSON; how far a reindex is, too."""
     from cli.client import open_client
     from cli.reindex import show
@@ -335,6 +357,7 @@ def reindex_collection(
     chunking: Annotated[str | None, typer.Option(help="A JSON object; as it was when left out.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return once the new index answers.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up a reindex that runs.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Move a collection to another embedding model, or cut it anew; the old index answers meanwhile."""
@@ -346,9 +369,9 @@ def reindex_collection(
         raise CliError("name either a model or --cancel", "./stoker collections reindex NAME --model MODEL")
     with open_client(load_settings(data_dir=data_dir)) as client:
         if model is None:
-            give_up(client, name)
+            give_up(client, name, as_json=as_json)
         else:
-            reindex(client, name, model, chunking, wait=wait)
+            reindex(client, name, model, chunking, wait=wait, as_json=as_json)
 
 
 @app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -459,9 +482,12 @@ def measure_faults(context: typer.Context) -> None:
     bench_faults(context.args)
 
 
-def _tell(collection: str, outcomes: "Sequence[Outcome]") -> None:
+def _tell(collection: str, outcomes: "Sequence[Outcome]", *, as_json: bool) -> None:
     """Say how documents ended. Raises: typer.Exit: with 1, if one failed."""
     failed = [outcome for outcome in outcomes if outcome.status != "ready"]
+    if as_json:
+        out.print_json(data={"collection": collection, "documents": [asdict(outcome) for outcome in outcomes]})
+        raise typer.Exit(1 if failed else 0)
     for outcome in failed:
         err.print(f"[red]{outcome.filename}[/red]: {outcome.error or outcome.status}")
     out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} documents are ready in {collection}")
@@ -469,9 +495,16 @@ def _tell(collection: str, outcomes: "Sequence[Outcome]") -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def completion(shell: Annotated[Shell, typer.Argument(help="The shell that is to complete.")]) -> None:
+    """Print a script by which a shell completes commands and flags; docs/cli.md says where it goes."""
+    out.print(script(shell), markup=False, end="")
+
+
 def run() -> None:
     """The entry: expected failures become two lines and exit code 1."""
-    _guarded(lambda: app(prog_name="./stoker"))
+    with_completion()
+    _guarded(lambda: app(prog_name="./stoker", complete_var=COMPLETE_VARIABLE))
 
 
 def _guarded(command: Callable[[], object]) -> None:

@@ -323,6 +323,7 @@ def _gpu_figures(draft: _Draft, engine: Engine) -> None:
         command += ["--gpu-usd-per-hour", str(settings.gpu_usd_per_hour)]
     probe = Probe("http", port=port, path="/metrics", timeout_s=_LOOK_S)
     draft.parts.append(Part("gpu-figures", command, probe, port=port, optional=True))
+    draft.shared["STOKER_GPU_FIGURES_URL"] = f"http://{_HOST}:{port}/metrics"
 
 
 def deployment(

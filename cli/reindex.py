@@ -15,7 +15,7 @@ from cli.errors import CliError
 _LOOK_S = 0.5
 
 
-def reindex(client: Client, name: str, model: str, chunking: str | None, *, wait: bool) -> None:
+def reindex(client: Client, name: str, model: str, chunking: str | None, *, wait: bool, as_json: bool = False) -> None:
     """Begin to index a collection anew.
 
     Args:
@@ -31,16 +31,21 @@ def reindex(client: Client, name: str, model: str, chunking: str | None, *, wait
     about = client.post(f"{where}/reindex", asked)
     if wait:
         about = _wait(client, where, about)
-    if "reindex" in about:
+    if as_json:
+        out.print_json(data=about)
+    elif "reindex" in about:
         out.print(f"{name} is being indexed anew; ./stoker collections show {name} tells how far it is", markup=False)
     else:
         _done(about)
 
 
-def cancel(client: Client, name: str) -> None:
+def cancel(client: Client, name: str, *, as_json: bool = False) -> None:
     """Give a reindex up."""
-    client.delete(f"/v1/collections/{quote(name, safe='')}/reindex")
-    out.print(f"{name} stays as it was", markup=False)
+    about = client.delete(f"/v1/collections/{quote(name, safe='')}/reindex")
+    if as_json:
+        out.print_json(data=about)
+    else:
+        out.print(f"{name} stays as it was", markup=False)
 
 
 def show(client: Client, name: str) -> None:

@@ -77,6 +77,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     ):
         environment.ensure()
     environments.SDK_NODE.ensure()
+    environments.CONSOLE_NODE.ensure()
     _fetch_programs()
     err.print(f"environments: {short_time(time.monotonic() - started_s)}")
     run_id = secrets.token_hex(8)
@@ -100,6 +101,7 @@ def _fetch_programs() -> None:
     """Unpack programs of others where they are not installed; without them their tests are skipped."""
     for module, named in (
         ("tests.support.promtool", "Prometheus and Alertmanager"),
+        ("tests.support.chromium", "Chromium"),
         ("tests.deploy.programs", "Caddy"),
         ("tests.support.kubectl", "kubectl"),
     ):

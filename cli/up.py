@@ -26,7 +26,7 @@ from cli.state import PartState, StackState, holder, take_lock
 from monitoring.metrics import clear_folder
 
 
-def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
+def up(settings: CliSettings, *, detach: bool, with_demo: bool, as_json: bool = False) -> None:
     """Install, prepare, start, fill; then stay (or leave it running, when detached).
 
     Raises: CliError: something could not be made or started; what had been started is ended again.
@@ -35,7 +35,7 @@ def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
     os.umask(0o077)  # what the parts keep holds texts of documents
     lock = take_lock(settings.run_dir)
     if lock is None:
-        _already_running(settings, steps, wait=detach)
+        _already_running(settings, steps, wait=detach, as_json=as_json)
         return
     with _sigterm_as_interrupt():
         try:
@@ -46,7 +46,10 @@ def up(settings: CliSettings, *, detach: bool, with_demo: bool) -> None:
             supervisor = _start_supervisor(settings, plan, lock, detach=detach)
             os.close(lock)
             ready_s = _bring_up(settings, plan, supervisor, steps, with_demo=with_demo)
-            _introduce(settings, plan, ready_s, choice, with_demo=with_demo)
+            if as_json:
+                _tell(settings, plan.url, plan.engine, ready_s)
+            else:
+                _introduce(settings, plan, ready_s, choice, with_demo=with_demo)
         except KeyboardInterrupt:
             _say_and_end(settings)
             raise  # nothing that answers was made
@@ -160,17 +163,25 @@ def _stay(settings: CliSettings, plan: Plan, steps: Steps) -> None:
         follow.say_changes(follow.current(settings, plan.run_id), shown, steps)
 
 
-def _already_running(settings: CliSettings, steps: Steps, *, wait: bool) -> None:
+def _tell(settings: CliSettings, url: str, engine: str, ready_s: float) -> None:
+    key_file = str(settings.admin_key_file)
+    out.print_json(data={"url": url, "engine": engine, "admin_key_file": key_file, "ready_s": round(ready_s, 1)})
+
+
+def _already_running(settings: CliSettings, steps: Steps, *, wait: bool, as_json: bool) -> None:
     state = StackState.load(settings.run_dir)
     if state is None or not state.supervisor.is_alive():
         if not wait:
             raise CliError(f"another ./stoker up is preparing {settings.data_dir}", "./stoker down ends it")
         state = _await_other(settings, steps)
-    uptime = short_time(state.supervisor.uptime_s())
-    out.print(f"Stoker is already running at {state.url} (supervisor {state.supervisor_pid}, for {uptime})")
-    out.print("./stoker status shows its parts; ./stoker down ends it, which other settings would need")
+    if not as_json:
+        uptime = short_time(state.supervisor.uptime_s())
+        out.print(f"Stoker is already running at {state.url} (supervisor {state.supervisor_pid}, for {uptime})")
+        out.print("./stoker status shows its parts; ./stoker down ends it, which other settings would need")
     if wait and not state.is_ready():
         follow.until_ready(settings, state.run_id, None, steps, {})
+    if as_json:
+        _tell(settings, state.url, state.engine, 0.0)
 
 
 def _await_other(settings: CliSettings, steps: Steps) -> StackState:

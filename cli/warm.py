@@ -27,13 +27,14 @@ def read_questions(file: Path) -> list[str]:
     return list(dict.fromkeys(questions))
 
 
-def warm(client: Client, collection: str, questions: list[str], model: str | None) -> bool:
+def warm(client: Client, collection: str, questions: list[str], model: str | None, *, as_json: bool = False) -> bool:
     """Ask each question, and print what became of it.
 
     Returns: whether an answer to each is kept now.
     Raises: CliError: one was refused; those before it are kept, so that another run goes on behind them.
     """
     counted: Counter[str] = Counter()
+    left: list[dict[str, str]] = []
     for number, question in enumerate(questions, 1):
         body: dict[str, Any] = {"query": question, "collection": collection}
         if model is not None:
@@ -50,6 +51,10 @@ def warm(client: Client, collection: str, questions: list[str], model: str | Non
         if kept == "not kept":
             reason = answer.get("degraded_reason") or "the cache is away or switched off, or the answer is none to keep"
             err.print(f"not kept: {question} ({reason})", markup=False)
+            left.append({"question": question, "reason": str(reason)})
+    if as_json:
+        out.print_json(data={"made": counted["made"], "there": counted["there"], "not_kept": left})
+        return not left
     out.print(
         f"{counted['made']} answers were made, {counted['there']} were there, {counted['not kept']} could not be kept; "
         "they are told to callers who may read what this key may"

@@ -84,9 +84,20 @@ class Documents:
         self._clock = clock
 
     async def list(
-        self, principal: Principal, collection_name: str, after: str | None = None, limit: int = 20
+        self,
+        principal: Principal,
+        collection_name: str,
+        after: str | None = None,
+        limit: int = 20,
+        *,
+        status: Status | None = None,
+        filename: str = "",
     ) -> list[Document]:
         """List documents in order of creation, those after the id `after`; at most `limit`.
+
+        Args:
+            status: only those in this state.
+            filename: only those in whose name this stands, whatever the case of ASCII letters; empty: all.
 
         Raises: CollectionNotFound.
         """
@@ -96,6 +107,10 @@ class Documents:
             statement = self._select(principal, collection_id).order_by(documents.c.id).limit(limit)
             if after is not None:
                 statement = statement.where(documents.c.id > after)
+            if status is not None:
+                statement = statement.where(documents.c.status == status)
+            if filename:
+                statement = statement.where(documents.c.filename.icontains(filename, autoescape=True))
             return (await connection.execute(statement)).all()
 
         return [_as_document(row) for row in await self._database.read(find)]
@@ -106,6 +121,14 @@ class Documents:
         return await self._database.read(
             lambda connection: self._find(connection, principal, collection_name, document_id)
         )
+
+    async def job_of(self, document_id: str) -> str | None:
+        """The job that brought a document's newest upload; None: there is none any more."""
+        query = sa.select(sa.func.max(tasks.c.job_id)).where(
+            tasks.c.document_id == document_id, tasks.c.generation.is_(None), ~tasks.c.refresh
+        )
+        found: str | None = await self._database.read(lambda connection: connection.scalar(query))
+        return found
 
     async def are_current(self, principal: Principal, collection_id: str, seen: Mapping[str, Seen]) -> bool:
         """Whether the caller may read all these documents today, and each is as it was seen.

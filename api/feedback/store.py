@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.errors import RequestNotFound
 from api.ledger.reports import day_named, days_since_epoch
+from api.ledger.requests import ASKED_SIGNS
 from core.clock import Clock
 from core.ids import new_id
 from core.principal import Principal
@@ -18,7 +19,6 @@ from storage.sql import Database
 
 Rating = Literal["up", "down"]
 
-_ASKED_SIGNS = 103  # of a request's id that the ledger keeps
 _DAY_S = 86_400.0
 
 
@@ -80,7 +80,7 @@ class Feedback:
             CollectionNotFound
         """
         now = self._clock.time()
-        who, request_id = principal.who, request_id[:_ASKED_SIGNS]
+        who, request_id = principal.who, request_id[:ASKED_SIGNS]
 
         async def write(connection: AsyncConnection) -> Word:
             model = await _answered_by(connection, principal.tenant_id, request_id)

@@ -15,7 +15,7 @@ from core.money import Money
 from storage.schema import ledger
 from storage.sql import Database
 
-Group = Literal["day", "model", "endpoint", "key", "user", "tenant"]
+Group = Literal["day", "model", "endpoint", "key", "user", "team", "tenant"]
 Filter = Literal["key", "user", "tenant"]
 
 _DAY_S = 86_400
@@ -28,11 +28,12 @@ COLUMNS = {
     SubjectKind.MODEL: ledger.c.model_group,
     SubjectKind.ROUTE: ledger.c.route,
 }
-_GROUPS = {
+GROUPS = {
     "model": ledger.c.model_group,
     "endpoint": ledger.c.route,
     "key": ledger.c.key_id,
     "user": ledger.c.user_id,
+    "team": ledger.c.team_id,
     "tenant": ledger.c.tenant_id,
 }
 
@@ -90,7 +91,7 @@ async def usage(
 
     Raises: TooManyRows: there are more than `most_rows`; DependencyError: SQL is away.
     """
-    groups = [days_since_epoch(database, ledger.c.at) if group == "day" else _GROUPS[group] for group in group_by]
+    groups = [days_since_epoch(database, ledger.c.at) if group == "day" else GROUPS[group] for group in group_by]
     counts = (
         ledger.c.tokens_in,
         ledger.c.tokens_cached,
@@ -101,7 +102,7 @@ async def usage(
     query = (
         sa.select(*groups, sa.func.count(sa.distinct(ledger.c.request_id)), *(sa.func.sum(column) for column in counts))
         .where(ledger.c.at >= _start(first), ledger.c.at < _start(last + timedelta(days=1)))
-        .where(*(_GROUPS[name] == value for name, value in only.items()))
+        .where(*(GROUPS[name] == value for name, value in only.items()))
         .group_by(*groups)
         .limit(most_rows + 1)
     )

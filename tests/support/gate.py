@@ -91,7 +91,7 @@ async def open_gate(
             stack.push_async_callback(database.close)
         await ensure_admin(database, clock, config.admin_key_path())
         directory = await stack.enter_async_context(open_directory(config, database, clock, lambda: list(MODELS), note))
-        models = [SimpleNamespace(id=name, created=int(time.time()), owned_by="test") for name in MODELS]
+        models = [SimpleNamespace(id=name, created=int(time.time()), owned_by="test", kind="chat") for name in MODELS]
         app = _free_apps.pop() if not settings.keys() & _APP_SETTINGS and _free_apps else create_app(config)
         app.state.stoker = SimpleNamespace(
             settings=config,

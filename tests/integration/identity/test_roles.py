@@ -84,7 +84,7 @@ PUTTING = (
 )
 OWN_SESSION = {("GET", "/v1/session"), ("DELETE", "/v1/session")}
 _STORE = "/v1/vector_stores/{store_id}"
-_WHOLE = ("/v1/admin/deployments", "/v1/admin/experiments", "/v1/admin/sla")
+_WHOLE = ("/v1/admin/deployments", "/v1/admin/engines", "/v1/admin/experiments", "/v1/admin/sla")
 PRIVATE = [(method, template, rule) for (method, template), rule in ROUTES.items() if rule is not None]
 
 

@@ -1,0 +1,125 @@
+// The shell: who is signed in, which page is shown, and the way between them.
+
+import { may, reaches, resume, signedIn, signOut } from "./api.js";
+import { fill, h, tell } from "./dom.js";
+import { icon, mark } from "./icons.js";
+import { loginPage } from "./login.js";
+import { complain, iconButton, loading, notice } from "./parts.js";
+
+const PAGES = [
+  { name: "start", title: "Start", shown: () => true, load: () => import("./start.js") },
+  { name: "chat", title: "Chat", shown: () => reaches("reader") && (may("chat") || may("query")), load: () => import("./chat.js") },
+  { name: "documents", title: "Documents", shown: () => may("collections:read") || may("ingest"), load: () => import("./documents.js") },
+  { name: "usage", title: "Usage", shown: () => may("usage"), load: () => import("./usage.js") },
+  { name: "keys", title: "Keys and people", shown: () => reaches("manager") && may("admin"), load: () => import("./keys.js") },
+  { name: "operations", title: "Operations", shown: () => reaches("admin") && may("admin"), load: () => import("./operations.js") },
+];
+
+const app = document.getElementById("app");
+let leave = null; // what the page that is shown wants done when it goes
+let visit = 0;
+
+async function begin() {
+  try {
+    await resume();
+  } catch (error) {
+    fill(app, h("main", { id: "main", class: "alone" }, notice(error.message)));
+    return;
+  }
+  signedIn() ? shell() : enter();
+}
+
+function enter(said = "") {
+  leave?.();
+  leave = null;
+  document.title = "Sign in · Stoker";
+  fill(app, loginPage(shell, said));
+}
+
+function shell() {
+  const who = signedIn();
+  const links = PAGES.filter((page) => page.shown()).map((page) =>
+    h("li", {}, h("a", { href: `#/${page.name}`, "data-page": page.name }, icon(page.name), h("span", {}, page.title))),
+  );
+  const nav = h("nav", { id: "nav", "aria-label": "Pages" }, h("ul", {}, links));
+  const menu = iconButton("menu", "Pages", () => open(menu.getAttribute("aria-expanded") !== "true"), { "aria-expanded": "false", "aria-controls": "nav" });
+  menu.classList.add("menu-button");
+  const open = (on) => {
+    menu.setAttribute("aria-expanded", String(on));
+    side.classList.toggle("open", on);
+  };
+  nav.addEventListener("click", (event) => event.target.closest("a") && open(false));
+  const me = h("div", { class: "me" }, h("p", { class: "me-name", title: who.name }, who.name || "signed in"), h("p", { class: "muted" }, who.role));
+  const side = h(
+    "header",
+    { class: "side" },
+    h("a", { class: "brand", href: "#/start" }, mark(), h("span", {}, "Stoker")),
+    menu,
+    nav,
+    h("div", { class: "side-foot" }, me, themeButton(), iconButton("out", "Sign out", leaveSession)),
+  );
+  fill(app, h("div", { class: "shell" }, side, h("main", { id: "main", tabindex: "-1" })));
+  show();
+}
+
+async function leaveSession() {
+  await signOut();
+  location.hash = "";
+  enter("You are signed out.");
+}
+
+async function show() {
+  if (!signedIn()) return;
+  const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decoded);
+  const page = PAGES.find((each) => each.name === name && each.shown()) || PAGES[0];
+  const main = document.getElementById("main");
+  const mine = (visit += 1);
+  leave?.();
+  leave = null;
+  for (const link of document.querySelectorAll("#nav a")) {
+    if (link.dataset.page === page.name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = `${page.title} · Stoker`;
+  main.className = `page-${page.name}`;
+  fill(main, loading());
+  try {
+    const module = await page.load();
+    if (mine === visit) leave = (await module.default(main, page.name === name ? rest : [])) || null;
+  } catch (error) {
+    if (mine === visit) fill(main, h("h1", {}, page.title), notice(error.message));
+  }
+  if (mine !== visit) return;
+  tell(page.title);
+  if (document.activeElement === document.body || document.activeElement?.closest?.("#nav")) main.focus({ preventScroll: true });
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function themeButton() {
+  const dark = () => document.documentElement.dataset.theme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  const name = () => (dark() ? "Use light colours" : "Use dark colours");
+  const made = iconButton("theme", name(), () => {
+    const chosen = dark() ? "light" : "dark";
+    document.documentElement.dataset.theme = chosen;
+    try {
+      localStorage.setItem("stoker-theme", chosen);
+    } catch {
+      // It holds until the page is loaded again.
+    }
+    made.setAttribute("aria-label", name());
+    made.title = name();
+  });
+  return made;
+}
+
+addEventListener("hashchange", show);
+document.addEventListener("signed-out", (event) => enter(event.detail));
+addEventListener("unhandledrejection", (event) => complain(event.reason));
+begin();

@@ -1,0 +1,1 @@
+"""What engines and GPUs say of now, for operators."""

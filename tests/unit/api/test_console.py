@@ -1,0 +1,98 @@
+"""How the console's files are served, and what must never stand in them."""
+
+import gzip
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from api.console.assets import FOLDER, read_assets
+from api.console.routes import POLICY, console_routes
+
+_MAX_BYTES = 300_000
+# What makes markup or code of a text, or keeps what must not be kept.
+_SINKS = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|createContextualFragment"
+    r"|sessionStorage|document\.cookie|javascript:"
+)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=Starlette(routes=console_routes()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gate") as one:
+        yield one
+
+
+async def test_the_page_and_every_file_it_may_load_are_there_with_a_strict_policy(client: httpx.AsyncClient) -> None:
+    for path in ("/", *(f"/console/{name}" for name in read_assets())):
+        answer = await client.get(path)
+        assert answer.status_code == 200, path
+        policy = dict(one.split(" ", 1) for one in answer.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
+        assert policy["require-trusted-types-for"] == "'script'"
+        assert policy["trusted-types"] == "'none'"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-frame-options"] == "DENY"
+    assert "unsafe" not in POLICY
+
+
+async def test_a_browser_that_has_a_file_hears_so_and_a_changed_file_has_another_name(
+    client: httpx.AsyncClient,
+) -> None:
+    first = await client.get("/console/app.js")
+    etag = first.headers["etag"]
+    assert first.headers["cache-control"] == "no-cache"
+    for known in (etag, f"W/{etag}", f'"other", {etag}'):
+        again = await client.get("/console/app.js", headers={"if-none-match": known})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+        assert again.headers["content-security-policy"] == POLICY
+    assert (await client.get("/console/app.js", headers={"if-none-match": '"other"'})).status_code == 200
+    assert len({asset.etag for asset in read_assets().values()}) == len(read_assets())
+
+
+async def test_a_file_comes_small_to_whoever_takes_it_so(client: httpx.AsyncClient) -> None:
+    whole = (FOLDER / "app.js").read_bytes()
+    async with client.stream("GET", "/console/app.js", headers={"accept-encoding": "br, gzip"}) as answer:
+        assert answer.headers["content-encoding"] == "gzip"
+        raw = b"".join([part async for part in answer.aiter_raw()])
+    assert gzip.decompress(raw) == whole
+    assert len(raw) < len(whole) / 2
+    for refused in ("identity", "gzip;q=0", "gzip; q=0.0"):
+        plain = await client.get("/console/app.js", headers={"accept-encoding": refused})
+        assert "content-encoding" not in plain.headers
+        assert plain.content == whole
+        assert plain.headers["vary"] == "accept-encoding"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/console/", "/console/none.js", "/console/../routes.py", "/console/%2e%2e/routes.py", "/console//etc/passwd"],
+)
+async def test_nothing_else_is_served(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
+
+
+def test_it_is_small_stands_alone_and_makes_no_markup_of_a_text() -> None:
+    texts = {file.name: file.read_text() for file in FOLDER.iterdir()}
+    assert sum(len(text.encode()) for text in texts.values()) < _MAX_BYTES
+    for name, text in texts.items():
+        foreign = set(re.findall(r"https?://([\w.-]+)", text)) - {"www.w3.org"}
+        assert not foreign, (name, foreign)
+        assert not _SINKS.findall(text), name
+    kept = {name for name, text in texts.items() if "localStorage" in text}
+    assert kept == {"theme.js", "app.js"}  # the colours alone
+    assert "<script>" not in texts["index.html"]
+    assert "style=" not in texts["index.html"]
+
+
+def test_every_module_that_another_one_names_is_there() -> None:
+    for file in FOLDER.glob("*.js"):
+        for name in re.findall(r"""(?:from|import\()\s*["']\./([\w.-]+)["']""", file.read_text()):
+            assert (FOLDER / name).is_file(), (file.name, name)
+    for name in re.findall(r'"/console/([\w.-]+)"', (FOLDER / "index.html").read_text()):
+        assert (FOLDER / name).is_file(), name
