@@ -82,6 +82,11 @@ def owner_of(name: str) -> str:
     return name.partition(_GENERATION)[0]
 
 
+def row_id(revision_id: str, number: int) -> str:
+    """The id of a revision's chunk, counted from 0."""
+    return f"{revision_id}_{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One chunk on its way into the index.

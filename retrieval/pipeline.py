@@ -23,7 +23,7 @@ from retrieval.embedder import Embedder, Space
 from retrieval.errors import DocumentRejected, IndexRefused
 from retrieval.leases import Lease, Leases, Made
 from retrieval.lifecycle import NewRevision
-from retrieval.milvus import Row, VectorIndex
+from retrieval.milvus import Row, VectorIndex, row_id
 from retrieval.parsers.bounds import Bounds
 from retrieval.parsing import Digest, Parser, Plan
 from retrieval.settings import RetrievalSettings
@@ -209,12 +209,12 @@ class Pipeline:
         await self._objects.put(revision.text_key, await self._objects.get(visible.text_key))
         for first in range(0, revision.chunks, self._settings.ingest_batch):
             last = min(first + self._settings.ingest_batch, revision.chunks)
-            ids = [_row_id(visible.id, number) for number in range(first, last)]
+            ids = [row_id(visible.id, number) for number in range(first, last)]
             found = {row.id: row for row in await self._index.rows(lease.place, ids, deadline_s)}
             rows = [
                 replace(
                     found[ids[number - first]],
-                    id=_row_id(revision_id, number),
+                    id=row_id(revision_id, number),
                     revision_id=revision_id,
                     acl=lease.readers,
                     metadata=lease.metadata,
@@ -253,15 +253,11 @@ class Pipeline:
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-def _row_id(revision_id: str, number: int) -> str:
-    return f"{revision_id}_{number}"
-
-
 def _row(
     lease: Lease, revision_id: str, number: int, chunk: Chunk, vector: NDArray[np.float32], terms: Sequence[str]
 ) -> Row:
     return Row(
-        id=_row_id(revision_id, number),
+        id=row_id(revision_id, number),
         revision_id=revision_id,
         document_id=lease.document_id,
         tenant_id=lease.tenant_id,
