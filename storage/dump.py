@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+import asyncpg  # type: ignore[import-untyped]  # has no stubs
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -165,7 +166,7 @@ async def _connected(url: str, isolation: Any = None) -> AsyncIterator[AsyncConn
                 await connection.execution_options(isolation_level=isolation)
             await connection.execute(text("SELECT 1"))  # opens the transaction, of which the driver knows nothing else
             yield connection
-    except (OSError, TimeoutError, SQLAlchemyError) as error:
+    except (OSError, TimeoutError, SQLAlchemyError, asyncpg.PostgresError) as error:
         raise DumpRefused(f"the database refused: {getattr(error, 'orig', None) or error}") from error
     finally:
         await engine.dispose()
