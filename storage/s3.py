@@ -68,9 +68,8 @@ class S3Store:
             raise
 
     async def _begun(self, name: str) -> "_Upload":
-        named = {"Bucket": self._bucket, "Key": name}
-        made = await self._call(lambda: self._client.create_multipart_upload(**named))
-        return _Upload({**named, "UploadId": made["UploadId"]}, [])
+        made = await self._call(lambda: self._client.create_multipart_upload(Bucket=self._bucket, Key=name))
+        return _Upload({"Bucket": self._bucket, "Key": name, "UploadId": made["UploadId"]}, [])
 
     async def _add(self, upload: "_Upload", data: bytes) -> None:
         number = len(upload.parts) + 1

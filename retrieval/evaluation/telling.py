@@ -5,6 +5,7 @@ import asyncio
 import sqlalchemy as sa
 
 from monitoring.metrics import EVALUATED_AT, EVALUATION_SCORE
+from monitoring.replaced import Series
 from retrieval.rows import fetch
 from storage.schema import collections, daily_evaluations, evaluations
 from storage.sql import Database
@@ -25,10 +26,11 @@ class Telling:
             .where(collections.c.deleted_at.is_(None), collections.c.expired_at.is_(None))
         )
         rows = await fetch(self._database, last)
-        scores = {
+        scores: Series = {
             (row.collection_id, name): measure["mean"]
             for row in rows
             for name, measure in row.result["measures"].items()
         }
-        await asyncio.to_thread(EVALUATED_AT.replace, {(row.collection_id,): row.at for row in rows})
+        ended: Series = {(row.collection_id,): row.at for row in rows}
+        await asyncio.to_thread(EVALUATED_AT.replace, ended)
         await asyncio.to_thread(EVALUATION_SCORE.replace, scores)

@@ -56,14 +56,14 @@ class Load:
         documents: ids of what was taken in.
         deleted: those of them that were deleted again.
         asked: ids of chats whose answers were read to the end.
-        refused: statuses that should not have come.
+        refused: answers that should not have come.
     """
 
     stack: Stack
     documents: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     @contextmanager
     def running(self) -> Iterator["Load"]:
@@ -90,7 +90,7 @@ class Load:
             with httpx.Client(base_url=self.stack.url, headers=_as(self.stack.admin_key), timeout=60) as client:
                 answer = client.post("/v1/ingest", json={"collection": "ships", "documents": documents})
                 if answer.status_code != 202:
-                    self.refused.append(answer.status_code)
+                    self.refused.append(f"{answer.status_code} {answer.text}")
                     continue
                 self.documents += answer.json()["document_ids"]
                 if number % 4 == 0:  # what a later moment no longer needs
@@ -107,7 +107,7 @@ class Load:
                 for path, body in (("/v1/query", query), ("/v1/chat/completions", chat)):
                     answer = client.post(path, json=body)
                     if answer.status_code != 200:
-                        self.refused.append(answer.status_code)
+                        self.refused.append(f"{answer.status_code} {answer.text}")
                     elif body is chat:
                         self.asked.append(answer.headers["x-request-id"])
 
@@ -267,6 +267,9 @@ def _stack(data_dir: Path, parts: Parts, env: dict[str, str]) -> Iterator[Stack]
     )
     settings = {**env, "STOKER_EMBEDDING_URL": parts.embeddings.url, "STOKER_ANSWER_CACHE_S": "0"}
     settings |= {"STOKER_KEY_RPM": "0", "STOKER_KEY_TPM": "0"}
+    # Whoever shares the machine may make everything slow: that is no refusal of the backup's.
+    settings |= {"STOKER_SQL_DEADLINE_S": "60", "STOKER_REDIS_DEADLINE_S": "10", "STOKER_READER_GRACE_S": "600"}
+    settings |= {"STOKER_SEARCH_DEADLINE_S": "30", "STOKER_EMBEDDING_DEADLINE_S": "60"}
     flags = ("--engine", "none", "--no-demo", "--config", str(config))
     with start_stack(data_dir, *flags, env=settings) as stack:
         yield stack
