@@ -63,14 +63,13 @@ from api.state import open_state
 from api.vectorstores import file_routes as store_files
 from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
+from core.version import VERSION
 from monitoring.logs import configure_logs
 from monitoring.metrics import forget_dead
 from monitoring.sentry import report_errors
 from monitoring.tally import tally
 from monitoring.tracing import traced
 from router import errors as router_errors
-
-VERSION = "0.1.0"
 
 
 def create_gateway() -> IdempotencyDoor:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from api.identity import Caller
 from api.state import AppState, State
 from core.dependency import DependencyError
+from core.version import VERSION
 from monitoring.metrics import exposition
 from monitoring.tally import tally
 
@@ -19,8 +20,8 @@ routes = APIRouter(tags=["Operations"])
 @routes.get("/health/live")
 @routes.get("/health")
 async def live() -> dict[str, str]:
-    """The process runs; nothing else is asked."""
-    return {"status": "ok"}
+    """The process runs, and of which version; nothing else is asked."""
+    return {"status": "ok", "version": VERSION}
 
 
 @routes.get("/health/ready")
@@ -33,9 +34,10 @@ async def ready(state: State) -> JSONResponse:
 
 @routes.get("/status")
 async def status(state: State, _: Caller) -> dict[str, Any]:
-    """Parts, breakers and deployments, for operators."""
+    """The version, parts, breakers and deployments, for operators."""
     dependencies = (state.database.dependency, state.redis.dependency, *state.retrieval.dependencies())
     return {
+        "version": VERSION,
         "parts": await _ask_parts(state),
         "breakers": {dependency.name: dependency.state.value for dependency in dependencies},
         "deployments": [

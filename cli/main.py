@@ -374,6 +374,47 @@ def reindex_collection(
             reindex(client, name, model, chunking, wait=wait, as_json=as_json)
 
 
+@app.command()
+def backup(
+    to: Annotated[Path, typer.Option(help="Folder in which the new backup gets a folder of its own.")],
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Whole backups that stay there, the newest.", show_default="all")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The stack's configuration file, kept without secrets.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy everything that the stack keeps, while it works; exit code 1 if something of it was lost before."""
+    from cli.backups.making import backup as make
+    from cli.backups.telling import tell_made
+
+    folder, made = make(load_settings(data_dir=data_dir, config=config), to.resolve(), keep)
+    tell_made(folder, made, as_json=as_json)
+    if made.lost:
+        raise typer.Exit(1)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path | None, typer.Argument(help="What ./stoker backup has written.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take away what an interrupted restore has brought.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Fill an empty stack that does not run; an interrupted restore goes on when it is run again."""
+    from cli.backups.restoring import restore as fill
+    from cli.backups.restoring import undo as take_away
+    from cli.backups.telling import tell_restored
+
+    settings = load_settings(data_dir=data_dir)
+    if undo == (folder is not None):
+        raise CliError("name either a backup or --undo", "./stoker restore FOLDER")
+    if folder is None:
+        take_away(settings)
+        out.print(f"{settings.data_dir} is empty again")
+    else:
+        tell_restored(settings, folder.resolve(), fill(settings, folder.resolve()))
+
+
 @app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run_suite(
     context: typer.Context,

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cli import demo, environments, follow, hub, modelfiles, ports
+from cli.backups import note
 from cli.choice import Choice, choose
 from cli.client import Client
 from cli.console import Steps, err, out, short_time
@@ -40,6 +41,7 @@ def up(settings: CliSettings, *, detach: bool, with_demo: bool, as_json: bool = 
     with _sigterm_as_interrupt():
         try:
             _sweep_up(settings)
+            note.require_none(settings.data_dir)
             ports.require_free(settings.port, settings.host)
             look = hub.Look()
             plan, choice = _prepare(settings, steps, look)

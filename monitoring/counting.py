@@ -11,7 +11,9 @@ Labels = frozenset[tuple[str, str]]
 Where = Callable[[Mapping[str, str]], bool]
 
 
+_PARTS = ("_bucket", "_count", "_sum")  # of a histogram
 _COUNTS = ("_total", "_bucket", "_count")
+_STARTED = "process_start_time_seconds"
 _NOISE = 1e-9  # sums of fractions over processes differ by the order in which these are added up
 
 
@@ -57,14 +59,14 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How far counters have grown. A source that was started again in between has grown from nothing."""
+    """How far counters have grown. What was started again in between has grown from nothing."""
 
     before: Scrape
     now: Scrape
     _from: Mapping[str, Mapping[Labels, float]] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_from", {} if _started_again(self.before, self.now) else self.before.values)
+        object.__setattr__(self, "_from", _begun_from(self.before, self.now))
 
     @property
     def seconds(self) -> float:
@@ -100,16 +102,38 @@ class Growth:
         return ((at, max(0.0, value - past.get(at, 0.0))) for at, value in self.now.values.get(name, {}).items())
 
 
-def _started_again(before: Scrape, now: Scrape) -> bool:
-    """Whether any counter has fallen: then all of them began anew."""
-    return any(
-        series[at] < value * (1 - _NOISE)
+def _begun_from(before: Scrape, now: Scrape) -> Mapping[str, Mapping[Labels, float]]:
+    """What counters have grown from: less those that began anew.
+
+    A process that says when it started has begun anew where it says another time, and with it all of its counters. Of
+    others, fallen counters tell: if those are half of all that moved, or more, the whole source was started again;
+    fewer are single ones that did, each with all that belongs to it: a bucket may have passed its old count meanwhile.
+    """
+    starts = [scrape.values.get(_STARTED) for scrape in (before, now)]
+    if all(starts):
+        return before.values if starts[0] == starts[1] else {}
+    moved: dict[tuple[str, Labels], bool] = {}
+    for name, past in before.values.items():
+        series = now.values.get(name, {}) if name.endswith(_COUNTS) else {}
+        for at, value in past.items():
+            if at in series and series[at] != value:
+                unit = _unit(name, at)
+                moved[unit] = moved.get(unit, False) or series[at] < value * (1 - _NOISE)
+    fallen = {unit for unit, fell in moved.items() if fell}
+    if 2 * len(fallen) >= len(moved):
+        return {} if fallen else before.values
+    return {
+        name: {at: value for at, value in past.items() if _unit(name, at) not in fallen}
         for name, past in before.values.items()
-        if name.endswith(_COUNTS)
-        for series in (now.values.get(name, {}),)
-        for at, value in past.items()
-        if at in series
-    )
+    }
+
+
+def _unit(name: str, at: Labels) -> tuple[str, Labels]:
+    """What begins anew together: a counter, or all that one histogram says."""
+    for suffix in _PARTS:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), frozenset(label for label in at if label[0] != "le")
+    return name, at
 
 
 def _quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | None:

@@ -8,9 +8,9 @@ Labels are route templates, model groups and deployment names from the configura
 sends ever makes a series.
 """
 
-import math
 import os
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from prometheus_client import (
@@ -26,6 +26,8 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
+
+from monitoring.replaced import FILES, ReplacedGauge
 
 FOLDER_ID = "made"
 """A file of the shared folder: another one once the folder was cleared."""
@@ -168,17 +170,15 @@ FEEDBACK = Counter(
     "Times that readers said whether an answer helped, by rating: up, down; said again, counted again.",
     ("rating",),
 )
-EVALUATION_SCORE = Gauge(
+EVALUATION_SCORE = ReplacedGauge(
     "stoker_evaluation_score",
     "What the last daily evaluation of a collection's search came to, 0 to 1, by its id and measure.",
     ("collection", "metric"),
-    multiprocess_mode="mostrecent",
 )
-EVALUATED_AT = Gauge(
+EVALUATED_AT = ReplacedGauge(
     "stoker_evaluation_timestamp_seconds",
     "When that ended, in seconds since the epoch.",
     ("collection",),
-    multiprocess_mode="mostrecent",
 )
 INGESTED = Counter("stoker_ingested_documents_total", "Documents that left ingestion, by final status.", ("status",))
 FETCHED = Counter(
@@ -215,7 +215,7 @@ def exposition() -> tuple[bytes, str]:
     """
     source: Collector = _Folder() if "PROMETHEUS_MULTIPROC_DIR" in os.environ else REGISTRY
     registry = CollectorRegistry()
-    registry.register(_Living(source))
+    registry.register(source)
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -225,7 +225,7 @@ class _Folder(Collector):
     def collect(self) -> Iterable[Metric]:
         files = [str(file) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db") if _size(file)]
         found: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return found
+        return chain(found, EVALUATION_SCORE.collect(), EVALUATED_AT.collect())
 
 
 def _size(file: Path) -> int:
@@ -233,18 +233,6 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-class _Living(Collector):
-    """Leaves out series that have ended: several processes can't take one back, so its value becomes NaN."""
-
-    def __init__(self, source: Collector) -> None:
-        self._source = source
-
-    def collect(self) -> Iterable[Metric]:
-        for family in self._source.collect():
-            family.samples = [sample for sample in family.samples if not math.isnan(sample.value)]
-            yield family
 
 
 def samples_of(*metrics: Counter | Gauge | Histogram) -> list[Sample]:
@@ -276,5 +264,5 @@ def forget_dead() -> None:
 def clear_folder(folder: Path) -> None:
     """Empty the shared folder; call it before any process of a new run starts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in (*folder.glob("*.db"), folder / FOLDER_ID):
+    for file in (*folder.glob("*.db"), *folder.glob(FILES), folder / FOLDER_ID):
         file.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from monitoring.logs import configure_logs, logger
 from storage.settings import StorageSettings
@@ -16,10 +17,20 @@ def migrate(url: str, revision: str = "head") -> None:
 
     Raises: sqlalchemy.exc.SQLAlchemyError: the database refused.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
+    config = _config()
     config.attributes["url"] = url
     (command.downgrade if revision == "base" else command.upgrade)(config, revision)
+
+
+def revisions() -> list[str]:
+    """The schema's revisions that this version knows, the oldest first."""
+    return [each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
 
 
 def main() -> None:

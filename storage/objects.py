@@ -7,11 +7,13 @@ ObjectError
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from core.dependency import Dependency
 
@@ -37,6 +39,10 @@ class ObjectStore(Protocol):
     def dependency(self) -> Dependency: ...
 
     async def put(self, key: str, data: bytes) -> None: ...
+
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """Put what comes in parts, of which few are held at a time; whatever interrupts it leaves what was there."""
+        ...
 
     async def get(self, key: str) -> bytes:
         """Raises: ObjectNotFound."""
@@ -65,6 +71,20 @@ class FolderStore:
     async def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
         await self._dependency.call(lambda: asyncio.to_thread(_write_whole, path, data))
+
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        path = self._path(key)
+        handle, temporary = await self._dependency.call(lambda: asyncio.to_thread(_begin, path))
+        try:
+            with os.fdopen(handle, "wb") as file:
+                async for part in parts:
+                    await self._dependency.call(lambda: asyncio.to_thread(file.write, part))  # noqa: B023
+                await self._dependency.call(lambda: asyncio.to_thread(_settle, file))
+            await self._dependency.call(lambda: asyncio.to_thread(os.replace, temporary, path))
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
 
     async def get(self, key: str) -> bytes:
         path = self._path(key)
@@ -104,14 +124,22 @@ def checked_key(key: str) -> str:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write beside the target and rename, so that a reader or a crash never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+    handle, temporary = _begin(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            _settle(file)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _begin(path: Path) -> tuple[int, str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkstemp(dir=path.parent, prefix=".")
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

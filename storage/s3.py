@@ -1,22 +1,26 @@
 """Objects in a bucket of an S3-compatible server; imported only where one is used."""
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from core.dependency import Dependency
+from core.dependency import Dependency, DependencyError
 from storage.objects import ObjectNotFound, ObjectRefused, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
+
+
+_PART_BYTES = 8 * 2**20  # S3 takes no smaller ones than 5 MiB, but for the last, and 10,000 of them at most
 
 
 class S3Store:
@@ -41,6 +45,42 @@ class S3Store:
         await self._dependency.call(
             lambda: asyncio.to_thread(self._client.put_object, Bucket=self._bucket, Key=name, Body=data)
         )
+
+    async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """In S3's own parts, which nobody sees before the last; what fits into one is put whole."""
+        held = bytearray()
+        upload: _Upload | None = None
+        try:
+            async for part in parts:
+                held += part
+                if len(held) >= _PART_BYTES:
+                    if upload is None:
+                        upload = await self._begun(self._name(key))
+                    await self._add(upload, bytes(held))
+                    held.clear()
+            if upload is None:
+                await self.put(key, bytes(held))
+                return
+            if held:
+                await self._add(upload, bytes(held))
+            await self._call(lambda: self._client.complete_multipart_upload(**upload.whole()))
+        except BaseException:
+            if upload is not None:
+                with contextlib.suppress(DependencyError):  # a bucket's lifecycle rule removes what is left
+                    await self._call(lambda: self._client.abort_multipart_upload(**upload.named))
+            raise
+
+    async def _begun(self, name: str) -> "_Upload":
+        made = await self._call(lambda: self._client.create_multipart_upload(Bucket=self._bucket, Key=name))
+        return _Upload({"Bucket": self._bucket, "Key": name, "UploadId": made["UploadId"]}, [])
+
+    async def _add(self, upload: "_Upload", data: bytes) -> None:
+        number = len(upload.parts) + 1
+        done = await self._call(lambda: self._client.upload_part(**upload.named, PartNumber=number, Body=data))
+        upload.parts.append({"PartNumber": number, "ETag": done["ETag"]})
+
+    async def _call(self, work: Callable[[], Any]) -> Any:
+        return await self._dependency.call(lambda: asyncio.to_thread(work))
 
     async def get(self, key: str) -> bytes:
         name = self._name(key)
@@ -146,3 +186,14 @@ class S3Source:
 
 def _code(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """One in parts, under way."""
+
+    named: dict[str, Any]
+    parts: list[dict[str, Any]]
+
+    def whole(self) -> dict[str, Any]:
+        return {**self.named, "MultipartUpload": {"Parts": self.parts}}

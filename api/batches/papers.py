@@ -5,11 +5,12 @@ same transaction in which the batch ends, so that there is one of each.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.batches.batchleases import BatchLease, BatchLeases
+from api.batches.batchleases import BatchLease, BatchLeases, Outcome
 from api.batches.errors import LeaseLost
 from api.batches.forms import unanswered
 from api.batches.lines import Bounds, Problem, read_lines
@@ -37,8 +38,8 @@ class Files(Protocol):
         """Raises: FileNotFound."""
         ...
 
-    async def lay(self, principal: Principal, new: NewFile) -> StoredFile:
-        """Keep a file's bytes; nobody sees it until it is noted."""
+    async def lay_parts(self, principal: Principal, new: NewFile, parts: AsyncIterator[bytes]) -> StoredFile | None:
+        """Keep a file's bytes, if there are any; nobody sees it until it is noted."""
         ...
 
     async def note(self, connection: AsyncConnection, file: StoredFile, *, private: bool) -> None:
@@ -106,12 +107,13 @@ class Papers:
         values: dict[str, Any] = {}
         made: list[StoredFile] = []
         if lease.begun:
-            output, errors, completed, failed = await self._written(lease, lease.ending)
-            values = {"completed": completed, "failed": failed}
-            for kind, data in (("output", output), ("error", errors)):
-                if data:
-                    made.append(await self._lay(lease, kind, data))
-                    values[f"{kind}_file_id"] = made[-1].id
+            for kind, counted, ok in (("output", "completed", True), ("error", "failed", False)):
+                lines = _Lines(self._leases, lease, lease.ending, ok=ok)
+                file = await self._files.lay_parts(_maker(lease), self._paper(lease, kind), lines.parts())
+                values[counted] = lines.count
+                if file is not None:
+                    made.append(file)
+                    values[f"{kind}_file_id"] = file.id
 
         async def note_all(connection: AsyncConnection) -> None:
             for file in made:
@@ -121,26 +123,40 @@ class Papers:
         _log.info("ended", batch=lease.batch_id, status=lease.ending)
         return True
 
-    async def _written(self, lease: BatchLease, ending: Status) -> tuple[bytes, bytes, int, int]:
-        """The output, the error file, and how many lines each has."""
-        output, errors = bytearray(), bytearray()
-        completed = failed = after = 0
-        while found := await self._leases.outcomes(lease, after):
-            for one in found:
-                answer = one.answer
-                if answer is None:
-                    answer = unanswered(lease.batch_id, one.number, one.custom_id, ending)
-                (output if one.ok else errors).extend(answer.encode() + b"\n")
-                completed += one.ok
-                failed += not one.ok
-            after = found[-1].number
-        return bytes(output), bytes(errors), completed, failed
-
-    async def _lay(self, lease: BatchLease, kind: str, data: bytes) -> StoredFile:
+    def _paper(self, lease: BatchLease, kind: str) -> NewFile:
         name = f"{lease.batch_id}_{kind}.jsonl"
         # What the owner may read may be in it, so it is the owner's alone, whoever could read the requests.
-        new = NewFile(name, _OUTPUT_PURPOSE, data, _MEDIA_TYPE, None, lease.output_expires_after_s, private=True)
-        return await self._files.lay(_maker(lease), new)
+        return NewFile(name, _OUTPUT_PURPOSE, b"", _MEDIA_TYPE, None, lease.output_expires_after_s, private=True)
+
+
+class _Lines:
+    """Lines of a batch that ended well, or the others, read as they are written down.
+
+    Attributes:
+        count: how many there were so far.
+    """
+
+    def __init__(self, leases: BatchLeases, lease: BatchLease, ending: Status, *, ok: bool) -> None:
+        self._leases = leases
+        self._lease = lease
+        self._ending = ending
+        self._ok = ok
+        self.count = 0
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        after = 0
+        while found := await self._leases.outcomes(self._lease, after):
+            lines = [self._line(one) for one in found if one.ok == self._ok]
+            self.count += len(lines)
+            if lines:
+                yield b"".join(lines)
+            after = found[-1].number
+
+    def _line(self, one: Outcome) -> bytes:
+        answer = one.answer
+        if answer is None:
+            answer = unanswered(self._lease.batch_id, one.number, one.custom_id, self._ending)
+        return answer.encode() + b"\n"
 
 
 def _maker(lease: BatchLease) -> Principal:

@@ -6,8 +6,8 @@ A file has an access list as a document has one. What is not there, not the call
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -117,22 +117,47 @@ class Files:
 
         Raises: as `keep`.
         """
+        file = self._begun(principal, new)
+        await self._objects.put(f"{FOLDER}{file.id}", new.data)
+        return replace(file, bytes=len(new.data), sha256=hashlib.sha256(new.data).hexdigest())
+
+    async def lay_parts(self, principal: Principal, new: NewFile, parts: AsyncIterator[bytes]) -> StoredFile | None:
+        """The same of bytes that come in parts, of which few are held at a time; `new` has none.
+
+        Returns: None: there were none, and nothing is kept.
+        Raises: as `keep`.
+        """
+        file = self._begun(principal, new)
+        digest, size = hashlib.sha256(), 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for part in parts:
+                digest.update(part)
+                size += len(part)
+                yield part
+
+        await self._objects.put_parts(f"{FOLDER}{file.id}", counted())
+        if not size:
+            await self._objects.delete(f"{FOLDER}{file.id}")
+            return None
+        return replace(file, bytes=size, sha256=digest.hexdigest())
+
+    def _begun(self, principal: Principal, new: NewFile) -> StoredFile:
         now_s = self._clock.time()
-        file = StoredFile(
+        return StoredFile(
             id=new_id("file"),
             tenant_id=principal.tenant_id,
             creator=owner_of(principal),
             filename=check_filename(new.filename),
             purpose=new.purpose,
             media_type=(new.media_type or "application/octet-stream")[:200],
-            bytes=len(new.data),
-            sha256=hashlib.sha256(new.data).hexdigest(),
+            bytes=0,
+            sha256="",
             acl=_own(principal) if new.private else check_acl(new.acl),
             created_at=now_s,
             expires_at=_expires_at(check_expiry(new.expires_after_s), now_s),
         )
-        await self._objects.put(f"{FOLDER}{file.id}", new.data)
-        return file
 
     async def note(self, connection: AsyncConnection, file: StoredFile, *, private: bool = False) -> None:
         """Show a file whose bytes are kept, with this transaction; `private` as it was laid."""

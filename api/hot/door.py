@@ -47,6 +47,7 @@ EXPOSED_HEADERS = (
     "x-stoker-ignored",
     "x-stoker-deployment",
     "x-cache",
+    "idempotency-replayed",
     *RATE_HEADERS,
 )
 _EXPOSED = ", ".join(EXPOSED_HEADERS).encode()

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from monitoring import metrics
 from monitoring.gpus import engines, readings
 from monitoring.nvml import exposition
+from monitoring.replaced import ReplacedGauge
 from monitoring.rules import book
 from monitoring.rules.form import Recording
 
@@ -37,7 +38,7 @@ def known() -> frozenset[str]:
 def own() -> Iterator[str]:
     """The series of `monitoring.metrics`."""
     for metric in vars(metrics).values():
-        if isinstance(metric, Counter | Gauge | Histogram):
+        if isinstance(metric, Counter | Gauge | Histogram | ReplacedGauge):
             (family,) = metric.describe()
             yield from _series(family.name, family.type)
 

@@ -33,7 +33,7 @@ class Turn:
 
     Attributes:
         principal: in whose name it searches: a manager's, with the reach of whoever named the set and of the tenant.
-        due_at: for when it was due, in seconds since the epoch.
+        begun_at: when the set was named, in seconds since the epoch: it is due at this time of each day.
     """
 
     collection: CollectionId
@@ -41,7 +41,7 @@ class Turn:
     principal: Principal
     questions: tuple[Judged, ...]
     judged_by: str
-    due_at: float
+    begun_at: float
 
 
 class Turns:
@@ -96,14 +96,15 @@ class Turns:
         """Write down what came of it; the next one is due at the same time of another day.
 
         Args:
-            soon: try again in an hour instead.
+            soon: try again in an hour, too.
 
         Raises: LeaseLost: nothing was written.
         """
         now = self._clock.time()
-        missed = max(0.0, (now - turn.due_at) // DAY_S)
+        days = max(0.0, (now - turn.begun_at) // DAY_S)
+        daily = turn.begun_at + (days + 1) * DAY_S
         values: dict[str, Any] = {
-            "due_at": now + SOON_S if soon else turn.due_at + (missed + 1) * DAY_S,
+            "due_at": min(now + SOON_S, daily) if soon else daily,
             "worker": None,
             "lease_until": None,
         }
@@ -148,5 +149,5 @@ def _turn(row: Any) -> Turn:
         principal=Principal(row.tenant_id, None, Role.MANAGER, reach=far),
         questions=tuple(Judged(one["id"], one["text"], one["grades"]) for one in row.questions),
         judged_by=row.judged_by,
-        due_at=row.due_at,
+        begun_at=row.created_at,
     )

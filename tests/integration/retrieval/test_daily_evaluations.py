@@ -137,6 +137,19 @@ async def test_it_is_due_at_the_same_time_of_each_day_whatever_was_missed(days: 
         assert await days.due() == START + due * DAY_S
 
 
+async def test_what_is_tried_again_soon_keeps_its_time_of_the_day(days: Days) -> None:
+    """Regression: each evaluation for which a part was away moved the ones of all later days by an hour."""
+    await days.put()
+    for _ in range(3):  # in vain: at first, and each hour
+        assert await days.runner(Scripted(degraded=1)).once()
+        days.clock.advance(SOON_S)
+    assert await days.runner(Scripted()).once()
+    assert await days.due() == START + DAY_S
+    days.clock.advance(DAY_S - 3 * SOON_S - 1 + 23 * SOON_S + SOON_S / 2)  # half an hour before the next one
+    assert await days.runner(Scripted(degraded=1)).once()
+    assert await days.due() == START + 2 * DAY_S, "one that is soon is no later than the day's own"
+
+
 async def test_a_dead_workers_turn_is_anothers_once_its_lease_is_over_and_it_writes_no_more(days: Days) -> None:
     await days.put()
     dead = await days.turns("dead").take()
@@ -387,13 +400,16 @@ async def test_scores_are_told_of_what_is_switched_on_alone(tmp_path: Path, own:
             }
             days.clock.advance(DAY_S)
             at += DAY_S
+        assert any(id_.encode() in file.read_bytes() for file in (tmp_path / "metrics").iterdir())
         await days.daily.remove(days.principal, NAME)
         assert told() == {}
+        assert not any(id_.encode() in file.read_bytes() for file in (tmp_path / "metrics").iterdir())
         await days.put()
         await days.runner(Scripted(0.7)).once()
         assert len(told()) == 3
         await days.write(collections.update().where(collections.c.id == id_).values(deleted_at=1.0))
         assert told() == {}
+        assert not any(id_.encode() in file.read_bytes() for file in (tmp_path / "metrics").iterdir())
 
 
 @pytest.mark.slow

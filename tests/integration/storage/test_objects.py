@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -11,6 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from storage.objects import FolderStore, ObjectError, ObjectNotFound, ObjectStore
 from storage.open import open_store
+from storage.s3 import S3Store
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,61 @@ async def test_what_was_put_is_there_and_is_replaced_whole(store: ObjectStore) -
     assert await store.get("sources/doc_1") == b"first\x00bytes"
     await store.put("sources/doc_1", b"")
     assert await store.get("sources/doc_1") == b""
+
+
+async def _in_parts(size: int, part: bytes) -> AsyncIterator[bytes]:
+    for _ in range(size // len(part)):
+        yield part
+
+
+@pytest.mark.parametrize("size", [0, 3000, 20_000_000], ids=["nothing", "little", "more than a part"])
+async def test_what_comes_in_parts_is_put_as_one(store: ObjectStore, size: int) -> None:
+    await store.put("files/f_1", b"before")
+    await store.put_parts("files/f_1", _in_parts(size, b"0123456789" * 100))
+    assert await store.get("files/f_1") == b"0123456789" * (size // 10)
+    assert await store.list_keys("") == ["files/f_1"]
+
+
+@pytest.mark.parametrize("size", [3000, 20_000_000], ids=["little", "more than a part"])
+async def test_parts_that_break_off_leave_what_was_there(store: ObjectStore, size: int) -> None:
+    async def breaking() -> AsyncIterator[bytes]:
+        async for part in _in_parts(size, b"0123456789" * 100):
+            yield part
+        raise LookupError("the source is gone")
+
+    await store.put("files/f_1", b"before")
+    for key in ("files/f_1", "files/f_2"):
+        with pytest.raises(LookupError):
+            await store.put_parts(key, breaking())
+    assert await store.get("files/f_1") == b"before"
+    assert await store.list_keys("") == ["files/f_1"]
+
+
+async def test_parts_are_not_gathered_in_memory(tmp_path: Path) -> None:
+    """Regression: what came out of a batch was held whole, twice, before it was kept."""
+    tracemalloc.start()
+    try:
+        await FolderStore(tmp_path, 10.0).put_parts("files/f_1", _in_parts(60_000_000, b"x" * 500_000))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 5_000_000
+
+
+async def test_parts_for_s3_are_sent_as_they_come(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await asyncio.to_thread(boto3.client("s3", endpoint_url=s3_url).create_bucket, Bucket="b-parts")
+    store = open_store("s3://b-parts", 10.0, s3_url)
+    assert isinstance(store, S3Store)
+    sent: list[int] = []
+    usual = store._client.upload_part
+
+    def upload(**words: Any) -> Any:
+        sent.append(len(words["Body"]))
+        return usual(**words)
+
+    monkeypatch.setattr(store._client, "upload_part", upload)
+    await store.put_parts("files/f_1", _in_parts(20_000_000, b"x" * 500_000))
+    assert sent == [8_500_000, 8_500_000, 3_000_000]
 
 
 async def test_a_missing_object_is_named(store: ObjectStore) -> None:

@@ -54,3 +54,8 @@ def test_browsers_are_told_of_every_rate_header() -> None:
     assert (
         set(rate_headers(Rate(60, 59, 1.0, 60, 100_000, 99_000, 0.6, 60))) == set(RATE_HEADERS) <= set(EXPOSED_HEADERS)
     )
+
+
+def test_browsers_are_told_of_whatever_else_a_gateway_says_in_headers() -> None:
+    """Regression: a page could not see that its request had been answered by an earlier one's answer."""
+    assert {"idempotency-replayed", "x-cache", "x-request-id", "retry-after"} <= set(EXPOSED_HEADERS)

@@ -40,6 +40,32 @@ def test_a_source_that_was_started_again_has_grown_from_nothing() -> None:
     assert grown.of("seen_total", who="b") == 4.0
 
 
+def test_one_counter_of_many_that_fell_has_begun_anew_alone() -> None:
+    """Regression: one series that fell had all others counted from nothing, and a frame showed all of their past."""
+    grown = Growth(scrape(0.0, a=50, b=1000, c=2000), scrape(2.0, a=6, b=1010, c=2020))
+    assert [grown.of("seen_total", who=who) for who in "abc"] == [6.0, 10.0, 20.0]
+
+
+def test_a_histogram_among_many_counters_begins_anew_as_a_whole() -> None:
+    def both(at_s: float, seen: float, *counts: float) -> Scrape:
+        parts = histogram(at_s, dict(zip(("1.0", "2.0", "+Inf"), counts, strict=True))).values
+        return Scrape(at_s, {**parts, **scrape(at_s, a=seen, b=2 * seen, c=3 * seen).values})
+
+    grown = Growth(both(0.0, 100, 5, 10, 10), both(1.0, 110, 6, 8, 8))
+    assert grown.of("seen_total") == 60.0
+    assert grown.quantile(0.75, "took_seconds") == 1.0
+
+
+@pytest.mark.parametrize(("started", "expected"), [(7.0, 4.0), (8.0, 9.0)], ids=["the same", "another"])
+def test_a_process_that_says_when_it_started_is_believed(started: float, expected: float) -> None:
+    """Even where every counter has passed its old value, or where one has fallen."""
+
+    def said(at_s: float, value: float, started: float) -> Scrape:
+        return Scrape(at_s, {**scrape(at_s, a=value).values, "process_start_time_seconds": {frozenset(): started}})
+
+    assert Growth(said(0.0, 5, 7.0), said(1.0, 9, started)).of("seen_total") == expected
+
+
 @given(_VALUES, _VALUES, st.floats(0.001, 100))
 def test_no_rate_is_ever_negative(before: dict[str, float], now: dict[str, float], seconds: float) -> None:
     grown = Growth(scrape(0.0, **before), scrape(seconds, **now))

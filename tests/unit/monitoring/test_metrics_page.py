@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from monitoring import metrics
 from monitoring.gpus.exposition import FIGURES, SHARES, UP
+from monitoring.replaced import ReplacedGauge
 from monitoring.rules import book
 from monitoring.rules.form import Recording
 from tests.support.process import ROOT
@@ -22,10 +23,11 @@ def _rows(title: str) -> list[list[str]]:
 def test_every_metric_is_listed_with_its_kind_labels_unit_and_meaning_and_no_other() -> None:
     there = {}
     for metric in vars(metrics).values():
-        if isinstance(metric, Counter | Gauge | Histogram):
+        if isinstance(metric, Counter | Gauge | Histogram | ReplacedGauge):
             (family,) = metric.describe()
             name = f"`{family.name}{'_total' * (family.type == 'counter')}`"
-            labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+            names = metric.labels if isinstance(metric, ReplacedGauge) else metric._labelnames
+            labels = ", ".join(f"`{label}`" for label in names)
             there[name] = [family.type, labels, family.documentation]
     rows = _rows(r"metric \| kind \| labels \| unit \| what it is")
     assert {name: [kind, labels, about] for name, kind, labels, _, about in rows} == there
