@@ -2,7 +2,8 @@
 
 import enum
 
-from typer.completion import completion_init, get_completion_script
+from typer._completion_classes import completion_init
+from typer._completion_shared import get_completion_script
 
 COMPLETE_VARIABLE = "_STOKER_COMPLETE"
 """By which a shell's script asks for completions; what typer would make of `./stoker` is no name of a variable."""

@@ -78,7 +78,7 @@ def _export(
     principals: Sequence[str],
     embedding: Path | None,
 ) -> None:
-    from api.app import VERSION
+    from core.version import VERSION
     from edge.errors import EdgeError
     from edge.exporting import ModelFolder, write
 

@@ -11,7 +11,19 @@ from urllib.parse import quote
 import httpx
 
 from stoker_client.errors import Refused, StreamBroken, Unreachable
-from stoker_client.shapes import Accepted, Answer, Cited, Collection, Done, Event, Found, Job, Retrieved, Token
+from stoker_client.shapes import (
+    Accepted,
+    Answer,
+    Citation,
+    Cited,
+    Collection,
+    Done,
+    Event,
+    Found,
+    Job,
+    Retrieved,
+    Token,
+)
 
 _CONNECT_S = 5.0
 _UPLOAD_S = 600.0
@@ -184,9 +196,9 @@ class Stoker:
                 case "token":
                     yield Token(data["text"], data.get("supported", True))
                 case "citation":
-                    yield Cited(data)
+                    yield Cited(cast(Citation, data))
                 case "done":
-                    yield Done(data)
+                    yield Done(cast(Answer, data))
                     return
         raise StreamBroken("the answer broke off; ask again")
 
