@@ -2,7 +2,7 @@
 
 import enum
 
-from typer.completion import completion_init, get_completion_script
+from typer.completion import completion_init, get_completion_script  # type: ignore[attr-defined]  # it shows both
 
 COMPLETE_VARIABLE = "_STOKER_COMPLETE"
 """By which a shell's script asks for completions; what typer would make of `./stoker` is no name of a variable."""
