@@ -69,7 +69,7 @@ def test_why_a_document_failed_is_told_and_it_can_be_tried_again(
     admin: Visitor, papers: str, desk: Desk, tmp_path: Path
 ) -> None:
     file = tmp_path / "nothing.txt"
-    file.write_text("   \n")
+    file.write_bytes(b"")
     admin.go(f"documents/{papers}", papers)
     admin.page.get_by_label("Choose files").set_input_files(file)
     upload = admin.page.locator(".upload").filter(has_text="nothing.txt")
