@@ -81,7 +81,7 @@ def test_asking_again_and_changing_a_question_take_the_place_of_what_came_after(
         expect(admin.page.locator("article.theirs").last.locator(".answer-text")).to_contain_text(words)
         admin.answer()
     asked = model.requests
-    admin.page.get_by_role("button", name="Ask again").last.click()
+    admin.page.get_by_role("button", name="Ask again", exact=True).last.click()
     until(lambda: model.requests > asked, "the model is asked again")
     expect(admin.page.get_by_role("button", name="Send")).to_be_visible()
     expect(admin.page.locator("article.theirs")).to_have_count(2)
@@ -102,11 +102,11 @@ def test_asking_again_and_changing_a_question_take_the_place_of_what_came_after(
 def test_under_an_answer_stand_its_cost_its_time_and_the_caches_outcome(admin: Visitor, desk: Desk) -> None:
     usage = desk.client.get("/v1/usage", params={"group_by": ""}).json()["data"]
     before = float(usage[0]["usd"]) if usage else 0.0
-    question = "Say these nine words again and count the cost"
+    question = "At what time does the ferry to Wellhaven leave?"
     for cache in ("miss", "exact"):
         admin.go("chat/new", "Chat")
         expect(admin.page.locator("article")).to_have_count(0)
-        admin.ask(question, documents="", model=LARGE)
+        admin.ask(question, documents="harbour", model=LARGE)
         facts = admin.answer().locator(".facts")
         expect(facts).to_contain_text(f"cache {cache}")
         expect(facts).to_contain_text(re.compile(r"\d+ m?s, first words after"))
@@ -146,5 +146,5 @@ def test_what_fails_is_told_with_its_remedy_and_can_be_asked_again(admin: Visito
     admin.ask("hello there", documents="", model=MODEL)
     expect(admin.page.locator("article.theirs").get_by_role("alert")).to_contain_text("look whether it runs")
     admin.page.unroute("**/v1/chat/completions")
-    admin.page.get_by_role("button", name="Ask again").click()
+    admin.page.get_by_role("button", name="Ask again", exact=True).click()
     expect(admin.page.locator("article.theirs .answer-text")).to_contain_text("hello there")

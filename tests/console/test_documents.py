@@ -27,7 +27,7 @@ def test_a_pdf_is_sent_passes_its_stages_and_is_read_at_its_page(admin: Visitor,
     texts = ("Boats moor at the northern pier.", "The signal mast carries a blue lantern at night.")
     file.write_bytes(pdf([[(50, 700, text)] for text in texts]))
     told: list[str] = []
-    admin.page.expose_function("told", told.append)
+    admin.page.expose_function("told", lambda status: told.append(status))
     admin.go(f"documents/{papers}", papers)
     admin.page.evaluate(
         """() => new MutationObserver((changes) => {
@@ -69,7 +69,7 @@ def test_why_a_document_failed_is_told_and_it_can_be_tried_again(
     admin: Visitor, papers: str, desk: Desk, tmp_path: Path
 ) -> None:
     file = tmp_path / "nothing.txt"
-    file.write_text("   \n")
+    file.write_bytes(b"")
     admin.go(f"documents/{papers}", papers)
     admin.page.get_by_label("Choose files").set_input_files(file)
     upload = admin.page.locator(".upload").filter(has_text="nothing.txt")

@@ -29,10 +29,12 @@ def hostile(desk: Desk) -> str:
         {"title": text, "content": f"The harbour of number {number}. {text}", "metadata": {"kind": text}}
         for number, text in enumerate(texts(DOCUMENTS))
     ]
-    accepted = client.post("/v1/ingest", json={"collection": name, "documents": documents})
-    assert accepted.status_code == 202, accepted.text
-    path = f"/v1/jobs/{accepted.json()['job_id']}"
-    until(lambda: client.get(path).json()["status"] == "succeeded", "hostile documents are ready", 240)
+    for begin in range(0, DOCUMENTS, 100):  # as many as one request takes
+        some = documents[begin : begin + 100]
+        accepted = client.post("/v1/ingest", json={"collection": name, "documents": some})
+        assert accepted.status_code == 202, accepted.text
+    path = f"/v1/collections/{name}"
+    until(lambda: client.get(path).json()["documents"] == DOCUMENTS, "hostile documents are ready", 240)
     for seed in SEEDS[:8]:
         client.post("/v1/admin/keys", json={"name": seed}).raise_for_status()
         client.post("/v1/admin/users", json={"name": seed, "groups": [seed]}).raise_for_status()

@@ -72,7 +72,7 @@ def test_each_role_sees_the_pages_that_answer_it(
         links.filter(has_text=name).first.click()
         until(lambda name=name: one.page.title() == f"{name} · Stoker", f"the page {name}")
         one.page.wait_for_load_state("networkidle")
-        assert one.page.get_by_role("heading", level=1).count() == 1, name
+        expect(one.page.get_by_role("heading", level=1)).to_have_count(1)
     assert not refused  # it asks for nothing that the role does not reach
 
 

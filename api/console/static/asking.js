@@ -51,8 +51,7 @@ function chatBody({ question, model, conversation, before, how }) {
     stream: true,
     stream_options: { include_usage: true },
     ...(how.maxTokens ? { max_tokens: how.maxTokens } : {}),
-    cache: how.useCache ? "exact" : "off",
-    ...(conversation ? { conversation_id: conversation } : {}),
+    ...(conversation ? { conversation_id: conversation } : { cache: how.useCache ? "exact" : "off" }),
   };
 }
 

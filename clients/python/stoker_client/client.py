@@ -135,7 +135,7 @@ class Stoker:
                 yield cast(Job, data)
                 return
             if name == "document":
-                known[data["id"]] = cast(Any, data)
+                known[data["id"]] = data
                 yield {**job, "status": "running", "documents": list(known.values())}
         raise StreamBroken(f"the events of {job_id} ended before the job did; follow it again")
 
@@ -215,7 +215,7 @@ class Stoker:
         found: dict[str, Any] = _checked(answer).json()
         return found
 
-    def _events(self, method: str, path: str, **how: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _events(self, method: str, path: str, **how: Any) -> Iterator[tuple[str, Any]]:
         headers = {"accept": "text/event-stream"}
         with self._translated(), self._http.stream(method, path, headers=headers, **how) as answer:
             if answer.is_error:
@@ -256,7 +256,7 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
     """Source: WHATWG HTML, section "Server-sent events", event stream interpretation."""
     name, data = "", list[str]()
     for line in lines:
