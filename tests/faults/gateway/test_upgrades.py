@@ -123,7 +123,7 @@ class Load:
                 self.connecting[port] -= 1
             self.streaming[port] += stream
             try:
-                request = chat(port, self.key, MODEL, tokens=_TOKENS, stream=stream, pause_ms=50 if stream else 0)
+                request = chat(port, self.key, MODEL, tokens=_TOKENS, stream=stream, pause_ms=150 if stream else 0)
                 reply = await connection.ask(request)
             except ConnectionError as error:
                 self.lost.append(f"{kind}: {error}")
