@@ -13,8 +13,8 @@ from pathlib import Path
 
 PACKAGES = ("api", "core", "monitoring", "retrieval", "router", "storage")
 
-_ELSEWHERE = ("retrieval.lite.", "storage.migrations.")
-"""What runs inside Milvus Lite, or is read by Alembic as files."""
+_ELSEWHERE = ("retrieval.lite.", "retrieval.ocr_child", "storage.migrations.")
+"""What runs inside Milvus Lite, or in the environment of text recognition, or is read by Alembic as files."""
 
 
 def modules() -> Iterator[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.errors import NotAllowed, RequestInvalid
 from api.ledger.reports import UsageRow, bounds, day_of, dollars, month_of
-from api.usage import _as_csv, _groups, _own
+from api.usage import _as_csv, _groups, own_lines
 from core.principal import Principal, Role
 
 
@@ -58,8 +58,8 @@ def test_groups_come_in_the_order_asked_for() -> None:
 
 
 def test_a_member_sees_the_own_key_and_a_manager_the_tenant() -> None:
-    assert _own(Principal("t", "k", Role.MEMBER)) == {"tenant": "t", "key": "k"}
-    assert _own(Principal("t", None, Role.READER, user_id="u")) == {"tenant": "t", "user": "u"}
-    assert _own(Principal("t", "k", Role.MANAGER)) == _own(Principal("t", "k", Role.ADMIN)) == {"tenant": "t"}
+    assert own_lines(Principal("t", "k", Role.MEMBER)) == {"tenant": "t", "key": "k"}
+    assert own_lines(Principal("t", None, Role.READER, user_id="u")) == {"tenant": "t", "user": "u"}
+    assert own_lines(Principal("t", "k", Role.MANAGER)) == own_lines(Principal("t", "k", Role.ADMIN)) == {"tenant": "t"}
     with pytest.raises(NotAllowed):
-        _own(Principal("t", None, Role.MEMBER))
+        own_lines(Principal("t", None, Role.MEMBER))
