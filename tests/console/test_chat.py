@@ -18,6 +18,19 @@ pytestmark = pytest.mark.slow
 QUESTION = "When does the ferry to Wellhaven leave?"
 
 
+def test_a_page_that_is_left_before_it_is_there_does_not_come_later(admin: Visitor) -> None:
+    """A page that was waiting for its answers once put itself in the place of the next one."""
+    waiting = []
+    admin.page.route("**/v1/collections?limit=1", waiting.append)  # which Start asks
+    admin.go("start")
+    until(lambda: waiting, "Start waits for an answer")
+    admin.go("keys", "Keys and people")
+    with admin.page.expect_response("**/v1/collections?limit=1"):
+        waiting[0].continue_()
+    admin.page.wait_for_load_state("networkidle")
+    expect(admin.page.get_by_role("heading", level=1)).to_have_text("Keys and people")
+
+
 def test_the_picker_fills_itself_and_an_answer_streams_until_it_is_stopped(
     admin: Visitor, model: OpenAiServer, desk: Desk
 ) -> None:

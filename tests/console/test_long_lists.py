@@ -40,7 +40,8 @@ def large(desk: Desk) -> str:
             "created_at": now,
             "updated_at": now,
         }
-        rows = [{**document, "id": new_id("doc"), "filename": f"paper {at:05}.txt"} for at in range(DOCUMENTS)]
+        ids = sorted(new_id("doc") for _ in range(DOCUMENTS))  # as the list has them
+        rows = [{**document, "id": id_, "filename": f"paper {at:05}.txt"} for at, id_ in enumerate(ids)]
         connection.execute(documents.insert(), rows)
         reader = sa.text(
             "INSERT INTO document_readers (document_id, reader) SELECT id, '*' FROM documents WHERE collection_id = :id"
