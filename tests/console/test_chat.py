@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.console.house import LARGE, MODEL
 from tests.console.visitor import Visitor
@@ -16,6 +16,19 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.slow
 
 QUESTION = "When does the ferry to Wellhaven leave?"
+
+
+def test_a_page_that_is_left_before_it_is_there_does_not_come_later(admin: Visitor) -> None:
+    """A page that was waiting for its answers once put itself in the place of the next one."""
+    waiting: list[Route] = []
+    admin.page.route("**/v1/collections?limit=1", lambda route: waiting.append(route))  # which Start asks
+    with admin.page.expect_request("**/v1/collections?limit=1"):
+        admin.go("start")
+    admin.go("keys", "Keys and people")
+    with admin.page.expect_response("**/v1/collections?limit=1"):
+        waiting[0].continue_()
+    admin.page.wait_for_load_state("networkidle")
+    expect(admin.page.get_by_role("heading", level=1)).to_have_text("Keys and people")
 
 
 def test_the_picker_fills_itself_and_an_answer_streams_until_it_is_stopped(

@@ -82,12 +82,15 @@ async function show() {
   }
   document.title = `${page.title} · Stoker`;
   main.className = `page-${page.name}`;
-  fill(main, loading());
+  const box = h("div", { class: "page" }, loading()); // its own: a page that is left in the middle fills what nobody sees
+  fill(main, box);
   try {
     const module = await page.load();
-    if (mine === visit) leave = (await module.default(main, page.name === name ? rest : [])) || null;
+    const end = mine === visit ? await module.default(box, page.name === name ? rest : []) : null;
+    if (mine === visit) leave = end || null;
+    else end?.();
   } catch (error) {
-    if (mine === visit) fill(main, h("h1", {}, page.title), notice(error.message));
+    fill(box, h("h1", {}, page.title), notice(error.message));
   }
   if (mine !== visit) return;
   tell(page.title);

@@ -4,7 +4,7 @@ import { all, at, del, get, patch, post, put, reaches, signedIn } from "./api.js
 import { fill, h } from "./dom.js";
 import { moment } from "./format.js";
 import { longList } from "./list.js";
-import { badge, button, code, complain, confirmed, copied, dialog, empty, field, iconButton, input, notice, section, select, table, tabs, toast } from "./parts.js";
+import { badge, button, code, complain, confirmed, copied, dialog, empty, field, iconButton, input, loading, notice, section, select, table, tabs, toast } from "./parts.js";
 
 const ROLES = { reader: "reader: search, ask, read", ingest: "ingest: put documents in", member: "member: use models and documents", manager: "manager: all of the tenant", admin: "admin: everything" };
 const RANKS = ["reader", "ingest", "member", "manager", "admin"];
@@ -212,6 +212,7 @@ function budgetsTab() {
     await draw();
   };
   const draw = async () => {
+    fill(box, loading()); // what stood here is of another subject
     const changes = reaches("admin") || kind.value !== "tenant";
     if (!subject.value) return fill(box, empty("Nobody to give limits to", "Make a team or a user first."));
     const path = at`/v1/admin/limits/${kind.value}/` + subject.value.split("/").map(encodeURIComponent).join("/");

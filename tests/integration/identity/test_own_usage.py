@@ -72,7 +72,8 @@ async def test_nobody_sees_what_another_keys_request_cost_but_who_manages(house:
     stranger = await house.gate.key(tenant=(await house.gate.made("/v1/admin/tenants", name="bolt"))["id"])
     for key in (house.other, stranger):
         status, refused = await house.request("req_mine", key)
-        assert (status, refused["error"]["code"]) == (404, "request_not_found")
+        assert status == 404
+        assert refused["error"]["code"] == "request_not_found"
     assert (await house.request("req_mine", house.manager))[0] == 200
 
 
