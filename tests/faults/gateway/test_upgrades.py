@@ -192,9 +192,13 @@ def _host(folder: Path) -> Iterator[Host]:
 
 async def _drained(load: Load, port: int, process: "subprocess.Popen[bytes]") -> int:
     """Take a gateway away as a balancer does: send no more, then SIGTERM while streams run. Returns: how many ran."""
-    load.live.remove(port)
-    await load.until(lambda: load.connecting[port] == 0 and load.streaming[port] > 0)
-    running_ = load.streaming[port]
+    while True:
+        await load.until(lambda: load.streaming[port] > 2)
+        load.live.remove(port)
+        await load.until(lambda: load.connecting[port] == 0)
+        if running_ := load.streaming[port]:
+            break
+        load.live.append(port)  # all of them ended while the last request was being sent
     process.send_signal(signal.SIGTERM)
     await asyncio.to_thread(process.wait, 90)
     return running_
