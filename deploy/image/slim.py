@@ -1,6 +1,6 @@
 """`python slim.py ENVIRONMENT`: takes out of an installed environment what nobody runs in a container.
 
-Tests of libraries, debugging symbols, the descriptions of AWS services that nothing here calls, pages of LiteLLM's own
+Tests and sources of libraries, symbols of what is compiled, the descriptions of AWS services that nothing here calls, pages of LiteLLM's own
 proxy, spelling lists of other languages. `tests/deploy/test_image.py` imports everything afterwards.
 """
 
@@ -16,10 +16,13 @@ KEPT_SERVICES = ("s3", "sts", "sso", "sso-oidc", "signin", "bedrock", "sagemaker
 _REMOVED = (
     "litellm/proxy/_experimental/out",
     "litellm/proxy/swagger",
+    "litellm/proxy/client",
+    "litellm/proxy/management_endpoints",
     "litellm/proxy/_lazy_openapi_snapshot.json",
     "litellm/rust_bridge/_native.abi3.so",  # 37 MB; LiteLLM takes its Python code where it is not there
 )
 _TESTED = ("numpy", "pandas")
+_SOURCES = frozenset((".a", ".c", ".h", ".pxd", ".pyi", ".pyx"))  # of what is compiled; of types
 _SPOKEN = "en.json.gz"
 
 
@@ -40,6 +43,7 @@ def size(folder: Path) -> int:
 
 def _superfluous(packages: Path) -> Iterator[Path]:
     yield from (path for name in _REMOVED if (path := packages / name).exists())
+    yield from [path for path in packages.rglob("*") if path.suffix in _SOURCES and path.is_file()]
     for package in _TESTED:
         yield from [path for path in (packages / package).rglob("tests") if path.is_dir()]
     for path in [*(packages / "botocore" / "data").iterdir()]:
@@ -51,12 +55,12 @@ def _superfluous(packages: Path) -> Iterator[Path]:
 
 
 def _strip(packages: Path) -> None:
-    """Symbols for debuggers are a fifth of all compiled code; folders `*.libs` were laid out by hand and stay."""
+    """Symbols that nothing links by are a fifth of all compiled code; folders `*.libs` were laid out by hand and stay."""
     compiled = [path for path in packages.rglob("*.so") if not path.parent.name.endswith(".libs")]
     for path in compiled:
         # A new file: one that is a hard link into a cache must not change there.
         stripped = path.with_suffix(".stripped")
-        subprocess.run(["strip", "--strip-debug", "-o", stripped, path], check=True)  # noqa: S603, S607
+        subprocess.run(["strip", "--strip-unneeded", "-o", stripped, path], check=True)  # noqa: S603, S607
         stripped.replace(path)
 
 
