@@ -33,6 +33,10 @@ _CONTRACTS: dict[str, dict[str, str]] = {
     "0011": {"holds up writers for an index": _BEFORE_RELEASES},
     "0018": {"drops a column": _BEFORE_RELEASES, "changes rows": _BEFORE_RELEASES},
     "0021": {"drops a column": _BEFORE_RELEASES, "changes rows": _BEFORE_RELEASES},
+    "0027": {
+        "changes rows": "a column that it has just added: code of before does not know it",
+        "holds up writers for an index": _SMALL.format("jobs"),
+    },
 }
 
 
