@@ -24,7 +24,7 @@ export function uploads(collection, changed) {
     { class: "drop" },
     icon("upload"),
     h("p", {}, h("label", { for: id, class: "button" }, "Choose files"), picker, " or drop them here"),
-    h("p", { class: "hint" }, "PDF, DOCX, HTML, Markdown, text, CSV, JSON. A file of a known name becomes its next version."),
+    h("p", { class: "hint" }, "PDF, Office and OpenDocument, e-books, e-mail, HTML, Markdown, text, tables, JSON, XML, source code. A file of a known name becomes its next version."),
   );
   const stop = new AbortController();
   for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
