@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from monitoring import metrics
 from monitoring.nvml.exposition import GpuCollector, exposition
 from monitoring.nvml.readings import GpuIdentity, GpuReading, MemoryReading, Reading
+from monitoring.replaced import ReplacedGauge
 from tests.support.process import ROOT
 
 _UNIT = ROOT / "tests" / "unit"
@@ -38,6 +39,8 @@ _COUNTERS = re.compile(
 def touch() -> None:
     """Have every metric grow, with every label value that somebody selects by."""
     for metric in vars(metrics).values():
+        if isinstance(metric, ReplacedGauge):
+            metric.replace({tuple("x" for _ in metric.labels): 0.5})
         if not isinstance(metric, Counter | Gauge | Histogram):
             continue
         for values in itertools.product(*(VALUES.get(label, ("x",)) for label in metric._labelnames)):

@@ -1,6 +1,7 @@
 """What is reported of an unexpected error, by Sentry's own SDK, to a server that keeps what comes."""
 
 import gzip
+import importlib
 import json
 import subprocess
 import sys
@@ -39,6 +40,12 @@ fail("a prompt that stays here")
 """
 
 
+def _unpacked(body: bytes, encoding: str | None) -> bytes:
+    if encoding == "br":  # Sentry's client packs so where this is installed
+        return bytes(importlib.import_module("brotli").decompress(body))
+    return gzip.decompress(body) if encoding == "gzip" else body
+
+
 @pytest.fixture
 def sentry() -> Iterator[tuple[str, list[bytes]]]:
     """A DSN, and the envelopes that came."""
@@ -47,7 +54,7 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            came.append(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
+            came.append(_unpacked(body, self.headers.get("content-encoding")))
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"{}")

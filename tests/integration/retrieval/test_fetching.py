@@ -139,7 +139,7 @@ async def _forget_marks(connection: Any) -> None:
     ("page", "kind", "says"),
     [
         (404, "text/plain", "answered 404"),
-        (b"\x89PNG\r\n", "image/png", "image/png"),
+        (b"\x00\x00\x00\x18ftypmp42", "video/mp4", "video/mp4"),
         (503, "text/plain", "after 3 attempts"),
         (b"", "text/plain", ""),
     ],

@@ -215,7 +215,8 @@ async def test_many_files_come_in_parts_that_are_one_job(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "fault"),
     [
-        ("sheet.xlsx", b"PK\x03\x04 nothing of the kind", Fault.UNSUPPORTED),
+        ("program.bin", b"\x7fELF nothing of the kind", Fault.UNSUPPORTED),
+        ("sheet.xlsx", b"PK\x03\x04 nothing of the kind", Fault.INVALID),
         ("bad.pdf", b"%PDF-1.4 nothing", Fault.INVALID),
         ("empty.txt", b"", Fault.INVALID),
     ],

@@ -113,7 +113,7 @@ async def test_bad_files_fail_with_a_reason_and_can_be_deleted(house: House) -> 
     files = [
         NewFile("empty.pdf", "application/pdf", b""),
         NewFile("corrupt.pdf", None, b"%PDF-1.7 this is no PDF"),
-        NewFile("letter.txt", None, b"{\\rtf1 A letter.}"),
+        NewFile("letter.txt", None, b"\x7fELF a program"),
         NewFile("good.txt", None, b"The good file is kept."),
     ]
     async with house.worker():
@@ -121,7 +121,7 @@ async def test_bad_files_fail_with_a_reason_and_can_be_deleted(house: House) -> 
     assert job.status is JobStatus.FAILED
     outcome = {document.filename: (document.status, document.error or "") for document in job.documents}
     assert outcome["good.txt"] == (Status.READY, "")
-    for name, words in (("empty.pdf", "empty"), ("corrupt.pdf", "corrupt"), ("letter.txt", "rtf")):
+    for name, words in (("empty.pdf", "empty"), ("corrupt.pdf", "corrupt"), ("letter.txt", "executable")):
         status, error = outcome[name]
         assert status is Status.FAILED
         assert words in error.lower()
