@@ -32,7 +32,14 @@ from storage.sql import Database
 from tests.support.ledger import NOON, a_line
 
 _DAY_S = 86_400
-_FIELD = {"model": "model_group", "endpoint": "route", "key": "key_id", "user": "user_id", "tenant": "tenant_id"}
+_FIELD = {
+    "model": "model_group",
+    "endpoint": "route",
+    "key": "key_id",
+    "user": "user_id",
+    "team": "team_id",
+    "tenant": "tenant_id",
+}
 MIDNIGHT = NOON + _DAY_S / 2
 # Moments about the turn of a month too, and the last float before it.
 MOMENTS = st.sampled_from(
