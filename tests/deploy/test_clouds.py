@@ -215,6 +215,8 @@ def test_what_pages_show_of_terraform_and_yaml_can_be_read(page: str) -> None:
 
 
 def test_every_path_that_the_pages_name_exists() -> None:
+    ignored = (ROOT / ".gitignore").read_text().split()
     for page in _PAGES.glob("*.md"):
         for name in re.findall(r"`((?:k8s|deploy)/[A-Za-z0-9_./-]+)`", page.read_text()):
-            assert (ROOT / name).exists(), f"{page.name} names {name}"
+            made = any(f"{name}/".startswith(folder) for folder in ignored)  # by a script, where somebody deploys
+            assert made or (ROOT / name).exists(), f"{page.name} names {name}"

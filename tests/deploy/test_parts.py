@@ -104,7 +104,9 @@ def test_the_gateway_of_the_development_file_starts_again_when_code_changes(tmp_
     words = ["/bin/sh", "-c", f"cd {tmp_path} && exec {' '.join([*python, *command])}"]
     with running(words, log, lambda: answers(port, "/health/live"), env):
         health = tmp_path / "app/api/health.py"
-        health.write_text(health.read_text().replace('"status": "ok"}', '"status": "changed"}', 1))
+        text = health.read_text()
+        assert '"status": "ok"' in text
+        health.write_text(text.replace('"status": "ok"', '"status": "changed"', 1))
         until(lambda: _status(port) == "changed", "the new code", 60)
 
 
