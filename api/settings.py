@@ -19,8 +19,8 @@ class ApiSettings(RetrievalSettings):
 
     model_config = SettingsConfigDict(hide_input_in_errors=True)  # it may be a secret
 
-    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
-    port: int = Field(8080, ge=1, le=65535, description="Port of the gateway.")
+    host: str = Field("127.0.0.1", description="Address of the gateway.")
+    port: int = Field(8080, ge=1, le=65535, description="Port that the gateway listens on.")
     gateway_url: str = Field(
         "http://127.0.0.1:8080",
         description="Address of this host's gateway, which the keeper asks whether it is ready.",

@@ -19,8 +19,8 @@ class EdgeSettings(BaseSettings):
     )
 
     folder: Path = Field(description="What ./stoker edge export made.")
-    host: str = Field("127.0.0.1", description="Address to listen on; any other than this machine's needs a key.")
-    port: int = Field(8090, ge=1, le=65535, description="Port to listen on.")
+    host: str = Field("127.0.0.1", description="Its address; any other than this machine's needs a key.")
+    port: int = Field(8090, ge=1, le=65535, description="Its port.")
     key: SecretStr | None = Field(None, description="Key that callers send; unset: whoever reaches the port may ask.")
     central: str | None = Field(None, description="Address of a gateway that hard questions may go to.")
     central_key: SecretStr | None = Field(None, description="Key for it.")

@@ -43,7 +43,7 @@ class RetrievalSettings(StorageSettings):
         le=65535,
         description="Port of /metrics and /health of a keeper or ingestion worker that runs by itself. Unset: none.",
     )
-    metrics_host: str = Field("127.0.0.1", description="Address that these listen on.")
+    metrics_host: str = Field("127.0.0.1", description="Address of these.")
     milvus_uri: str = Field("http://127.0.0.1:19530", description="Address of Milvus or of `milvus-lite server`.")
     embedding_url: str = Field(
         "http://127.0.0.1:8081", description="Address of the embedding server, without /v1 at its end."
