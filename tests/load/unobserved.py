@@ -24,4 +24,4 @@ for _kind, _methods in {
 if __name__ == "__main__":
     from api.__main__ import main
 
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
