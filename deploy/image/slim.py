@@ -1,7 +1,8 @@
 """`python slim.py ENVIRONMENT`: takes out of an installed environment what nobody runs in a container.
 
-Tests and sources of libraries, symbols of what is compiled, the descriptions of AWS services that nothing here calls, pages of LiteLLM's own
-proxy, spelling lists of other languages. `tests/deploy/test_image.py` imports everything afterwards.
+Tests and sources of libraries, symbols of what is compiled, the descriptions of AWS services that nothing here calls,
+pages of LiteLLM's own proxy, spelling lists of other languages. `tests/deploy/test_image.py` imports everything
+afterwards.
 """
 
 import shutil
@@ -55,7 +56,7 @@ def _superfluous(packages: Path) -> Iterator[Path]:
 
 
 def _strip(packages: Path) -> None:
-    """Symbols that nothing links by are a fifth of all compiled code; folders `*.libs` were laid out by hand and stay."""
+    """Symbols that nothing links by are a fifth of compiled code; folders `*.libs` were laid out by hand and stay."""
     compiled = [path for path in packages.rglob("*.so") if not path.parent.name.endswith(".libs")]
     for path in compiled:
         # A new file: one that is a hard link into a cache must not change there.
