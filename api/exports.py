@@ -22,8 +22,8 @@ _log = logger(__name__)
 
 # Settings by which answers are made; whoever is to answer alike needs them.
 _ANSWERING = (
-    "answer_passages answer_context_characters answer_pack answer_max_context_tokens answer_generate answer_verify "
-    "answer_question_characters answer_max_tokens answer_min_coverage answer_link_hosts"
+    "answer_passages answer_quotes answer_context_characters answer_pack answer_max_context_tokens answer_generate "
+    "answer_verify answer_question_characters answer_max_tokens answer_min_coverage answer_link_hosts"
 ).split()
 
 Readers = Annotated[

@@ -78,6 +78,12 @@ class ApiSettings(RetrievalSettings):
         None, description="Model group that answers questions when a request names none. Unset: the first chat model."
     )
     answer_passages: int = Field(1, ge=1, le=20, description="Passages that the answering model is shown.")
+    answer_quotes: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="Passages that are quoted, the best stretch of each, where nothing that a model wrote can be told.",
+    )
     answer_context_characters: int = Field(
         300,
         ge=200,

@@ -10,12 +10,12 @@ from functools import partial
 
 from api.admission.errors import LimitReached
 from api.answers.bill import Account, Bill
-from api.answers.context import Excerpt
+from api.answers.context import Excerpt, choose_excerpts
 from api.answers.ending import Written
 from api.answers.events import Event, Retrieved
 from api.answers.generating import Generator
 from api.answers.links import Links, addresses_of
-from api.answers.merging import AROUND_BYTES, in_document_order
+from api.answers.merging import AROUND_BYTES, distinct, in_document_order
 from api.answers.packing import Packed, Packer, Prompt
 from api.answers.prompt import BUILT_IN, PROMPT_CHARACTERS, messages
 from api.answers.question import Grounding, Question
@@ -25,7 +25,7 @@ from api.answers.reservations import Admits, Reservations
 from api.answers.retrieving import Library, retrieve
 from api.answers.rewriting import Asked, Rewriting
 from api.answers.spoken import Spoken
-from api.answers.support import Sources
+from api.answers.support import Sources, Stretches
 from api.answers.telling import Teller
 from api.answers.tidying import tidied
 from api.answers.timing import StageTimes
@@ -35,11 +35,12 @@ from api.settings import ApiSettings
 from core.clock import Clock
 from core.dependency import DependencyError
 from core.principal import Principal
-from retrieval.search import SearchResult
+from retrieval.search import Passage, SearchResult
 from router.router import Call, Router
 
 _BYTES_PER_CHARACTER = 4  # of UTF-8 at most
 _CALLS = 2  # a model may be asked twice for one answer
+_LEAST_QUOTED = 1 / 3  # of what the best passage holds of a question: what holds less speaks of something else
 _LATE = "no tokenizer answered in time, so fewer sources were shown than fit"
 
 
@@ -83,7 +84,7 @@ class Answerer:
 
         A sentence becomes a token only after its sources were looked at, so what was streamed is never taken back. What
         becomes of one that they do not support, the recipe's `verify` says. Where nothing can be told, or no model
-        answers, the best passage is quoted.
+        answers, the best passages are quoted.
 
         Raises: RetrievalError, RouterError: the question is at fault (no such collection or model, a bad filter);
             FilterUnreadable: a filter was to be read from the question; LimitReached, NotAuthenticated: the caller may
@@ -146,9 +147,8 @@ class Answerer:
                         yield event
             for token in teller.spoken.rest():
                 yield token
-        if not teller.spoken or teller.held_back:
-            async for told in teller.quote():
-                yield told
+        async for told in self._quoted(recipe, question, result.passages, teller):
+            yield told
         failure = written.failure(recipe, packed, teller.spoken)
         if not teller.spoken:
             teller.require_looked()  # that nobody could look says nothing of what the documents hold
@@ -207,6 +207,19 @@ class Answerer:
 
         prompt = Prompt(way.model if asks else None, words, self._max_tokens(question), principal.reach)
         return await self._packer.pack(question.text, result.passages, way.recipe, prompt)
+
+    async def _quoted(
+        self, recipe: Recipe, question: Question, passages: Sequence[Passage], teller: Teller
+    ) -> AsyncGenerator[Event, None]:
+        """Tell what the sources say where that is lacking: once beside a model's words, else of several passages."""
+        if not teller.spoken or teller.held_back:
+            async for told in teller.quote():
+                yield told
+        if recipe.quotes > 1 and teller.spoken.is_quoted:
+            characters = recipe.quotes * self._settings.answer_context_characters
+            excerpts = choose_excerpts(question.text, distinct(passages), recipe.quotes, characters)
+            async for told in teller.quote_each(Stretches(question.text, excerpts).best_of_each(_LEAST_QUOTED)):
+                yield told
 
     def _teller(self, principal: Principal, way: _Way, question: Question, packed: Packed) -> Teller:
         links = Links(

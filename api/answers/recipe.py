@@ -43,6 +43,7 @@ class Recipe:
         pack: show the model the sentences around the best one, or whole passages.
         passages: that the model is shown, at most.
         max_context_tokens: of all that it is shown of documents.
+        quotes: passages that are quoted, at most, where nothing that a model wrote can be told.
         generate: have a model write the answer, or quote the sources.
         verify: what becomes of a sentence that no source supports.
         prompt: the template of what the model is told; None: the built-in words.
@@ -56,6 +57,7 @@ class Recipe:
     rerank_top_n: int | None = None
     pack: Pack = "sentences"
     passages: int = 1
+    quotes: int = 3
     max_context_tokens: int = 4000
     generate: Generate = "model"
     verify: Grounding = Grounding.STRICT
@@ -76,6 +78,7 @@ class Recipe:
             ),
             pack=settings.answer_pack,
             passages=settings.answer_passages,
+            quotes=settings.answer_quotes,
             max_context_tokens=settings.answer_max_context_tokens,
             generate=settings.answer_generate,
             verify=Grounding(settings.answer_verify),
@@ -182,6 +185,7 @@ _READ: Mapping[str, Callable[[object, str], Any]] = {
     "rerank_top_n": _count(1, MAX_TOP_K),
     "pack": _one_of(*get_args(Pack)),
     "passages": _count(1, 20),
+    "quotes": _count(1, 20),
     "max_context_tokens": _count(MIN_CONTEXT_TOKENS, MAX_CONTEXT_TOKENS),
     "generate": _one_of(*get_args(Generate)),
     "verify": _one_of(*Grounding),

@@ -14,6 +14,7 @@ class Spoken:
     Attributes:
         citations: of what was said, each once, in order.
         is_own: the model said something of it that a source says too, or that nobody looked at.
+        is_quoted: no word of a model's was told.
     """
 
     def __init__(self, links: Links) -> None:
@@ -23,6 +24,7 @@ class Spoken:
         self._told: set[str] = set()
         self.citations: list[Citation] = []
         self.is_own = False
+        self.is_quoted = True
 
     def __bool__(self) -> bool:
         """Whether anything was said."""
@@ -54,6 +56,7 @@ class Spoken:
     def say(self, sentence: str, *, supported: bool) -> list[Token]:
         """Add a sentence of the model's. Returns: it, as it is told."""
         self.is_own = self.is_own or supported
+        self.is_quoted = False
         return self.add(sentence, supported)
 
     def add(self, text: str, supported: bool | None) -> list[Token]:
@@ -63,7 +66,7 @@ class Spoken:
 
     def pass_on(self, piece: str) -> list[Token]:
         """Add a piece of what the model says, at which nobody looks; what may become a link waits for its end."""
-        self.is_own = True
+        self.is_own, self.is_quoted = True, False
         return self._add(self._passing.add(without_hidden(piece)), None)
 
     def rest(self) -> list[Token]:

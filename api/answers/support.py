@@ -35,26 +35,59 @@ class Support:
         return head_over(passage.text, self.start - passage.start) if inside else ""
 
 
-class Sources:
-    """The excerpts that one question is answered from, cut into sentences, and into pairs of neighbours for quotes."""
+class Stretches:
+    """Excerpts cut into sentences and pairs of neighbours, weighed by what they hold of a question."""
 
     def __init__(self, question: str, excerpts: Sequence[Excerpt]) -> None:
         self._asked = set(analyze(question))
-        sentences = [support for excerpt in excerpts for support in _sentences(excerpt)]
-        parted = [(support, terms_beside(question, f"{support.quote}\n{support.head}")) for support in sentences]
-        self._stretches = parted + [
+        self.sentences = [support for excerpt in excerpts for support in _sentences(excerpt)]
+        parted = [(support, terms_beside(question, f"{support.quote}\n{support.head}")) for support in self.sentences]
+        self._all = parted + [
             (joined, terms_beside(question, joined.quote))
             for (first, _), (second, _) in pairwise(parted)
             if first.excerpt is second.excerpt
             for joined in [Support(first.excerpt, first.start, second.end)]
         ]
-        self._shares = rarity([terms for _, terms in self._stretches], self._asked)
+        self._shares = rarity([terms for _, terms in self._all], self._asked)
         self._ranks = {id(excerpt): rank for rank, excerpt in enumerate(excerpts)}
+
+    def best(self) -> Support | None:
+        """What best holds the question's terms, the shortest among equals; None where nothing holds any."""
+        ranked = self.best_of_each()
+        return ranked[0] if ranked else None
+
+    def best_of_each(self, least: float = 0.0) -> list[Support]:
+        """The best of each excerpt that holds any, best first.
+
+        Args:
+            least: share of what the first holds of the question, 0 to 1; what holds less is left out.
+        """
+        best: dict[int, tuple[tuple[float, int], float, Support]] = {}
+        for support, terms in self._all:
+            weight, excerpt = self._weight(terms), id(support.excerpt)
+            if weight <= 0 or _BARE.fullmatch(support.quote):
+                continue
+            worth = round(weight - RANK_WEIGHT * self._ranks[excerpt], 6), -len(support.quote)
+            if excerpt not in best or worth > best[excerpt][0]:
+                best[excerpt] = worth, weight, support
+        ranked = sorted(best.values(), key=lambda found: found[0], reverse=True)
+        return [support for _, weight, support in ranked if weight >= least * ranked[0][1]]
+
+    def _weight(self, terms: set[str]) -> float:
+        """The share of the question that a stretch holds, 0 to 1, rarer terms counting more."""
+        return sum(self._shares[term] for term in self._asked & terms)
+
+
+class Sources:
+    """The excerpts that one question is answered from."""
+
+    def __init__(self, question: str, excerpts: Sequence[Excerpt]) -> None:
+        stretches = Stretches(question, excerpts)
         self._language = analyzer(ENGLISH)
         self._names = names_in([question, *(excerpt.text for excerpt in excerpts)])
         self._question = Said(question, self._language, self._names)
-        best = self.best_quote()
-        self._about = [support for support in sentences if best is not None and _overlap(support, best)]
+        self.best_quote = best = stretches.best()
+        self._about = [support for support in stretches.sentences if best is not None and _overlap(support, best)]
         self._saying = [
             Said(beside(question, support.quote), self._language, self._names, _over(support))
             for support in self._about
@@ -74,25 +107,6 @@ class Sources:
             return None
         which = says(self._saying, said, self._question, min_coverage)
         return None if which is None else self._about[which]
-
-    def best_quote(self) -> Support | None:
-        """The stretch that best holds the question's terms, the shortest among equals; None where none holds any."""
-
-        def worth(stretch: tuple[Support, set[str]]) -> tuple[float, int]:
-            support, terms = stretch
-            rank = self._ranks[id(support.excerpt)]
-            return round(self._weight(terms) - RANK_WEIGHT * rank, 6), -len(support.quote)
-
-        speaking = [
-            (support, terms)
-            for support, terms in self._stretches
-            if self._weight(terms) > 0 and not _BARE.fullmatch(support.quote)
-        ]
-        return max(speaking, key=worth)[0] if speaking else None
-
-    def _weight(self, terms: set[str]) -> float:
-        """The share of the question that a stretch holds, 0 to 1, rarer terms counting more."""
-        return sum(self._shares[term] for term in self._asked & terms)
 
 
 def _sentences(excerpt: Excerpt) -> Iterator[Support]:

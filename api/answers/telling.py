@@ -1,7 +1,7 @@
 """The stage that verifies: each sentence is held against the sources before it is told."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 
 from api.answers.citing import Kept, cite
@@ -88,14 +88,26 @@ class Teller:
         else:
             self.held_back = True
 
-    async def quote(self) -> AsyncIterator[Event]:
+    async def quote(self) -> AsyncGenerator[Event, None]:
         """Tell what the sources say of the question, unless that was told already."""
+        if (best := self._sources.best_quote) is not None:
+            async for told in self._quote(best, " "):
+                yield told
+
+    async def quote_each(self, stretches: Iterable[Support]) -> AsyncGenerator[Event, None]:
+        """Tell what several passages say of it, each as a paragraph of its own."""
+        for stretch in stretches:
+            async for told in self._quote(stretch, "\n\n"):
+                yield told
+
+    async def _quote(self, stretch: Support, before: str) -> AsyncGenerator[Event, None]:
         spoken = self.spoken
-        best = self._sources.best_quote()
-        citation = None if best is None else await self._cite(best)
-        if citation is None or spoken.has(citation.quote) or any(map(partial(_meet, citation), spoken.citations)):
+        if any(map(partial(_meet, stretch), spoken.citations)):
             return
-        for token in spoken.add(f" {citation.quote}", True):
+        citation = await self._cite(stretch)
+        if citation is None or spoken.has(citation.quote):
+            return
+        for token in spoken.add(f"{before}{citation.quote}", True):
             yield token
         for cited in spoken.cite(citation):
             yield cited
@@ -131,7 +143,8 @@ class Teller:
             self.checked_s += loop.time() - began_s
 
 
-def _meet(one: Citation, other: Citation) -> bool:
-    """Whether they cite the same words."""
-    same = (one.document_id, one.document_version) == (other.document_id, other.document_version)
-    return same and max(one.start, other.start) < min(one.end, other.end)
+def _meet(stretch: Support, citation: Citation) -> bool:
+    """Whether they are of the same words."""
+    passage = stretch.excerpt.passage
+    same = (passage.document_id, passage.document_version) == (citation.document_id, citation.document_version)
+    return same and max(stretch.start, citation.start) < min(stretch.end, citation.end)

@@ -19,6 +19,7 @@ EVERYTHING: dict[str, Any] = {
     "rerank_top_n": 3,
     "pack": "passages",
     "passages": 7,
+    "quotes": 5,
     "max_context_tokens": 900,
     "generate": "quote",
     "verify": "mark",

@@ -55,9 +55,9 @@ class House:
         ]
         return SearchResult(found, 1, timings_ms={"rerank": 40.0} if query.way.get("rerank") else {})
 
-    async def content(self, *_: object) -> str:
+    async def content(self, _principal: Principal, _collection: str, document_id: str, _version: int | None) -> str:
         await asyncio.sleep(self.content_s)
-        return TEXT
+        return self.texts[int(document_id.removeprefix("doc_"))]
 
     async def count_tokens(self, _group: str, messages: Sequence[Mapping[str, str]], *, reach: Reach) -> Counted:
         await asyncio.sleep(self.count_s)

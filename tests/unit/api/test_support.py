@@ -22,7 +22,7 @@ def sources(question: str, *texts: str, characters: int = 400) -> Sources:
 
 
 def quoted(question: str, *texts: str) -> str:
-    best = sources(question, *texts).best_quote()
+    best = sources(question, *texts).best_quote
     assert best is not None
     assert (texts or (TEXT,))[0][best.start - 100 : best.end - 100] == best.quote or len(texts) > 1
     return best.quote
@@ -94,4 +94,4 @@ def test_an_excerpt_stays_within_its_characters_and_its_passage() -> None:
 
 def test_no_passages_give_no_excerpts_and_no_quote() -> None:
     assert choose_excerpts("x", [], 3, 100) == []
-    assert Sources("x", []).best_quote() is None
+    assert Sources("x", []).best_quote is None

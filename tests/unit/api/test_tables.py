@@ -28,7 +28,7 @@ def test_the_first_row_stands_over_the_others(text: str, head: str) -> None:
 @pytest.mark.parametrize("text", [BARS, PLAIN])
 def test_a_row_answers_with_the_words_of_its_columns(text: str) -> None:
     found = sources(text)
-    best = found.best_quote()
+    best = found.best_quote
     assert best is not None
     assert "Heron" in best.quote
     assert "14 crowns" in best.quote
