@@ -19,6 +19,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LATER = frozenset({408, 425, 429})
 _LONGEST_WAIT_S = 3600.0
 _PIECE = 65_536
+_UNPACKED_AT_ONCE = 16_384  # bytes: what stands behind the end of a member is copied for each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +183,12 @@ class Unpacking:
     """Unpacks gzip, of several members too, and never more than it may.
 
     Args:
-        most: bytes; one more is given, so that its caller sees that there are more.
+        most: bytes, packed and unpacked; one more is given, so that its caller sees that there are more.
     """
 
     def __init__(self, most: int) -> None:
         self._left = most + 1
+        self._left_packed = most + most // 100 + 1024  # what can't be packed becomes a little longer
         self._stream = zlib.decompressobj(31)
 
     @property
@@ -195,7 +197,16 @@ class Unpacking:
         return self._stream.eof
 
     def feed(self, piece: bytes) -> bytes:
-        """Raises: FetchFailed: it is no gzip."""
+        """Raises: FetchFailed: it is no gzip, or larger than what it holds may be."""
+        self._left_packed -= len(piece)
+        if self._left_packed < 0:
+            raise FetchFailed("What was sent is called gzip, and holds hardly anything but its packing.")
+        return b"".join(
+            self._unpacked(piece[first : first + _UNPACKED_AT_ONCE])
+            for first in range(0, len(piece), _UNPACKED_AT_ONCE)
+        )
+
+    def _unpacked(self, piece: bytes) -> bytes:
         out = bytearray()
         while piece and self._left > 0:
             if self._stream.eof:
