@@ -180,6 +180,12 @@ def test_rtf_keeps_headings_letters_of_all_encodings_and_rows() -> None:
     )
 
 
+def test_what_was_deleted_while_changes_were_tracked_is_no_part_of_rtf() -> None:
+    assert read(rb"{\rtf1 Fees are {\deleted nine }fourteen\deleted  nil\deleted0  pounds.\par}", "a.rtf").text == (
+        "Fees are fourteen pounds."
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
