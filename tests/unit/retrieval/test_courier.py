@@ -48,8 +48,7 @@ class Broken(Courier):
 @pytest.mark.parametrize("first", ["one that cannot be told", "of a later version"])
 async def test_an_errand_that_cannot_be_begun_or_ended_stops_no_other(first: str) -> None:
     errands = Errands(first, "the next")
-    nobody = cast(Any, None)
-    courier = Broken(SETTINGS, cast(Any, errands), *[nobody] * 7, SystemClock())
+    courier: Courier = cast(Any, Broken)(SETTINGS, errands, *[None] * 7, SystemClock())
     running = asyncio.create_task(courier.run())
     try:
         async with asyncio.timeout(5):
