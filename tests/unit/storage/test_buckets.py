@@ -16,9 +16,8 @@ class Source(S3Source):
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(1.0, None)
-        self._error = ClientError(
-            {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "GetObject"
-        )
+        answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        self._error = ClientError(answer, "GetObject")
 
     def _client(self) -> Any:
         raise self._error
