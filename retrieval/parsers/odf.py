@@ -22,7 +22,7 @@ _DEEPEST_HEADING, _DEEPEST_LIST = 6, 8
 
 
 def parse(data: bytes, bounds: Bounds) -> Parsed:
-    """Keep what the body holds; deleted text, comments and tables of contents are left out.
+    """Keep what the body holds, hidden sheets and slides called so; no deleted text, comments and tables of contents.
 
     Raises: DocumentRejected: cut off, damaged, encrypted, too large unpacked, too many slides, or another kind of file.
     """
@@ -91,6 +91,7 @@ class _Manifest:
 
 @dataclass(slots=True)
 class _Slide:
+    is_hidden: bool = False
     title: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -100,7 +101,7 @@ class _Slide:
             return ""
         heading = " ".join(" ".join(self.title).split()) or f"Slide {number}"
         notes = ["", "## Notes", "", *self.notes] if self.notes else []
-        return "\n".join([f"# {heading}", "", *self.body, *notes])
+        return "\n".join([f"# {heading}{' (hidden slide)' if self.is_hidden else ''}", "", *self.body, *notes])
 
 
 @dataclass(slots=True)
@@ -158,8 +159,10 @@ class _Body:
                 self._style = _attribute(attributes, "name")
             case "table-properties" if _attribute(attributes, "display") == "false":
                 self.hidden_styles.add(self._style)
+            case "drawing-page-properties" if _attribute(attributes, "visibility") == "hidden":
+                self.hidden_styles.add(self._style)
             case "page":
-                self.slides.append(_Slide())
+                self.slides.append(_Slide(_attribute(attributes, "style-name") in self.hidden_styles))
             case "frame":
                 self._in_title = _attribute(attributes, "class") == "title"
             case "notes":

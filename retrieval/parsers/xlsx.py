@@ -24,6 +24,7 @@ _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h{1,2}\]|m{1,2}\]|s{1,2}\])[^\]]
 _DATE_SIGNS = re.compile(r"[dmyhs]", re.IGNORECASE)
 _DAY_SIGNS = re.compile(r"[dy]", re.IGNORECASE)
 _ELAPSED = re.compile(r"\[(?:h{1,2}|m{1,2}|s{1,2})\]", re.IGNORECASE)
+_PADDED = re.compile(r"0{2,}")  # of postcodes, and numbers of parts
 _ELAPSED_KNOWN = 46  # `[h]:mm:ss`
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # what XML can't hold, such as a carriage return, and `_x005F_` itself
 _SHOWN_HIDDEN = frozenset(("hidden", "veryHidden"))
@@ -184,6 +185,8 @@ class _Formats:
             return _elapsed(value) or _digits(raw, value)
         if (known in _DATES and key not in self._codes) or (code.lower() != "general" and _DATE_SIGNS.search(code)):
             return _moment(value, bool(_DAY_SIGNS.search(code)) or "m" in code.lower(), epoch) or _digits(raw, value)
+        if _PADDED.fullmatch(code) and value >= 0 and raw.isdigit():
+            return raw.zfill(len(code))
         if known in _PERCENTAGES or code.rstrip().endswith("%"):
             return f"{_digits('', value * 100)}%"
         return _digits(raw, value)

@@ -204,6 +204,18 @@ def test_hours_that_were_added_up_are_hours_and_no_day_of_the_year_1900() -> Non
     assert shown == ["40:00:00", "61:30:00", "07:15:00", "-02:00:00", "06:30:00"]
 
 
+def test_numbers_keep_the_zeros_that_their_format_puts_before_them() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["Town", "Postcode"])
+    for number, form in ((1067, "00000"), (123456, "00000"), (7, "0"), (7, "#,##0"), (7.5, "000"), (-7, "000")):
+        sheet.append(["Dresden", number])
+        sheet.cell(sheet.max_row, 2).number_format = form
+    text = read(samples.saved(book.save), "a.xlsx").text
+    shown = [line.removeprefix("Postcode: ") for line in text.split("\n") if line.startswith("Postcode")]
+    assert shown == ["01067", "123456", "7", "7", "7.5", "-7"]
+
+
 def test_signs_that_xml_cannot_hold_are_read_as_the_workbook_means_them() -> None:
     cells = "".join(
         f'<c r="{place}1" t="inlineStr"><is><t>{text}</t></is></c>'
@@ -344,6 +356,16 @@ def test_an_opendocument_presentation_has_its_slides_as_pages() -> None:
     parsed = read(samples.opendocument("presentation", page * 2), "a.odp")
     first, second = (parsed.text[start:end] for _, start, end in parsed.pages)
     assert first == second == "# Piers\n\nSeven of them\n\n## Notes\n\nSlowly"
+
+
+def test_a_hidden_slide_of_an_opendocument_is_called_so() -> None:
+    style = (
+        '<style:style style:name="dp2"><style:drawing-page-properties presentation:visibility="hidden"/></style:style>'
+    )
+    shown = "<draw:frame><draw:text-box><text:p>Seven</text:p></draw:text-box></draw:frame></draw:page>"
+    pages = f'<draw:page draw:style-name="dp1">{shown}<draw:page draw:style-name="dp2">{shown}'
+    text = read(samples.opendocument("presentation", pages, style), "a.odp").text
+    assert text == "# Slide 1\n\nSeven\n\n# Slide 2 (hidden slide)\n\nSeven"
 
 
 def test_an_encrypted_opendocument_is_refused_as_such() -> None:
