@@ -171,6 +171,26 @@ def test_disguised_fonts_are_no_protection() -> None:
     assert read(samples.book("<p>free</p>", encryption=fonts), "a.epub").text == "free"
 
 
+@pytest.mark.parametrize("name", ["a%00.html", "a%0a%1b[31m.html", "a" * 5000])
+def test_a_reason_that_quotes_a_file_is_one_line_that_every_database_takes(name: str) -> None:
+    package = (
+        f'<package><manifest><item id="i" href="{name}" media-type="text/html"/></manifest>'
+        '<spine><itemref idref="i"/></spine></package>'
+    )
+    with pytest.raises(DocumentRejected) as rejected:
+        read(samples.book("words", package=package), "a.epub")
+    reason = rejected.value.reason
+    assert reason.startswith("The e-book is damaged (its chapter")
+    assert reason.isprintable()
+    assert len(reason) <= 1000
+    assert str(rejected.value) == reason
+
+
+def test_a_declared_type_that_is_none_says_nothing() -> None:
+    assert detect("words.x", "a/\x00\udcff", b"words") == media.UNKNOWN
+    assert detect("words.x", "text/x-mine; charset=utf-8", b"words") == "text/x-mine"
+
+
 # ---------------------------------------------------------------------------------------------------------------- RTF
 
 
