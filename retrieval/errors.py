@@ -34,6 +34,7 @@ from core.visible import visible
 
 _LONGEST_REASON = 1000  # characters
 
+
 class RetrievalError(Exception):
     """The root of what retrieval raises on its own account."""
 
