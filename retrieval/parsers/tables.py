@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -12,17 +13,20 @@ from retrieval.parsers.parsed import Parsed, normalise
 from retrieval.parsers.text import decode
 
 _DELIMITERS = ",;\t|"
+_SAID = re.compile(r"\ufeff?sep=(?P<delimiter>[,;\t|])[ \t]*\r?\n", re.IGNORECASE)
 _SAMPLED = 65_536  # characters from which the delimiter is told
 _SAMPLED_ROWS = 50
 _DECIMAL = "+-.,%€$£ "
 
 
 def parse_csv(data: bytes, bounds: Bounds) -> Parsed:
-    """Find the delimiter among comma, semicolon, tab and bar.
+    """Find the delimiter among comma, semicolon, tab and bar, unless the first line says it.
 
     Raises: DocumentRejected: no text, a cell that never ends, or too long.
     """
     text = decode(data)
+    if said := _SAID.match(text):  # a line that Excel takes for no row
+        return _parsed(text[said.end() :], said["delimiter"], bounds)
     return _parsed(text, _delimiter(text), bounds)
 
 

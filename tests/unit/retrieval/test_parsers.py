@@ -69,6 +69,11 @@ def test_legacy_encodings_are_told_by_their_text(encoding: str, text: str) -> No
     assert parse(text.encode(encoding), media.PLAIN, LIMIT).text == text
 
 
+@pytest.mark.parametrize("meta", ["<meta charset=utf-16>", '<meta http-equiv=x content="text/html; charset=UTF-16LE">'])
+def test_a_page_that_can_be_read_as_ascii_is_in_no_wide_encoding_whatever_it_says(meta: str) -> None:
+    assert parse(f"<html><head>{meta}</head><p>Größe</p></html>".encode(), media.HTML, LIMIT).text == "Größe"
+
+
 @pytest.mark.parametrize("spoil", [lambda data: data + b"\xc3", lambda data: data[:101] + b"\xff" + data[101:]])
 def test_one_byte_that_is_wrong_does_not_spoil_all_letters_of_a_text(spoil: Callable[[bytes], bytes]) -> None:
     text = "Der Prüfstand für die Größe der Häfen. " * 20
