@@ -99,11 +99,12 @@ def _export(
         err.print(f"[yellow]note:[/yellow] {warning}")
     out.print(
         f"{manifest.documents} of {about['documents']} documents of {name}, version {manifest.collection['version']}, "
-        f"are in {to} ({short_bytes(manifest.bytes)})"
+        f"are in {to} ({short_bytes(manifest.bytes)})",
+        markup=False,
     )
     if manifest.documents < about["documents"]:
         err.print("[dim]the others are not ready, or not for everyone: --principal says whose rights apply[/dim]")
-    out.print(f"Try:  ./stoker edge serve {to}")
+    out.print(f"Try:  ./stoker edge serve {to}", markup=False)
 
 
 def _records(lines: Iterator[str]) -> Iterator[dict[str, Any]]:

@@ -140,7 +140,7 @@ def send(client: Client, fields: Mapping[str, str], uploads: Iterable[Upload]) -
 def shown_progress() -> Progress:
     """A bar for each document, where somebody looks."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(20),
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
@@ -188,7 +188,7 @@ def ensure_collection(client: Client, name: str) -> None:
             if refused.status != 409:  # somebody else has just made it
                 raise
         else:
-            err.print(f"made the collection {name}")
+            err.print(f"made the collection {name}", markup=False)
 
 
 def _sort(source: Source, found: list[Source], skipped: list[Path]) -> None:

@@ -250,7 +250,7 @@ def ingest(
         _require_object(metadata)
     sources, skipped = find_sources(paths or [])
     for path in skipped:
-        err.print(f"[dim]skipped, not a supported format: {path}[/dim]")
+        err.print(f"[dim]skipped, not a supported format: {_plain(str(path))}[/dim]")
     with open_client(load_settings(data_dir=data_dir)) as client:
         outcomes = put_in(client, collection, sources, metadata)
     _tell(collection, outcomes, as_json=as_json)
@@ -312,7 +312,7 @@ def export_collection(
     with open_client(load_settings(data_dir=data_dir)) as client:
         count, left_out = export(client, name, file)
     for each in left_out:
-        err.print(f"[dim]left out, gone meanwhile: {each}[/dim]")
+        err.print(f"[dim]left out, gone meanwhile: {_plain(str(each))}[/dim]")
     if as_json:
         out.print_json(data={"collection": name, "file": str(file), "documents": count, "left_out": list(left_out)})
     else:
@@ -530,7 +530,7 @@ def _tell(collection: str, outcomes: "Sequence[Outcome]", *, as_json: bool) -> N
         out.print_json(data={"collection": collection, "documents": [asdict(outcome) for outcome in outcomes]})
         raise typer.Exit(1 if failed else 0)
     for outcome in failed:
-        err.print(f"[red]{outcome.filename}[/red]: {outcome.error or outcome.status}")
+        err.print(f"[red]{_plain(outcome.filename)}[/red]: {_plain(outcome.error or outcome.status)}")
     out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} documents are ready in {collection}")
     if failed:
         raise typer.Exit(1)

@@ -1,6 +1,8 @@
 """`./stoker ingest --manifest`: a file of JSON lines, each a document by its path or its address."""
 
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ def read_manifest(file: Path) -> Manifest:
     Raises: CliError: it can't be read, or a line is at fault; then nothing was sent.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # JSON may hold what else ends a line
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"{file} cannot be read: {error}", "name a file of JSON lines in UTF-8") from error
     found = Manifest([], [])
@@ -73,7 +75,10 @@ def _add(found: Manifest, file: Path, number: int, line: str) -> None:
 
     try:
         row = json.loads(line)
-    except ValueError as error:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise refused("it holds half a character, as \\ud83d alone is one") from error
+    except (ValueError, RecursionError) as error:
         raise refused(f"no JSON: {error}") from error
     if not isinstance(row, dict) or not row.keys() <= _KEYS:
         raise refused(f"a line is an object with some of {', '.join(sorted(_KEYS))}")
@@ -89,8 +94,8 @@ def _add(found: Manifest, file: Path, number: int, line: str) -> None:
         found.addresses.append({"url": url, **({"title": title} if title else {}), **said})
         return
     where = file.parent / str(path)
-    if not where.is_file():
-        raise refused(f"there is no file {where}")
+    if not os.path.isfile(where):  # `Path.is_file` fails on a name that is too long for one
+        raise refused(f"there is no file {str(where)[:300]}")
     fields = {name: json.dumps(value, sort_keys=True) for name, value in said.items()}
     found.files.append(Source(where, title or str(path), fields=fields))
 
@@ -99,6 +104,6 @@ def _check_names(found: Manifest, file: Path) -> None:
     """A name stands for one document."""
     names = [source.name for source in found.files]
     names += [item.get("title") or item["url"] for item in found.addresses]
-    double = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    double = next((name for name, count in Counter(names).items() if count > 1), None)
     if double is not None:
         raise CliError(f"{file} names {double!r} twice", "give each document a title of its own; nothing was sent")

@@ -24,6 +24,7 @@ from cli.ingest import SUPPORTED, ensure_collection
 
 IGNORED = ("*~", "~$*", "*.tmp", "*.part", "*.partial", "*.crdownload", "*.swp")
 _ENDED = ("succeeded", "failed", "cancelled")
+_LATER = (429, 500, 502, 503, 504)  # the gateway has too much to do, or a part of it is away
 _POLL_S = 0.3
 
 
@@ -81,18 +82,21 @@ class Watch:
         self._ignore = (*IGNORED, *ignore)
         self._before: dict[str, tuple[int, int]] = {}
         self._missed: set[str] = set()
+        self._unseen: set[str] = set()  # what can't be looked at just now, and so is not gone
+        self._told: set[str] = set()
 
     def look(self) -> Look:
         """Send what is new or changed, then delete what is gone.
 
-        Raises: ApiUnreachable: the gateway is away, and the next look goes on; ApiRefused: it refuses us altogether.
+        Raises: ApiUnreachable: the gateway is away, and the next look goes on; ApiRefused: it refuses us, for now or
+            altogether.
         """
         known = self._memory.sent
         found = dict(self._scan())
         still = {name for name, stamp in found.items() if self._before.get(name) == stamp}
         self._before = found
         if known and not found:
-            err.print(f"{self._folder} is empty or gone: nothing is deleted for that, and nothing is sent")
+            _say(f"{self._folder} is empty or gone: nothing is deleted for that, and nothing is sent")
             return Look()
         sent: list[str] = []
         refused: list[str] = []
@@ -102,27 +106,48 @@ class Watch:
             outcome = self._send(name, found[name])
             if outcome is not None:
                 (sent if outcome else refused).append(name)
-        gone = {name for name in known if name not in found}
+        gone = {name for name in known if name not in found and not self._is_unseen(name)}
         deleted = [name for name in sorted(gone & self._missed) if self._delete(name)]
         self._missed = gone
         return Look(tuple(sent), tuple(deleted), tuple(refused))
 
     def _scan(self) -> Iterator[tuple[str, tuple[int, int]]]:
         root = self._folder.resolve()
-        for folder, folders, files in os.walk(root):
+        self._unseen = set()
+        for folder, folders, files in os.walk(root, onerror=lambda error: self._miss(root, error)):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 path = Path(folder, name)
                 below = path.relative_to(root).as_posix()
+                if not _can_be_told(below):
+                    self._tell_once(ascii(below)[1:-1], "has a name that is no text, and is left out")
+                    continue
                 if path.suffix.lower() not in SUPPORTED or name.startswith(".") or self._is_ignored(below):
                     continue
                 try:
                     if not path.resolve(strict=True).is_relative_to(root):  # a link out of the folder
                         continue
                     stat = path.stat()
-                except OSError:  # it went just now
+                except OSError as error:
+                    self._miss(root, error, path)
                     continue
                 yield below, (stat.st_size, stat.st_mtime_ns)
+
+    def _miss(self, root: Path, error: OSError, path: Path | None = None) -> None:
+        """Remember what is there perhaps and can't be looked at; what went just now is gone."""
+        if isinstance(error, FileNotFoundError):
+            return
+        below = (path or Path(error.filename)).relative_to(root).as_posix()
+        self._unseen.add(below)
+        self._tell_once(ascii(below)[1:-1], f"cannot be looked at ({error.strerror}): nothing is deleted for that")
+
+    def _is_unseen(self, name: str) -> bool:
+        return any(place in (".", name) or name.startswith(f"{place}/") for place in self._unseen)
+
+    def _tell_once(self, name: str, what: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            _say(f"{name} {what}")
 
     def _is_ignored(self, below: str) -> bool:
         name = below.rpartition("/")[2]
@@ -144,12 +169,12 @@ class Watch:
                     return None
                 job = self._client.upload("/v1/ingest", {"collection": self._collection}, [(name, file, None)])
         except OSError as error:
-            err.print(f"{name} cannot be read: {error.strerror}")
+            _say(f"{name} cannot be read: {error.strerror}")
             return None
         except ApiRefused as error:
             if error.status not in (400, 409, 413):
                 raise
-            err.print(f"{name} was refused: {error.message}")
+            _say(f"{name} was refused: {error.message}")
             self._remember(name, Sent(sha256, *stamp, known.document_id if known else None))
             return False
         self._remember(name, Sent(sha256, *stamp, job["document_ids"][0]))
@@ -204,16 +229,33 @@ def watch(
     state_folder.mkdir(parents=True, exist_ok=True)
     with _alone(state_folder / f"{mark}.lock", folder):
         watching = Watch(client, collection, folder, Memory(state_folder / f"{mark}.json"), ignore)
-        err.print(f"watching {folder} for {collection}; Ctrl-C ends it")
+        _say(f"watching {folder} for {collection}; Ctrl-C ends it")
         try:
             while True:
                 try:
                     watching.look()
                 except ApiUnreachable as error:
-                    err.print(f"waiting: {error.message}")
+                    _say(f"waiting: {error.message}")
+                except ApiRefused as error:
+                    if error.status not in _LATER:
+                        raise
+                    _say(f"waiting: {error.message}")
                 rest(interval_s)
         except KeyboardInterrupt:
-            err.print("ended; what was sent is remembered")
+            _say("ended; what was sent is remembered")
+
+
+def _can_be_told(name: str) -> bool:
+    """Whether a name is text: those of files may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False)
 
 
 @contextmanager

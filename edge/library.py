@@ -8,7 +8,7 @@ from core.clock import Clock
 from core.principal import Principal, Role
 from core.reach import Reach
 from edge.catalog import TENANT
-from edge.index import FileIndex
+from edge.index import FileIndex, Shelved
 from edge.manifest import Manifest
 from retrieval.errors import CollectionNotFound, DocumentNotFound
 from retrieval.metadata_fields import MetadataFields
@@ -62,11 +62,22 @@ class Texts:
     ) -> str:
         """The text that spans point into. Raises: CollectionNotFound, DocumentNotFound."""
         self._collection.require(collection_name)
-        found = self._index.by_id.get(document_id)
-        over = self._expiry.get(document_id, float("inf")) <= self._clock.time()
-        if found is None or over or version not in (None, found.version):
-            raise DocumentNotFound(document_id, version)
+        found = self.get(document_id, version)
         return self._index.text(found.at, found.until)
+
+    def get(self, document_id: str, version: int | None = None) -> Shelved:
+        """A document. Raises: DocumentNotFound: there is none, or it has expired."""
+        found = self._index.by_id.get(document_id)
+        if found is None or self._is_over(found) or version not in (None, found.version):
+            raise DocumentNotFound(document_id, version)
+        return found
+
+    def live(self) -> list[Shelved]:
+        """All that have not expired, by their ids."""
+        return sorted((one for one in self._index.documents if not self._is_over(one)), key=lambda one: one.id)
+
+    def _is_over(self, document: Shelved) -> bool:
+        return self._expiry.get(document.id, float("inf")) <= self._clock.time()
 
 
 class _Described:

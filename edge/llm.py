@@ -30,7 +30,7 @@ class Writing:
 
     Attributes:
         prompt_tokens, completion_tokens: so far.
-        cut: it ended because it was allowed no more tokens.
+        cut: it ended because it was allowed no more tokens, or the model's window was full.
     """
 
     def __init__(self, model: "LocalModel", wish: Wish) -> None:
@@ -60,7 +60,7 @@ class Writing:
                 piece, shown = text[len(shown) :], text
                 if piece:
                     yield piece
-            if len(made) >= self._wish.max_tokens:
+            if len(made) >= self._wish.max_tokens or len(ids) + len(made) >= self._model.window:
                 self.cut = True
                 return
 

@@ -18,7 +18,6 @@ from edge.index import Shelved
 from edge.library import HOLDER
 from edge.state import State
 from monitoring.logs import logger
-from retrieval.errors import DocumentNotFound
 
 routes = APIRouter()
 _log = logger(__name__)
@@ -78,8 +77,7 @@ async def get_collection(name: str, state: State) -> dict[str, Any]:
 async def list_documents(name: str, state: State, after: After = None, limit: Limit = 20) -> dict[str, Any]:
     """The documents that were exported."""
     state.collection.require(name)
-    documents = sorted(state.index.documents, key=lambda one: one.id)
-    later = [one for one in documents if after is None or one.id > after]
+    later = [one for one in state.library.documents.live() if after is None or one.id > after]
     return page(later[: limit + 1], limit, _shown)
 
 
@@ -87,10 +85,7 @@ async def list_documents(name: str, state: State, after: After = None, limit: Li
 async def get_document(name: str, document_id: str, state: State) -> dict[str, Any]:
     """One document."""
     state.collection.require(name)
-    found = state.index.by_id.get(document_id)
-    if found is None:
-        raise DocumentNotFound(document_id)
-    return _shown(found)
+    return _shown(state.library.documents.get(document_id))
 
 
 @routes.get("/v1/collections/{name}/documents/{document_id}/content", response_class=PlainTextResponse)

@@ -30,6 +30,10 @@ A part being away is `core.dependency.DependencyError`.
 
 from collections.abc import Iterable
 
+from core.visible import visible
+
+_LONGEST_REASON = 1000  # characters
+
 
 class RetrievalError(Exception):
     """The root of what retrieval raises on its own account."""
@@ -145,12 +149,12 @@ class DocumentRejected(RetrievalError):
     """The file can't be ingested.
 
     Attributes:
-        reason: for the person who sent it.
+        reason: for the person who sent it, one line; what it quotes of the file may have been anything.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = " ".join(visible(reason).split())[:_LONGEST_REASON]
+        super().__init__(self.reason)
 
 
 class SpaceMismatch(RetrievalError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from retrieval.settings import RetrievalSettings
 
-_PIPELINE = 3  # raised when parsing, chunking or analysis change what they make of a file
+_PIPELINE = 4  # raised when parsing, chunking or analysis change what they make of a file
 
 
 def of_content(

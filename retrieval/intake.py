@@ -1,5 +1,6 @@
 """The door for files: bytes into the object store, then one transaction, then a nudge."""
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -144,8 +145,8 @@ class Intake:
                 return accepted
 
             accepted = await self._database.write(queue)
-        except DependencyError:
-            # A deadline may have passed after the commit: what was stored is left for whoever may refer to it.
+        except (DependencyError, asyncio.CancelledError):
+            # It may have come after the commit: what was stored is left for whoever may refer to it.
             raise
         except BaseException:
             await self._forget(stored)

@@ -205,8 +205,9 @@ _HTML_START = re.compile(
     r"(?:\s|<\?xml[^>]{0,200}\?>|<!--(?:[^-]|-(?!->)){0,2000}-->)*<(?:!doctype\s+html|html)\b", re.I
 )
 _JSON_START = re.compile(
-    r'\s*(?:\[\s*)*\{\s*(?:"(?:[^"\\\n]|\\.){0,500}"\s*:|\}\s*\Z)|\s*\[\s*\[?\s*"(?:[^"\\\n]|\\.)*"\s*,'
+    r'\s*(?:\[\s*)*\{\s*(?:"(?:[^"\\\n]|\\.){0,500}"\s*:|\}\s*\Z)|\s*\[(?:\s*\[)?\s*"(?:[^"\\\n]|\\.)*"\s*,'
 )
+_SAID = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
 _XML_START = re.compile(r"\s*<\?xml\s")
 _MBOX_START = re.compile(r"From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +\d")
 _HEADER = re.compile(r"([!-9;-~]+):[ \t]?[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n")
@@ -243,7 +244,7 @@ def detect(filename: str, declared: str | None, data: bytes) -> str:
     if _HTML_START.match(text):
         return HTML
     said = (declared or "").partition(";")[0].strip().lower()
-    said = _SAME.get(said, said)
+    said = _SAME.get(said, said) if _SAID.fullmatch(said) else ""
     if by_name in (None, PLAIN) and said in ("", PLAIN, UNKNOWN, JSON) and _JSON_START.match(text):
         return JSON
     if by_name in (None, PLAIN, EML, _MBOX) and (letter := _letter_kind(text)):

@@ -1,5 +1,6 @@
 """What retrieval can be told, read once per process."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,7 @@ from retrieval.sources.guard import read_opened
 from storage.settings import StorageSettings
 
 Placement = Literal["dedicated", "pooled"]
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class RetrievalSettings(StorageSettings):
@@ -124,7 +126,7 @@ class RetrievalSettings(StorageSettings):
         description="Hosts, addresses and networks that may be reached though they are not on the public internet, "
         "separated by commas, each with `:PORT` or without, such as wiki.example:8080,10.0.5.0/24.",
     )
-    fetch_ports: Annotated[list[int], NoDecode] = Field(
+    fetch_ports: Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], NoDecode] = Field(
         default_factory=lambda: [80, 443], description="Ports that may be reached everywhere, separated by commas."
     )
     fetch_connect_s: float = Field(5.0, gt=0, le=60, description="Seconds to connect to a host.")
@@ -173,6 +175,21 @@ class RetrievalSettings(StorageSettings):
     def _entries_open_something(cls, value: list[str]) -> list[str]:
         for entry in value:
             read_opened(entry)
+        return value
+
+    @field_validator("fetch_agent")
+    @classmethod
+    def _fits_a_header(cls, value: str) -> str:
+        if not value.isascii() or not value.isprintable():
+            raise ValueError("it is sent as a header: letters, digits and signs of ASCII alone")
+        return value
+
+    @field_validator("s3_sources")
+    @classmethod
+    def _entries_name_buckets(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for entry in (entry for entries in value.values() for entry in entries):
+            if not _BUCKET.fullmatch(entry.partition("/")[0]):
+                raise ValueError(f"{entry!r} names no bucket: write BUCKET or BUCKET/PREFIX, such as papers/2026")
         return value
 
     @field_validator("otlp_endpoint")

@@ -20,7 +20,7 @@ from monitoring import metrics, tracing
 from monitoring.logs import configure_logs, logger
 from monitoring.sentry import report_errors
 from monitoring.serving import serving
-from retrieval import generations
+from retrieval import generations, heartbeat
 from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceMismatch
 from retrieval.evaluation.runner import Runner
 from retrieval.evaluation.turns import Turns
@@ -93,7 +93,10 @@ class Worker:
         log.info("ingesting", filename=lease.filename)
         root = tracing.begin("ingest document", "consumer")
         work = asyncio.create_task(self._pipeline.run(lease))
-        beat = asyncio.create_task(self._beat(lease, work))
+        renew, lease_s, every_s = partial(self._leases.renew, lease), self._settings.lease_s, self._settings.heartbeat_s
+        beat = asyncio.create_task(
+            heartbeat.keep(renew, LeaseLost, work, self._clock, lease_s=lease_s, every_s=every_s)
+        )
         status: Status | None = None
         try:
             await work
@@ -133,23 +136,6 @@ class Worker:
         except (LeaseLost, DependencyError) as error:  # then the lease runs out by itself
             _log.warning("could not hand back", document=lease.document_id, reason=str(error))
             return None
-
-    async def _beat(self, lease: Lease, work: asyncio.Task[None]) -> None:
-        """Renew the lease while the work runs; once it is lost, or can't be renewed in time, stop the work."""
-        good_until_s = self._clock.monotonic() + self._settings.lease_s
-        while True:
-            await asyncio.sleep(self._settings.heartbeat_s)
-            try:
-                asked_s = self._clock.monotonic()
-                await self._leases.renew(lease)
-                good_until_s = asked_s + self._settings.lease_s
-            except LeaseLost:
-                work.cancel()
-                return
-            except DependencyError:
-                if self._clock.monotonic() > good_until_s:
-                    work.cancel()
-                    return
 
     async def _leave(self, last_word: Callable[[], Awaitable[None]]) -> None:
         """Say the last word about a document; one that isn't heard is made up for when the lease runs out."""

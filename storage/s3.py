@@ -11,13 +11,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from core.dependency import Dependency, DependencyError
+from core.dependency import Dependency, DependencyError, DependencyUnavailable
 from storage.objects import ObjectNotFound, ObjectRefused, checked_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
+_LATER = frozenset((429, 500, 502, 503, 504))  # of these a store says that it will answer again
 
 
 _PART_BYTES = 8 * 2**20  # S3 takes no smaller ones than 5 MiB, but for the last, and 10,000 of them at most
@@ -179,6 +180,8 @@ class S3Source:
         try:
             return await self._dependency.call(lambda: asyncio.to_thread(work))
         except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _LATER:
+                raise DependencyUnavailable("s3", f"The object store is too busy ({_code(error)}).") from error
             if _code(error) in ("NoSuchKey", "404"):
                 raise ObjectNotFound(f"There is no object s3://{what}.") from error
             raise ObjectRefused(f"The object store refuses s3://{what} ({_code(error)}).") from error

@@ -118,6 +118,9 @@ class Deliverer:
             answer = await self._post(row)
         except (AddressRefused, FetchPostponed) as refused:
             error = str(refused)[:500]
+        except Exception:  # one webhook's fault, or a key that is gone, ends none of the keeper's other duties
+            _log.exception("a delivery could not be tried", id=row.id)
+            error = "it could not be tried; the keeper's log has the details"
         if answer is not None and not 200 <= answer < 300:
             error = f"it answered {answer}"
         await self._database.write(lambda connection: self._note(connection, row, answer, error))

@@ -6,6 +6,7 @@ Where a sheet doesn't say what its tables are, blank rows part them, and a row o
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from retrieval.errors import DocumentRejected
@@ -29,6 +30,9 @@ class Area(NamedTuple):
 
 
 Row = dict[int, Cell]
+_Groups = Mapping[int, Sequence[Area]]  # by row: merged cells that reach over several columns of it
+_YEARS = range(1900, 2101)
+_MOST_YEARS_APART = 10
 
 
 @dataclass(slots=True)
@@ -73,14 +77,18 @@ def lines(sheet: Sheet, characters: int) -> list[str]:
     """
     found = [f"# {' '.join(sheet.name.split())}{' (hidden sheet)' if sheet.hidden else ''}", ""]
     budget = Budget(characters)
+    groups: dict[int, list[Area]] = {}
+    for area in sheet.merged:
+        if area.top == area.bottom and area.right > area.left:
+            groups.setdefault(area.top, []).append(area)
     _fill_down(sheet, budget)
     for table in sheet.tables:
-        for block in _records(sheet, _cut_out(sheet, table), {}, is_table=True)[0]:
+        for block in _records(groups, _cut_out(sheet, table), {}, is_table=True)[0]:
             budget.spend(sum(map(len, block)) + 2)
             found += [*block, ""]
     names: Mapping[int, str] = {}
     for rows in _blocks(sheet):
-        blocks, names = _records(sheet, rows, names)
+        blocks, names = _records(groups, rows, names)
         for block in blocks:
             budget.spend(sum(map(len, block)) + 2)
             found += [*block, ""]
@@ -136,7 +144,7 @@ def _blocks(sheet: Sheet) -> Iterator[list[tuple[int, Row]]]:
 
 
 def _records(
-    sheet: Sheet, rows: Sequence[tuple[int, Row]], names: Mapping[int, str], is_table: bool = False
+    groups: _Groups, rows: Sequence[tuple[int, Row]], names: Mapping[int, str], is_table: bool = False
 ) -> tuple[list[list[str]], Mapping[int, str]]:
     """Paragraphs of a block of rows, and the names of columns in force at its end.
 
@@ -154,7 +162,7 @@ def _records(
         found.append(captions)
     rest = rows[position:]
     if rest and (is_table or _is_header(rest, names, seen_caption)):
-        taken, names = _names(sheet, rest)
+        taken, names = _names(groups, rest)
         rest = rest[taken:]
         if not rest:  # a table of nothing but its header still says what its columns are
             found.append([unmarked(" | ".join(names.values()))])
@@ -181,25 +189,46 @@ def _is_caption(row: Row, names: Mapping[int, str]) -> bool:
 def _is_header(rows: Sequence[tuple[int, Row]], names: Mapping[int, str], seen_caption: bool) -> bool:
     """Whether the first row names columns: words alone, and no more of the table that went on before a blank row."""
     first = rows[0][1]
-    if len(first) < 2 or not all(cell.is_word for cell in first.values()):
+    if len(first) < 2 or not (all(cell.is_word for cell in first.values()) or _names_years(rows)):
         return False
     if not names or seen_caption or first.keys() - names.keys():
         return True
     return any(column in first and not cell.is_word for _, row in rows[1:] for column, cell in row.items())
 
 
-def _names(sheet: Sheet, rows: Sequence[tuple[int, Row]]) -> tuple[int, dict[int, str]]:
+def _names_years(rows: Sequence[tuple[int, Row]]) -> bool:
+    """Whether the first row is one of words and years, and another stands below it."""
+    first, below = rows[0][1], rows[1][1] if len(rows) > 1 else {}
+    years = [column for column in sorted(first) if not first[column].is_word]
+    return len(years) < len(first) and are_years(
+        [first[column].value for column in years], [below[column].value for column in years if column in below]
+    )
+
+
+def are_years(names: Sequence[str], below: Sequence[str]) -> bool:
+    """Whether numbers above others name columns: they are years, each as far from the next, and those below are not."""
+    years = [int(name) for name in names if len(name) == 4 and name.isascii() and name.isdigit()]
+    if not 2 <= len(years) == len(names) or not all(year in _YEARS for year in years):
+        return False
+    steps = {later - earlier for earlier, later in pairwise(years)}
+    if len(steps) > 1 or not 1 <= abs(steps.pop()) <= _MOST_YEARS_APART:
+        return False
+    return not all(value.isascii() and value.isdigit() and int(value[:9]) in _YEARS for value in below)
+
+
+def _names(groups: _Groups, rows: Sequence[tuple[int, Row]]) -> tuple[int, dict[int, str]]:
     """How many rows name the columns, and the names: one that reaches over columns stands before those below it."""
     number, first = rows[0]
     names = {column: _line(cell.value) for column, cell in sorted(first.items())}
-    groups = [area for area in sheet.merged if area.top == area.bottom == number and area.right > area.left]
+    above = groups.get(number, ())
     second = rows[1][1] if len(rows) > 2 else {}
-    if not groups or not second or not all(cell.is_word for cell in second.values()):
+    if not above or not second or not all(cell.is_word for cell in second.values()):
         return 1, names
-    below = {column: _line(cell.value) for column, cell in second.items()}
-    for area in groups:
-        for column in below:
-            if area.left <= column <= area.right and area.left in names:
+    below = {column: _line(cell.value) for column, cell in sorted(second.items())}
+    columns = list(below)
+    for area in above:
+        for column in columns[bisect_left(columns, area.left) : bisect_right(columns, area.right)]:
+            if area.left in names:
                 below[column] = f"{names[area.left]} {below[column]}"
     return 2, {column: below.get(column) or names[column] for column in sorted({*names, *below})}
 

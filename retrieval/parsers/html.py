@@ -32,6 +32,8 @@ _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _HIDDEN = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)\b", re.IGNORECASE)
 _IN_LAYOUT = ("h1", "h2", "h3", "h4", "h5", "h6", "table", "article", "section")  # cells of data hold none of these
 _WHITE = re.compile(r"\s+")
+_PRESCANNED = 1024  # bytes, as browsers do
+_SAYS_WIDE = re.compile(rb"<meta[^>]{0,200}charset\s{0,9}=[\"'\s]{0,9}(?:utf-?(?:16|32)|ucs-?[24])", re.IGNORECASE)
 _MARK = "- "
 _ENOUGH = 0.4  # share of the page's text that <main> or <article> must hold to be taken alone
 
@@ -44,7 +46,8 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
     _check_depth(data, bounds.depth)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # XHTML is read as what browsers make of it
-        soup = BeautifulSoup(data, "lxml")  # it finds the encoding from byte-order mark, <meta> and bytes
+        # It finds the encoding from byte-order mark, <meta> and bytes; a <meta> in ASCII is in no wide one (WHATWG).
+        soup = BeautifulSoup(data, "lxml", from_encoding="utf-8" if _SAYS_WIDE.search(data[:_PRESCANNED]) else None)
     title = soup.title.get_text() if soup.title else ""
     body: Tag = soup.body or soup
     _drop_boilerplate(body)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from email.message import EmailMessage, Message
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from retrieval import media
 from retrieval.errors import DocumentRejected
@@ -25,6 +26,23 @@ _DEMOTED = 2  # levels that an attachment's headings stand below the subject
 _DEEPEST_HEADING = 6
 _NAME = 200  # characters of an attachment's name
 _TOLD = 500  # characters that are kept for each name, and for why an attachment was not read
+_UNSAID = frozenset(("image", "audio", "video"))  # logos and the like, where no name says that they are more
+
+
+class _Forgiving(email.policy.EmailPolicy):
+    """Keeps headers on which Python's own parser fails: of what a part is its first word, others as they stand."""
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        try:
+            return super().header_fetch_parse(name, value)
+        except Exception:  # IndexError, AttributeError, RecursionError and more: nobody names them all
+            text = " ".join(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").split())
+            if name.lower() in ("content-type", "content-disposition"):
+                return self.header_factory(name, text.partition(";")[0])
+            return self.header_factory("X-Unread", text)
+
+
+_POLICY = _Forgiving()
 
 
 def parse(data: bytes, bounds: Bounds, read: Read) -> Parsed:
@@ -35,7 +53,7 @@ def parse(data: bytes, bounds: Bounds, read: Read) -> Parsed:
 
     Raises: DocumentRejected: no e-mail, or encrypted.
     """
-    message = email.message_from_bytes(data, policy=email.policy.default)
+    message = email.message_from_bytes(data, policy=_POLICY)
     if not isinstance(message, EmailMessage) or not any(message.get(name) for name in _TITLES):
         raise DocumentRejected("The file is no e-mail, whatever its name says: save the message anew as EML.")
     if message.get_content_type() in ("multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime"):
@@ -104,7 +122,7 @@ def _bytes(part: EmailMessage) -> bytes:
 
 
 def _attachments(message: EmailMessage, bounds: Bounds) -> Iterator[EmailMessage]:
-    """All parts that are not the body, without looking into messages that are attached."""
+    """All parts that are not the body, without looking into messages that are attached; a message may be one itself."""
     bodies = [message.get_body((kind,)) for kind in ("plain", "html")]
     stack: list[tuple[EmailMessage, int]] = [(message, 0)]
     while stack:
@@ -114,16 +132,18 @@ def _attachments(message: EmailMessage, bounds: Bounds) -> Iterator[EmailMessage
         if part.is_multipart() and part.get_content_maintype() == "multipart":
             inner = [each for each in part.iter_parts() if isinstance(each, EmailMessage)]
             stack.extend((each, depth + 1) for each in reversed(inner))
-        elif not any(part is body for body in bodies) and part is not message:
-            is_shown_alone = part.get_filename() or part.is_attachment() or part.get_content_type() == media.EML
-            if is_shown_alone or part.get_content_maintype() == "text":
-                yield part
+        elif any(part is body for body in bodies):
+            continue
+        elif part.get_filename() or part.is_attachment() or part.get_content_maintype() not in _UNSAID:
+            yield part
 
 
 def _attachment(part: EmailMessage, bounds: Bounds, read: Read) -> list[str]:
     """A heading with the attachment's name, and its text."""
     is_message = part.get_content_type() == media.EML
-    name = normalise(" ".join((part.get_filename() or ("message.eml" if is_message else "part.txt")).split()))[-_NAME:]
+    is_text = part.get_content_maintype() in ("text", "multipart")  # the latter: nobody can tell where its parts begin
+    unnamed = "message.eml" if is_message else "part.txt" if is_text else "part"
+    name = normalise(" ".join((part.get_filename() or unnamed).split()))[-_NAME:]
     if is_message:
         inner = part.get_payload()
         # Headers are written as they came: folding them anew may fail.

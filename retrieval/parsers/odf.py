@@ -6,7 +6,7 @@ Source: OASIS, Open Document Format 1.3, part 3
 from dataclasses import dataclass, field
 
 from retrieval.errors import DocumentRejected
-from retrieval.parsers import grid, xml
+from retrieval.parsers import grid, ooxml, xml
 from retrieval.parsers.archive import Archive
 from retrieval.parsers.bounds import Bounds
 from retrieval.parsers.grid import Area, Budget, Cell, Sheet
@@ -17,12 +17,12 @@ _DROPPED = frozenset(("tracked-changes", "annotation", "forms", "index-body", "s
 _SPACES = 1000  # most that one element may stand for
 _COLUMNS, _ROWS = 16_384, 1_048_576
 _REPEATED = 1000  # most rows with content that one row may stand for
+_NEAR = 64  # columns of a table
 _DEEPEST_HEADING, _DEEPEST_LIST = 6, 8
-_TITLE = "http://purl.org/dc/elements/1.1/ title"
 
 
 def parse(data: bytes, bounds: Bounds) -> Parsed:
-    """Keep what the body holds; deleted text, comments and tables of contents are left out.
+    """Keep what the body holds, hidden sheets and slides called so; no deleted text, comments and tables of contents.
 
     Raises: DocumentRejected: cut off, damaged, encrypted, too large unpacked, too many slides, or another kind of file.
     """
@@ -34,11 +34,7 @@ def parse(data: bytes, bounds: Bounds) -> Parsed:
             raise DocumentRejected("The file is encrypted: save a copy without a password.")
     if "content.xml" not in archive:
         raise DocumentRejected("The file is damaged: its part content.xml is missing. Send it again, or save it anew.")
-    title = None
-    if "meta.xml" in archive:
-        about = _About()
-        xml.read(archive.pieces("meta.xml"), about, bounds.depth)
-        title = normalise(" ".join("".join(about.title).split())).strip() or None
+    title = ooxml.title(archive, bounds, "meta.xml")
     body = _Body(Budget(bounds.characters))
     xml.read(archive.pieces("content.xml"), body, bounds.depth)
     if body.kind == "spreadsheet":
@@ -94,23 +90,8 @@ class _Manifest:
 
 
 @dataclass(slots=True)
-class _About:
-    title: list[str] = field(default_factory=list)
-    inside: bool = False
-
-    def start(self, name: str, _attributes: dict[str, str]) -> None:
-        self.inside = name == _TITLE
-
-    def end(self, _name: str) -> None:
-        self.inside = False
-
-    def text(self, text: str) -> None:
-        if self.inside:
-            self.title.append(text)
-
-
-@dataclass(slots=True)
 class _Slide:
+    is_hidden: bool = False
     title: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -120,7 +101,7 @@ class _Slide:
             return ""
         heading = " ".join(" ".join(self.title).split()) or f"Slide {number}"
         notes = ["", "## Notes", "", *self.notes] if self.notes else []
-        return "\n".join([f"# {heading}", "", *self.body, *notes])
+        return "\n".join([f"# {heading}{' (hidden slide)' if self.is_hidden else ''}", "", *self.body, *notes])
 
 
 @dataclass(slots=True)
@@ -178,8 +159,10 @@ class _Body:
                 self._style = _attribute(attributes, "name")
             case "table-properties" if _attribute(attributes, "display") == "false":
                 self.hidden_styles.add(self._style)
+            case "drawing-page-properties" if _attribute(attributes, "visibility") == "hidden":
+                self.hidden_styles.add(self._style)
             case "page":
-                self.slides.append(_Slide())
+                self.slides.append(_Slide(_attribute(attributes, "style-name") in self.hidden_styles))
             case "frame":
                 self._in_title = _attribute(attributes, "class") == "title"
             case "notes":
@@ -320,5 +303,6 @@ class _Body:
 
 
 def _cells(row: dict[int, Cell]) -> list[str]:
-    """All cells of a row up to its last one, empty ones too."""
-    return [row[column].value if column in row else "" for column in range(min(max(row) + 1, 64))]
+    """All cells of a row up to its last one, empty ones too; far to the right only what holds something."""
+    near = [row[column].value if column in row else "" for column in range(min(max(row) + 1, _NEAR))]
+    return near + [row[column].value for column in sorted(row) if column >= _NEAR]

@@ -53,12 +53,12 @@ def relations(archive: Archive, part: str, bounds: Bounds) -> Mapping[str, Relat
     return {key: each for key, each in reader.found.items() if each.target in archive}
 
 
-def title(archive: Archive, bounds: Bounds) -> str | None:
-    """What the file's properties call it."""
-    if "docProps/core.xml" not in archive:
+def title(archive: Archive, bounds: Bounds, part: str = "docProps/core.xml") -> str | None:
+    """What the file's properties call it: OpenDocument has them in another part, and in the same words."""
+    if part not in archive:
         return None
     properties = _Properties()
-    xml.read(archive.pieces("docProps/core.xml"), properties, bounds.depth)
+    xml.read(archive.pieces(part), properties, bounds.depth)
     return normalise(" ".join("".join(properties.title).split())).strip() or None
 
 

@@ -1,4 +1,4 @@
-"""RTF: paragraphs, headings by their outline level, rows of tables; no pictures, codes of fields or hidden text.
+"""RTF: paragraphs, headings by their level, rows of tables; no pictures, codes of fields, hidden or deleted text.
 
 Source: Microsoft, Rich Text Format Specification 1.9.1
 """
@@ -184,7 +184,7 @@ class _Reader:
                 self._fonts[self._state.font] = _CHARSETS[number]
             case "uc":
                 self._state = replace(self._state, skipped=max(0, min(number or 0, 16)))
-            case "v":
+            case "v" | "deleted":  # hidden, or taken out while changes were tracked
                 self._state = replace(self._state, is_hidden=number != 0)
             case "plain":
                 self._state = replace(self._state, is_hidden=False, font="")

@@ -2,25 +2,31 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from retrieval.errors import DocumentRejected
 from retrieval.parsers.bounds import Bounds
+from retrieval.parsers.grid import are_years
 from retrieval.parsers.parsed import Parsed, normalise
 from retrieval.parsers.text import decode
 
 _DELIMITERS = ",;\t|"
+_SAID = re.compile(r"\ufeff?sep=(?P<delimiter>[,;\t|])[ \t]*\r?\n", re.IGNORECASE)
 _SAMPLED = 65_536  # characters from which the delimiter is told
 _SAMPLED_ROWS = 50
 _DECIMAL = "+-.,%€$£ "
 
 
 def parse_csv(data: bytes, bounds: Bounds) -> Parsed:
-    """Find the delimiter among comma, semicolon, tab and bar.
+    """Find the delimiter among comma, semicolon, tab and bar, unless the first line says it.
 
     Raises: DocumentRejected: no text, a cell that never ends, or too long.
     """
     text = decode(data)
+    if said := _SAID.match(text):  # a line that Excel takes for no row
+        return _parsed(text[said.end() :], said["delimiter"], bounds)
     return _parsed(text, _delimiter(text), bounds)
 
 
@@ -32,14 +38,15 @@ def parse_tsv(data: bytes, bounds: Bounds) -> Parsed:
 def _parsed(text: str, delimiter: str, bounds: Bounds) -> Parsed:
     rows = _rows(text, delimiter, bounds)
     header = [" ".join(cell.split()) for cell in next(rows, [])]
-    if _is_header(header):
+    first = next(rows, [])
+    if _is_header(header, first):
         names = [name or f"Column {number}" for number, name in enumerate(header, start=1)]
     else:
         rows = _rows(text, delimiter, bounds)
         names = []
     records: list[str] = []
     left = bounds.characters
-    for row in rows:
+    for row in chain([first], rows) if names else rows:
         record = _record(names, row)
         left -= len(record) + 2
         if left < 0:
@@ -101,6 +108,14 @@ def _delimiter(text: str) -> str:
     return best
 
 
-def _is_header(row: Sequence[str]) -> bool:
-    """Names of columns are words: none is a number, and at least one isn't empty."""
-    return any(row) and not any(cell.strip(_DECIMAL).replace(".", "").replace(",", "").isdigit() for cell in row)
+def _is_header(row: Sequence[str], below: Sequence[str]) -> bool:
+    """Names of columns are words: none is a number that is no year, and at least one isn't empty."""
+    numbers = [place for place, cell in enumerate(row) if _is_number(cell)]
+    if not numbers:
+        return any(row)
+    under = [" ".join(below[place].split()) for place in numbers if place < len(below)]
+    return any(cell and not _is_number(cell) for cell in row) and are_years([row[place] for place in numbers], under)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.strip(_DECIMAL).replace(".", "").replace(",", "").isdigit()

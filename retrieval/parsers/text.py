@@ -12,6 +12,7 @@ from retrieval.parsers.parsed import Parsed, normalise
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")  # \x1b colours the output of programs
 _MOST_UNREADABLE = 0.01
+_SURELY = 20  # letters of several bytes that are right for each that is not: no other encoding looks like that
 _JUDGED = 2**16  # bytes of a file from which its legacy encoding is told
 _LEGACY = (
     "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 koi8_r cp866 iso8859_2 mac_roman "
@@ -57,6 +58,10 @@ def _decode(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
+        text = data.decode("utf-8", errors="replace")
+        lost = text.count("\ufffd")
+        if sum(char > "\x7f" for char in text) > _SURELY * lost:  # cut within a letter, or with a byte that strayed in
+            return text
         return data.decode(_legacy(data), errors="replace")
 
 

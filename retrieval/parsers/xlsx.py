@@ -23,6 +23,10 @@ _PERCENTAGES = frozenset((9, 10))
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h{1,2}\]|m{1,2}\]|s{1,2}\])[^\]]*\]', re.IGNORECASE)
 _DATE_SIGNS = re.compile(r"[dmyhs]", re.IGNORECASE)
 _DAY_SIGNS = re.compile(r"[dy]", re.IGNORECASE)
+_ELAPSED = re.compile(r"\[(?:h{1,2}|m{1,2}|s{1,2})\]", re.IGNORECASE)
+_PADDED = re.compile(r"0{2,}")  # of postcodes, and numbers of parts
+_ELAPSED_KNOWN = 46  # `[h]:mm:ss`
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # what XML can't hold, such as a carriage return, and `_x005F_` itself
 _SHOWN_HIDDEN = frozenset(("hidden", "veryHidden"))
 _EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)
 _LEAP_YEAR_THAT_WAS_NONE = 60  # the serial of 29 February 1900
@@ -131,7 +135,7 @@ class _Strings:
     def end(self, name: str) -> None:
         match _local(name):
             case "si":
-                text = "".join(self._parts)
+                text = _unescaped("".join(self._parts))
                 self._budget.spend(len(text) + 1)
                 self.found.append(text)
             case "rPh":
@@ -177,8 +181,12 @@ class _Formats:
             value = float(raw)
         except ValueError:
             return raw
+        if (known == _ELAPSED_KNOWN and key not in self._codes) or _ELAPSED.search(code):
+            return _elapsed(value) or _digits(raw, value)
         if (known in _DATES and key not in self._codes) or (code.lower() != "general" and _DATE_SIGNS.search(code)):
             return _moment(value, bool(_DAY_SIGNS.search(code)) or "m" in code.lower(), epoch) or _digits(raw, value)
+        if _PADDED.fullmatch(code) and value >= 0 and raw.isdigit():
+            return raw.zfill(len(code))
         if known in _PERCENTAGES or code.rstrip().endswith("%"):
             return f"{_digits('', value * 100)}%"
         return _digits(raw, value)
@@ -195,6 +203,21 @@ def _moment(serial: float, has_day: bool, epoch: datetime) -> str:
     if days == 0 and not (has_day and seconds == 0):
         return moment.time().isoformat()
     return moment.date().isoformat() if seconds == 0 else moment.isoformat(sep=" ")
+
+
+def _elapsed(days: float) -> str:
+    """Hours, minutes and seconds, however many hours; empty for what is none."""
+    if not abs(days) < _MOST_DAYS:
+        return ""
+    minutes, seconds = divmod(round(abs(days) * 86_400), 60)
+    return f"{'-' if days < 0 else ''}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+def _unescaped(text: str) -> str:
+    if "_x" not in text:
+        return text
+    units = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)  # of UTF-16: some letters are two
+    return units.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _digits(raw: str, value: float) -> str:
@@ -278,9 +301,9 @@ class _Cells:
             case "s":
                 return Cell(self._shared(value), True)
             case "inlineStr":
-                return Cell(inline or value, True)
+                return Cell(_unescaped(inline or value), True)
             case "str" if value:
-                return Cell(value, True)
+                return Cell(_unescaped(value), True)
             case "b" if value:
                 return Cell("TRUE" if value == "1" else "FALSE", False)
             case "d":

@@ -34,7 +34,7 @@ class Buckets:
         bucket, prefix = split(address)
         try:
             found = await self._asked().list(bucket, prefix, limit)
-        except ObjectRefused as error:
+        except (ObjectNotFound, ObjectRefused) as error:
             raise FetchFailed(str(error)) from error
         taken = [f"s3://{bucket}/{key}" for key, size in found[:limit] if size <= self._most_bytes and len(key) <= 400]
         return taken, len(found) - len(taken)

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from core.clock import Clock
 from core.dependency import DependencyError
 from monitoring import metrics
 from monitoring.logs import logger
-from retrieval import media
+from retrieval import heartbeat, media
 from retrieval.errors import (
     ErrandLost,
     FetchFailed,
@@ -71,24 +72,29 @@ class Courier:
 
     async def _work(self) -> None:
         while True:
-            waits = False
+            rest_s = self._settings.poll_s
             try:
                 await self._tidy()
-                waits = await self._errands.any_open()
-                errand = await self._errands.acquire() if waits else None
+                if await self._errands.any_open():
+                    errand = await self._errands.acquire()
+                    if errand is not None:
+                        await self.go(errand)
+                        continue
+                    rest_s = _SOON_S
             except DependencyError as error:
                 _log.warning("waiting for a part that is away", part=error.name, reason=str(error))
-                errand = None
-            if errand is None:
-                await asyncio.sleep(_SOON_S if waits else self._settings.poll_s)
-            else:
-                await self.go(errand)
+            except Exception:  # one errand's fault ends no other's work: its lease runs out, and its attempts do
+                _log.exception("an errand could not be begun or ended")
+            await asyncio.sleep(rest_s)
 
     async def go(self, errand: Errand) -> None:
         """Do one errand, or hand it back; cancelled, hand it back and end."""
         log = _log.bind(errand=errand.id, job=errand.job_id, kind=errand.kind, attempt=errand.attempt)
         work = asyncio.create_task(self._do(errand))
-        beat = asyncio.create_task(self._beat(errand, work))
+        renew, lease_s = partial(self._errands.renew, errand), self._settings.lease_s
+        beat = asyncio.create_task(
+            heartbeat.keep(renew, ErrandLost, work, self._clock, lease_s=lease_s, every_s=lease_s / 4)
+        )
         outcome = "failed"
         try:
             await work
@@ -164,23 +170,6 @@ class Courier:
     async def _objects(self, errand: Errand) -> tuple[Sequence[str], int, float]:
         addresses, left_out = await self._buckets.list(errand.address, errand.plan["limit"])
         return addresses, left_out, 0.0
-
-    async def _beat(self, errand: Errand, work: asyncio.Task[None]) -> None:
-        """Renew the lease while the work runs; once it is lost, or can't be renewed in time, stop the work."""
-        good_until_s = self._clock.monotonic() + self._settings.lease_s
-        while True:
-            await asyncio.sleep(self._settings.lease_s / 4)
-            try:
-                asked_s = self._clock.monotonic()
-                await self._errands.renew(errand)
-                good_until_s = asked_s + self._settings.lease_s
-            except ErrandLost:
-                work.cancel()
-                return
-            except DependencyError:
-                if self._clock.monotonic() > good_until_s:
-                    work.cancel()
-                    return
 
     async def _leave(self, last_word: Awaitable[object]) -> None:
         """Say the last word about an errand; one that isn't heard is made up for when the lease runs out."""

@@ -1,6 +1,7 @@
 """The only way in which an address that a caller names is reached: guarded, bounded in time and bytes, no proxy."""
 
 import asyncio
+import re
 import socket
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LATER = frozenset({408, 425, 429})
 _LONGEST_WAIT_S = 3600.0
 _PIECE = 65_536
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
+_UNPACKED_AT_ONCE = 16_384  # bytes: what stands behind the end of a member is copied for each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Fetcher:
             if answer.status == 304 and asked:
                 return None
             _check_status(address, answer)
-            media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()[:200]
+            media_type = _media_type(answer.headers.get("content-type", ""))
             if not takes(media_type):
                 raise FetchFailed(f"{address.origin} sends {media_type or 'no type'}, which can't be read here.")
             data = await self._body(address, answer)
@@ -182,11 +185,12 @@ class Unpacking:
     """Unpacks gzip, of several members too, and never more than it may.
 
     Args:
-        most: bytes; one more is given, so that its caller sees that there are more.
+        most: bytes, packed and unpacked; one more is given, so that its caller sees that there are more.
     """
 
     def __init__(self, most: int) -> None:
         self._left = most + 1
+        self._left_packed = most + most // 100 + 1024  # what can't be packed becomes a little longer
         self._stream = zlib.decompressobj(31)
 
     @property
@@ -195,7 +199,17 @@ class Unpacking:
         return self._stream.eof
 
     def feed(self, piece: bytes) -> bytes:
-        """Raises: FetchFailed: it is no gzip."""
+        """Raises: FetchFailed: it is no gzip, or larger than what it holds may be."""
+        out = b"".join(
+            self._unpacked(piece[first : first + _UNPACKED_AT_ONCE])
+            for first in range(0, len(piece), _UNPACKED_AT_ONCE)
+        )
+        self._left_packed -= len(piece)
+        if self._left_packed < 0 and self._left > 0:
+            raise FetchFailed("What was sent is called gzip, and holds hardly anything but its packing.")
+        return out
+
+    def _unpacked(self, piece: bytes) -> bytes:
         out = bytearray()
         while piece and self._left > 0:
             if self._stream.eof:
@@ -259,9 +273,15 @@ def _check_status(address: Address, answer: aiohttp.ClientResponse) -> None:
         raise FetchFailed(f"{address.origin} answered {answer.status}: check the address, or send the document itself.")
 
 
+def _media_type(header: str) -> str:
+    """What a header says, if it is one: it is kept, and told."""
+    found = header.partition(";")[0].strip().lower()
+    return found if _MEDIA_TYPE.fullmatch(found) else ""
+
+
 def _short(value: str | None) -> str | None:
-    """A header that is kept and sent again; a longer one is not worth it."""
-    return value if value and len(value) <= 500 else None
+    """A header that is kept and sent again; a longer one is not worth it, and one that is no text can't be."""
+    return value if value and len(value) <= 500 and value.isascii() and value.isprintable() else None
 
 
 def _told(error: Exception) -> str:

@@ -4,7 +4,8 @@ Source: https://www.sitemaps.org/protocol.html, https://www.rfc-editor.org/rfc/r
 """
 
 import asyncio
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from protego import Protego
@@ -18,6 +19,12 @@ _MOST_FILES = 50
 _DEPTH = 20
 _LONGEST_DELAY_S = 60.0
 _GZIP = b"\x1f\x8b"
+_MOST_LOOKED_AT = 100_000  # addresses of one sitemap; the protocol allows a file 50,000
+_AT_ONCE = 1000  # addresses, in a thread: what robots.txt says of each may take long
+_ROBOTS_BYTES = 512_000
+_AGENT = re.compile(r"\s*user[- ]?agent(?=[:\s])\s*:?(?P<who>[^#]*)", re.IGNORECASE)
+_WORD = re.compile(r"[a-z0-9_-]+")
+_ANOTHER = "-" * 300  # longer than our own name may be
 
 
 @dataclass
@@ -56,27 +63,19 @@ class Sitemaps:
         Raises: AddressRefused, FetchFailed, FetchPostponed: of the sitemap itself, or of any that it names.
         """
         robots = await self._robots(address)
-        pages = Pages(delay_s=min(_LONGEST_DELAY_S, float(robots.crawl_delay(self._agent) or 0.0)))
-        waiting, seen, found = [address], {str(address)}, set[str]()
+        delay_s = min(_LONGEST_DELAY_S, float(robots.crawl_delay(self._agent) or 0.0))
+        walk = _Walk(address, lambda page: robots.can_fetch(str(page), self._agent), limit, Pages(delay_s=delay_s))
         for number in range(_MOST_FILES):
-            if not waiting or len(pages.addresses) >= limit:
+            if not walk.waiting or walk.is_full:
                 break
             if number:
-                await asyncio.sleep(max(self._delay_s, pages.delay_s))
-            listed = await self._file(waiting.pop(0))
-            for text in listed.sitemaps:
-                other = _of_host(address, text)
-                if other is not None and str(other) not in seen:
-                    seen.add(str(other))
-                    waiting.append(other)
-            for text in listed.pages:
-                page = _of_host(address, text)
-                if page is None or not robots.can_fetch(str(page), self._agent) or len(pages.addresses) >= limit:
-                    pages.left_out += 1
-                elif str(page).rstrip("/") not in found:  # as names of documents they are one
-                    found.add(str(page).rstrip("/"))
-                    pages.addresses.append(page)
-        return pages
+                await asyncio.sleep(max(self._delay_s, delay_s))
+            listed = await self._file(walk.waiting.pop(0))
+            walk.pages.left_out += listed.more
+            for first in range(0, max(len(listed.sitemaps), len(listed.pages)), _AT_ONCE):
+                part = slice(first, first + _AT_ONCE)
+                await asyncio.to_thread(walk.take, listed.sitemaps[part], listed.pages[part])
+        return walk.pages
 
     async def _robots(self, address: Address) -> Protego:
         """Where there is none, everything is allowed; where it can't be asked, nothing is, for now."""
@@ -85,7 +84,8 @@ class Sitemaps:
         except FetchFailed:
             found = None
         await asyncio.sleep(self._delay_s)
-        return Protego.parse(found.data[:512_000].decode("utf-8", "replace") if found is not None else "")
+        text = found.data[:_ROBOTS_BYTES].decode("utf-8", "replace") if found is not None else ""
+        return await asyncio.to_thread(lambda: Protego.parse(concerning(text, self._agent)))
 
     async def _file(self, address: Address) -> "_Listed":
         found = await self._fetcher.get(address, follow=lambda to: to.host == address.host)
@@ -110,11 +110,50 @@ class Sitemaps:
         return listed
 
 
+class _Walk:
+    """What was found on the way from file to file.
+
+    Attributes:
+        waiting: sitemaps that are still to be read.
+    """
+
+    def __init__(self, base: Address, allowed: Callable[[Address], bool], limit: int, pages: Pages) -> None:
+        self.waiting = [base]
+        self.pages = pages
+        self._base = base
+        self._allowed = allowed
+        self._limit = limit
+        self._files = {str(base)}
+        self._found: set[str] = set()
+        self._looked_at = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.pages.addresses) >= self._limit
+
+    def take(self, sitemaps: Sequence[str], pages: Sequence[str]) -> None:
+        """Take in some of what a file names."""
+        for text in sitemaps:
+            other = _of_host(self._base, text) if len(self._files) < _MOST_FILES else None
+            if other is not None and str(other) not in self._files:
+                self._files.add(str(other))
+                self.waiting.append(other)
+        for text in pages:
+            self._looked_at += 1
+            page = _of_host(self._base, text) if not self.is_full and self._looked_at <= _MOST_LOOKED_AT else None
+            if page is None or not self._allowed(page):
+                self.pages.left_out += 1
+            elif str(page).rstrip("/") not in self._found:  # as names of documents they are one
+                self._found.add(str(page).rstrip("/"))
+                self.pages.addresses.append(page)
+
+
 class _Listed:
-    """What one file names, gathered from its elements."""
+    """What one file names, gathered from its elements; `more`: pages that are not even looked at."""
 
     def __init__(self) -> None:
         self.is_one = False
+        self.more = 0
         self.pages: list[str] = []
         self.sitemaps: list[str] = []
         self._path: list[str] = []
@@ -131,10 +170,28 @@ class _Listed:
 
     def end(self, name: str, /) -> None:  # noqa: ARG002
         if self._path == ["urlset", "url", "loc"]:
-            self.pages.append(self._text.strip())
+            self._keep(self.pages)
         elif self._path == ["sitemapindex", "sitemap", "loc"]:
-            self.sitemaps.append(self._text.strip())
+            self._keep(self.sitemaps)
         self._path.pop()
+
+    def _keep(self, into: list[str]) -> None:
+        if len(into) < _MOST_LOOKED_AT:
+            into.append(self._text.strip())
+        elif into is self.pages:
+            self.more += 1
+
+
+def concerning(robots: str, agent: str) -> str:
+    """A robots.txt without the names of others: each name that stands above a rule would take a copy of it."""
+    ours = {"*", *_WORD.findall(agent.lower())}
+    lines = robots.splitlines()
+    for number, line in enumerate(lines):
+        if found := _AGENT.match(line):
+            who = found["who"].strip().lower()
+            name = who if who == "*" else who.replace("*", "").partition("/")[0].strip()
+            lines[number] = f"User-agent: {name if name in ours else _ANOTHER}"
+    return "\n".join(lines)
 
 
 def _of_host(base: Address, text: str) -> Address | None:

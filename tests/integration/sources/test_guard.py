@@ -234,6 +234,29 @@ async def test_a_type_that_nobody_wants_is_refused_before_its_body_is_read() -> 
             await fetcher.get(guard.read(url), takes=lambda kind: kind.startswith("text/"))
 
 
+async def test_headers_that_are_no_text_are_neither_told_nor_kept() -> None:
+    """No database takes them, and what can't be written down ended the worker."""
+    head = (
+        b'HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-type: image/\xff\r\netag: "\xff"\r\nlast-modified: \xe9\r\n'
+    )
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head + b"\r\ntext")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        guard, fetcher = opened(port)
+        found = await fetcher.get(guard.read(f"http://127.0.0.1:{port}/"))
+        assert found is not None
+        assert found.media_type == ""
+        assert found.known == Known(f"http://127.0.0.1:{port}/", None, None)
+        with pytest.raises(FetchFailed, match="sends no type"):
+            await fetcher.get(guard.read(f"http://127.0.0.1:{port}/"), takes=lambda kind: kind.startswith("text/"))
+
+
 @pytest.mark.parametrize(
     "entry", ["", "a b", "10.0.0.0/99", "10.0.0.1/8", "x:0", "x:99999", "[::1", "*", "a/b", "0x7f.1"]
 )

@@ -53,6 +53,50 @@ def test_an_attachment_that_cannot_be_read_is_named_with_the_reason() -> None:
     assert "The pier opens at seven." in text
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        'To: "',
+        "To: \\@",
+        "From: a@[",
+        "Cc: =?utf-8?b?4piD?= <",
+        "To: " + "(" * 300,
+        "Message-ID: <@name ,",
+        "Content-Type: text/plain; nameinline*0*",
+        "Content-Disposition: inline; filename*0*",
+    ],
+)
+def test_a_header_that_python_cannot_parse_costs_a_message_nothing(header: str) -> None:
+    letter = f"Subject: Piers\n{header}\n\nThe pier opens at seven.\n".encode()
+    assert "The pier opens at seven." in read(letter, "a.eml").text
+    part = "\n--B\n"
+    attached = f"{part}\nThe pier opens at seven.\n--B\n{header}\n\nOn Sundays at nine.\n--B--\n"
+    text = read(f"Subject: Piers\nContent-Type: multipart/mixed; boundary=B\n{attached}".encode(), "a.eml").text
+    assert "The pier opens at seven." in text
+    assert "On Sundays at nine." in text
+
+
+def test_what_cannot_be_parsed_of_a_header_is_kept_as_it_stands() -> None:
+    text = read(b"Subject: Piers\nFrom: ada@[harbour\n\nThe pier opens.\n", "a.eml").text
+    assert "From: ada@[harbour" in text
+
+
+def test_parts_without_a_name_are_read_too_and_a_message_may_be_nothing_but_one() -> None:
+    alone = b'Subject: Fees\nContent-Type: application/json; name="fees.json"\n\n{"pier": 14}\n'
+    assert "## Attachment: fees.json\n\npier: 14" in read(alone, "a.eml").text
+    table = b"Subject: Fees\nContent-Type: text/csv; name=t.csv\n\na,b\n1,2\n"
+    assert "## Attachment: t.csv\n\na: 1" in read(table, "a.eml").text
+    sent_on = b"Subject: Fwd\nContent-Type: message/rfc822\n\nSubject: Piers\n\nThe innermost words.\n"
+    assert "The innermost words." in read(sent_on, "a.eml").text
+    unnamed = (
+        b"Subject: Fees\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\nSee below.\n--B\n"
+        b'Content-Type: application/json\n\n{"pier": 14}\n--B\nContent-Type: image/png\n\nlogo\n--B--\n'
+    )
+    assert read(unnamed, "a.eml").text.endswith("See below.\n\n## Attachment: part\n\npier: 14")
+    torn = b"Subject: Fees\nContent-Type: multipart/mixed\n\nThe words of no part.\n"
+    assert "The words of no part." in read(torn, "a.eml").text
+
+
 def test_emails_in_emails_are_read_so_deep_and_no_deeper() -> None:
     text = read(samples.nested_letters(3), "a.eml").text
     assert "The innermost words." in text
@@ -127,12 +171,38 @@ def test_disguised_fonts_are_no_protection() -> None:
     assert read(samples.book("<p>free</p>", encryption=fonts), "a.epub").text == "free"
 
 
+@pytest.mark.parametrize("name", ["a%00.html", "a%0a%1b[31m.html", "a" * 5000])
+def test_a_reason_that_quotes_a_file_is_one_line_that_every_database_takes(name: str) -> None:
+    package = (
+        f'<package><manifest><item id="i" href="{name}" media-type="text/html"/></manifest>'
+        '<spine><itemref idref="i"/></spine></package>'
+    )
+    with pytest.raises(DocumentRejected) as rejected:
+        read(samples.book("words", package=package), "a.epub")
+    reason = rejected.value.reason
+    assert reason.startswith("The e-book is damaged (its chapter")
+    assert reason.isprintable()
+    assert len(reason) <= 1000
+    assert str(rejected.value) == reason
+
+
+def test_a_declared_type_that_is_none_says_nothing() -> None:
+    assert detect("words.x", "a/\x00\udcff", b"words") == media.UNKNOWN
+    assert detect("words.x", "text/x-mine; charset=utf-8", b"words") == "text/x-mine"
+
+
 # ---------------------------------------------------------------------------------------------------------------- RTF
 
 
 def test_rtf_keeps_headings_letters_of_all_encodings_and_rows() -> None:
     assert read(samples.RTF, "a.rtf").text == (
         "# Harbour\n\nGröße of a pier €14, 😀 end.\n\nПирс\n\nPier | Fee\nNorth | 14\n\nLast."
+    )
+
+
+def test_what_was_deleted_while_changes_were_tracked_is_no_part_of_rtf() -> None:
+    assert read(rb"{\rtf1 Fees are {\deleted nine }fourteen\deleted  nil\deleted0  pounds.\par}", "a.rtf").text == (
+        "Fees are fourteen pounds."
     )
 
 

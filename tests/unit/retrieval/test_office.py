@@ -1,5 +1,6 @@
 """Presentations, workbooks and OpenDocument files: order, tables with the names of their columns, and refusals."""
 
+import time as clock
 from datetime import date, datetime, time
 
 import openpyxl
@@ -191,6 +192,79 @@ def test_a_blank_row_within_a_table_costs_it_no_names_and_a_new_table_has_its_ow
     assert "Keeper: Ada\nAge: 40" in text
 
 
+def test_hours_that_were_added_up_are_hours_and_no_day_of_the_year_1900() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["Keeper", "Hours"])
+    for hours, form in ((40.0, "[h]:mm"), (61.5, "[h]:mm:ss"), (7.25, "[hh]:mm"), (-2.0, "[h]:mm"), (6.5, "h:mm")):
+        sheet.append(["Ada", hours / 24])
+        sheet.cell(sheet.max_row, 2).number_format = form
+    text = read(samples.saved(book.save), "a.xlsx").text
+    shown = [line.removeprefix("Hours: ") for line in text.split("\n") if line.startswith("Hours")]
+    assert shown == ["40:00:00", "61:30:00", "07:15:00", "-02:00:00", "06:30:00"]
+
+
+def test_numbers_keep_the_zeros_that_their_format_puts_before_them() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["Town", "Postcode"])
+    for number, form in ((1067, "00000"), (123456, "00000"), (7, "0"), (7, "#,##0"), (7.5, "000"), (-7, "000")):
+        sheet.append(["Dresden", number])
+        sheet.cell(sheet.max_row, 2).number_format = form
+    text = read(samples.saved(book.save), "a.xlsx").text
+    shown = [line.removeprefix("Postcode: ") for line in text.split("\n") if line.startswith("Postcode")]
+    assert shown == ["01067", "123456", "7", "7", "7.5", "-7"]
+
+
+def test_signs_that_xml_cannot_hold_are_read_as_the_workbook_means_them() -> None:
+    cells = "".join(
+        f'<c r="{place}1" t="inlineStr"><is><t>{text}</t></is></c>'
+        for place, text in (
+            ("A", "Ada_x000D_\nSmith"),
+            ("B", "a_x005F_x0041_b"),
+            ("C", "_xD83D__xDE00_"),
+            ("D", "_xDC00_"),
+        )
+    )
+    text = read(_sheet(f'<sheetData><row r="1">{cells}</row></sheetData>'), "a.xlsx").text
+    for shown in ("Ada Smith", "a_x0041_b", "\U0001f600", "\ufffd"):
+        assert shown in text
+    assert "_x000D_" not in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        ([("Region", 2023, 2024), ("North", 12, 14)], "Region: North\n2023: 12\n2024: 14"),
+        ([("Region", "Code", 2030, 2025, 2020), ("North", "N", 1, 2, 3)], "2030: 1\n2025: 2\n2020: 3"),
+        ([("Ann", 2019, 2020), ("Bo", 2011, 2015)], "Column A: Ann"),  # of one who came and left
+        ([("Bike", 1999), ("Car", 15000)], "Column A: Bike"),
+        ([("Bike", 1999, 1950), ("Car", 1500, 8)], "Column A: Bike"),
+        ([("Bike", 1999, 2000, 2002), ("Car", 1500, 8, 7)], "Column A: Bike"),
+        ([(2023, 2024), (12, 14)], "Column A: 2023"),
+    ],
+)
+def test_years_above_figures_are_names_of_columns(rows: list[tuple[object, ...]], shown: str) -> None:
+    assert shown in read(samples.workbook(rows), "a.xlsx").text
+    table = "\n".join(",".join(map(str, row)) for row in rows).encode()
+    shown_in_csv = shown.replace("Column A", "Column 1")
+    assert shown_in_csv in read(table, "a.csv").text
+
+
+def test_many_small_tables_below_merged_cells_are_read_in_time_proportional_to_their_number() -> None:
+    words = "<is><t>a</t></is></c>"
+    rows = "".join(
+        f'<row r="{n}"><c r="A{n}" t="inlineStr">{words}<c r="B{n}" t="inlineStr">{words}</row>'
+        f'<row r="{n + 1}"><c r="A{n + 1}"><v>1</v></c><c r="B{n + 1}"><v>2</v></c></row>'
+        for n in range(1, 60_000, 3)
+    )
+    merged = "".join(f'<mergeCell ref="D{n}:E{n}"/>' for n in range(1, 60_000, 3))
+    data = _sheet(f"<sheetData>{rows}</sheetData><mergeCells>{merged}</mergeCells>")
+    began_s = clock.monotonic()
+    read(data, "a.xlsx")
+    assert clock.monotonic() - began_s < 8  # each table looking through all merged cells takes far longer
+
+
 NAMES = st.text("abcdeé漢# ", min_size=1, max_size=8).filter(lambda name: bool(name.strip()))
 
 
@@ -231,6 +305,12 @@ def test_a_cell_whose_text_is_missing_is_damage_and_no_other_text() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- OpenDocument
+
+
+def test_a_table_of_very_many_columns_keeps_all_of_them() -> None:
+    table = samples.opendocument_table([[f"c{number}" for number in range(80)]])
+    text = read(samples.opendocument("text", table), "a.odt").text
+    assert " | ".join(f"c{number}" for number in range(80)) in text
 
 
 def test_an_opendocument_text_keeps_headings_lists_tables_and_notes() -> None:
@@ -276,6 +356,16 @@ def test_an_opendocument_presentation_has_its_slides_as_pages() -> None:
     parsed = read(samples.opendocument("presentation", page * 2), "a.odp")
     first, second = (parsed.text[start:end] for _, start, end in parsed.pages)
     assert first == second == "# Piers\n\nSeven of them\n\n## Notes\n\nSlowly"
+
+
+def test_a_hidden_slide_of_an_opendocument_is_called_so() -> None:
+    style = (
+        '<style:style style:name="dp2"><style:drawing-page-properties presentation:visibility="hidden"/></style:style>'
+    )
+    shown = "<draw:frame><draw:text-box><text:p>Seven</text:p></draw:text-box></draw:frame></draw:page>"
+    pages = f'<draw:page draw:style-name="dp1">{shown}<draw:page draw:style-name="dp2">{shown}'
+    text = read(samples.opendocument("presentation", pages, style), "a.odp").text
+    assert text == "# Slide 1\n\nSeven\n\n# Slide 2 (hidden slide)\n\nSeven"
 
 
 def test_an_encrypted_opendocument_is_refused_as_such() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,17 @@ def test_text_is_read_in_its_encoding(encoding: str) -> None:
 )
 def test_legacy_encodings_are_told_by_their_text(encoding: str, text: str) -> None:
     assert parse(text.encode(encoding), media.PLAIN, LIMIT).text == text
+
+
+@pytest.mark.parametrize("meta", ["<meta charset=utf-16>", '<meta http-equiv=x content="text/html; charset=UTF-16LE">'])
+def test_a_page_that_can_be_read_as_ascii_is_in_no_wide_encoding_whatever_it_says(meta: str) -> None:
+    assert parse(f"<html><head>{meta}</head><p>Größe</p></html>".encode(), media.HTML, LIMIT).text == "Größe"
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data + b"\xc3", lambda data: data[:101] + b"\xff" + data[101:]])
+def test_one_byte_that_is_wrong_does_not_spoil_all_letters_of_a_text(spoil: Callable[[bytes], bytes]) -> None:
+    text = "Der Prüfstand für die Größe der Häfen. " * 20
+    assert parse(spoil(text.encode()), media.PLAIN, LIMIT).text.count("Prüfstand für die Größe") >= 19
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ def test_the_delimiter_is_found_and_quoted_ones_stay_in_their_cell(delimiter: st
     assert text_of(buffer.getvalue(), media.CSV) == expected
 
 
+@pytest.mark.parametrize("said", ["sep=;\r\n", "\ufeffSEP=;\n", ""])
+def test_a_first_line_that_says_the_delimiter_is_no_row(said: str) -> None:
+    data = f"{said}Name;Fee\nNorth;1,50\n".encode()
+    assert parse(data, media.CSV, Bounds()).text == "Name: North\nFee: 1,50"
+
+
 def test_a_table_without_a_header_numbers_its_columns() -> None:
     assert text_of("1,2\n3,4", media.CSV) == "Column 1: 1\nColumn 2: 2\n\nColumn 1: 3\nColumn 2: 4"
 
