@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from cli.client import open_client
@@ -85,7 +86,7 @@ def list_keys(
     now = datetime.now(UTC).timestamp()
     for key in keys:
         table.add_row(
-            key["id"], key["name"], f"{key['prefix']}…", key["role"], _day(key["created_at"]), _state(key, now)
+            key["id"], escape(key["name"]), f"{key['prefix']}…", key["role"], _day(key["created_at"]), _state(key, now)
         )
     out.print(table)
 

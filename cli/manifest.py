@@ -28,7 +28,7 @@ def read_manifest(file: Path) -> Manifest:
     Raises: CliError: it can't be read, or a line is at fault; then nothing was sent.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"{file} cannot be read: {error}", "name a file of JSON lines in UTF-8") from error
     found = Manifest([], [])

@@ -69,16 +69,25 @@ class Watch:
 
     Args:
         ignore: patterns, as of a shell, of names or of paths below the folder.
+        as_json: tell what became of each file as a line of JSON.
     """
 
     def __init__(
-        self, client: Client, collection: str, folder: Path, memory: Memory, ignore: Sequence[str] = ()
+        self,
+        client: Client,
+        collection: str,
+        folder: Path,
+        memory: Memory,
+        ignore: Sequence[str] = (),
+        *,
+        as_json: bool = False,
     ) -> None:
         self._client = client
         self._collection = collection
         self._folder = folder
         self._memory = memory
         self._ignore = (*IGNORED, *ignore)
+        self._as_json = as_json
         self._before: dict[str, tuple[int, int]] = {}
         self._missed: set[str] = set()
 
@@ -144,12 +153,14 @@ class Watch:
                     return None
                 job = self._client.upload("/v1/ingest", {"collection": self._collection}, [(name, file, None)])
         except OSError as error:
-            err.print(f"{name} cannot be read: {error.strerror}")
+            err.print(f"{name} cannot be read: {error.strerror}", markup=False)
             return None
         except ApiRefused as error:
             if error.status not in (400, 409, 413):
                 raise
-            err.print(f"{name} was refused: {error.message}")
+            err.print(f"{name} was refused: {error.message}", markup=False)
+            if self._as_json:
+                self._say(name, "refused", error.message)
             self._remember(name, Sent(sha256, *stamp, known.document_id if known else None))
             return False
         self._remember(name, Sent(sha256, *stamp, job["document_ids"][0]))
@@ -162,7 +173,7 @@ class Watch:
                 break
             time.sleep(_POLL_S)
         error = next((one["error"] for one in job["documents"] if one.get("error")), None)
-        out.print(f"{name}: {job['status']}" + (f" ({error})" if error else ""), markup=False)
+        self._say(name, job["status"], error)
         return bool(job["status"] == "succeeded")
 
     def _delete(self, name: str) -> bool:
@@ -176,8 +187,14 @@ class Watch:
                     raise
         del self._memory.sent[name]
         self._memory.save()
-        out.print(f"{name}: deleted", markup=False)
+        self._say(name, "deleted")
         return True
+
+    def _say(self, name: str, status: str, error: str | None = None) -> None:
+        if self._as_json:
+            print(json.dumps({"filename": name, "status": status, "error": error}), flush=True)
+        else:
+            out.print(f"{name}: {status}" + (f" ({error})" if error else ""), markup=False)
 
     def _remember(self, name: str, sent: Sent) -> None:
         self._memory.sent[name] = sent
@@ -192,6 +209,8 @@ def watch(
     ignore: Sequence[str] = (),
     interval_s: float = 2.0,
     rest: Callable[[float], Any] = time.sleep,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Follow a folder until Ctrl-C.
 
@@ -203,7 +222,7 @@ def watch(
     mark = hashlib.sha256(f"{client.url}\n{collection}\n{folder.resolve()}".encode()).hexdigest()[:16]
     state_folder.mkdir(parents=True, exist_ok=True)
     with _alone(state_folder / f"{mark}.lock", folder):
-        watching = Watch(client, collection, folder, Memory(state_folder / f"{mark}.json"), ignore)
+        watching = Watch(client, collection, folder, Memory(state_folder / f"{mark}.json"), ignore, as_json=as_json)
         err.print(f"watching {folder} for {collection}; Ctrl-C ends it")
         try:
             while True:
