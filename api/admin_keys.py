@@ -10,7 +10,7 @@ from api.identity import Acting
 from api.key_rows import ApiKey, KeyPlan
 from api.keys import NewKey
 from api.limits_form import LimitsForm, shown_limits
-from api.paging import After, Limit, page
+from api.paging import After, Limit, Named, page
 from api.reach_form import FIELDS, ReachForm, shown_reach
 from api.state import State
 from core.limits import Limits
@@ -103,10 +103,10 @@ async def create_key(asked: KeyRequest, state: State, by: Acting, response: Resp
 
 @routes.get("")
 async def list_keys(
-    state: State, by: Acting, tenant: InTenant = None, after: After = None, limit: Limit = 20
+    state: State, by: Acting, tenant: InTenant = None, name: Named = "", after: After = None, limit: Limit = 20
 ) -> dict[str, Any]:
     """The tenant's keys, the newest first, without their texts."""
-    return page(await state.directory.keys.page(by, tenant, after, limit + 1), limit, _shown)
+    return page(await state.directory.keys.page(by, tenant, name, after, limit + 1), limit, _shown)
 
 
 @routes.get("/{key_id}")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.admin_keys import InTenant
 from api.identity import Acting
-from api.paging import After, Limit, page
+from api.paging import After, Limit, Named, page
 from api.state import State
 from api.teams import Team
 
@@ -39,10 +39,10 @@ async def create_team(asked: TeamRequest, state: State, by: Acting) -> dict[str,
 
 @routes.get("")
 async def list_teams(
-    state: State, by: Acting, tenant: InTenant = None, after: After = None, limit: Limit = 20
+    state: State, by: Acting, tenant: InTenant = None, name: Named = "", after: After = None, limit: Limit = 20
 ) -> dict[str, Any]:
     """The tenant's teams, the newest first."""
-    return page(await state.directory.teams.page(by, tenant, after, limit + 1), limit, _shown)
+    return page(await state.directory.teams.page(by, tenant, name, after, limit + 1), limit, _shown)
 
 
 @routes.get("/{team_id}")

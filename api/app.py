@@ -110,6 +110,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         version=VERSION,
         description="Your own GPUs as one OpenAI-compatible endpoint, with answers that can be checked.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own runs scripts of another host, at the origin where the console's session counts
+        redoc_url=None,
         middleware=[
             Middleware(RecordMiddleware, clock=SystemClock()),
             Middleware(

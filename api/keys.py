@@ -65,11 +65,16 @@ class Keys:
 
         return NewKey(await self._database.write(act), text)
 
-    async def page(self, by: Actor, tenant: str | None, after: str | None, limit: int) -> Sequence[ApiKey]:
-        """A tenant's keys, the newest first, the revoked ones too. Raises: NotAllowed; TenantNotFound."""
+    async def page(self, by: Actor, tenant: str | None, name: str, after: str | None, limit: int) -> Sequence[ApiKey]:
+        """A tenant's keys in whose name `name` stands, the newest first, the revoked ones too.
+
+        Raises: NotAllowed; TenantNotFound.
+        """
 
         async def find(connection: AsyncConnection) -> Sequence[ApiKey]:
             query = select(api_keys).where(api_keys.c.tenant_id == await reach(connection, by, tenant))
+            if name:
+                query = query.where(api_keys.c.name.icontains(name, autoescape=True))
             if after is not None:
                 query = query.where(api_keys.c.id < after)
             return await find_keys(connection, query.order_by(api_keys.c.id.desc()).limit(limit))

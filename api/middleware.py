@@ -40,7 +40,9 @@ class RecordMiddleware:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = record.request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = record.request_id
+                headers["x-content-type-options"] = "nosniff"  # no document's text is a script, whatever asks for it
             await send(message)
 
         async def receive_watching() -> Message:

@@ -11,6 +11,7 @@ from core.ids import is_id
 T = TypeVar("T")
 
 After = Annotated[str | None, Query(description="Id of the last item of the page before.")]
+Named = Annotated[str, Query(max_length=200, description="Only items in whose name this stands, in any case.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items at most.")]
 
 

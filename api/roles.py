@@ -55,8 +55,6 @@ ROUTES: Mapping[tuple[str, str], Rule | None] = {
     ("GET", "/health/ready"): None,
     ("GET", "/metrics"): None,
     ("GET", "/docs"): None,
-    ("GET", "/docs/oauth2-redirect"): None,
-    ("GET", "/redoc"): None,
     ("GET", "/openapi.json"): None,
     ("GET", "/"): None,  # the console's page and its files, which hold nothing of anybody
     ("GET", "/console/{path:path}"): None,

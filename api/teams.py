@@ -51,11 +51,13 @@ class Teams:
         except IntegrityError as error:
             raise NameTaken(f"there is a team {name} already", "name") from error
 
-    async def page(self, by: Actor, tenant: str | None, after: str | None, limit: int) -> Sequence[Team]:
-        """A tenant's teams, the newest first. Raises: NotAllowed; TenantNotFound."""
+    async def page(self, by: Actor, tenant: str | None, name: str, after: str | None, limit: int) -> Sequence[Team]:
+        """A tenant's teams in whose name `name` stands, the newest first. Raises: NotAllowed; TenantNotFound."""
 
         async def find(connection: AsyncConnection) -> Sequence[Team]:
             query = select(teams).where(teams.c.tenant_id == await reach(connection, by, tenant))
+            if name:
+                query = query.where(teams.c.name.icontains(name, autoescape=True))
             if after is not None:
                 query = query.where(teams.c.id < after)
             rows = await connection.execute(query.order_by(teams.c.id.desc()).limit(limit))

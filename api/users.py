@@ -80,11 +80,13 @@ class Users:
         except IntegrityError as error:
             raise NameTaken("another user of the tenant has this external_id", "external_id") from error
 
-    async def page(self, by: Actor, tenant: str | None, after: str | None, limit: int) -> Sequence[User]:
-        """A tenant's users, the newest first. Raises: NotAllowed; TenantNotFound."""
+    async def page(self, by: Actor, tenant: str | None, name: str, after: str | None, limit: int) -> Sequence[User]:
+        """A tenant's users in whose name `name` stands, the newest first. Raises: NotAllowed; TenantNotFound."""
 
         async def find(connection: AsyncConnection) -> Sequence[User]:
             query = select(users).where(users.c.tenant_id == await reach(connection, by, tenant))
+            if name:
+                query = query.where(users.c.name.icontains(name, autoescape=True))
             if after is not None:
                 query = query.where(users.c.id < after)
             rows = await connection.execute(query.order_by(users.c.id.desc()).limit(limit))

@@ -1,5 +1,10 @@
 """`python -m cli`, which is what `./stoker` runs."""
 
-from cli.main import run
+import signal
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # reading the modules takes a second, and Ctrl-C then shows no traceback
+
+from cli.main import run  # noqa: E402
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run()

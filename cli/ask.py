@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from rich.markup import escape
+
 from cli.client import Client
 from cli.console import err, out
 from cli.errors import CliError
@@ -47,7 +49,7 @@ def _finish(answer: dict[str, Any], printed: str) -> None:
     else:
         out.print()
     if answer.get("degraded"):
-        err.print(f"[yellow]degraded:[/yellow] {answer.get('degraded_reason') or 'no reason given'}")
+        err.print(f"[yellow]degraded:[/yellow] {escape(answer.get('degraded_reason') or 'no reason given')}")
     citations = answer.get("citations") or []
     if citations:
         out.print("\nSources")

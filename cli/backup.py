@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -61,7 +62,7 @@ def export(client: Client, name: str, to: Path) -> tuple[int, list[str]]:
         _add(archive, _COLLECTION, _json({"format": FORMAT, **about}))
         count = 0
         documents = list(client.pages(f"{where}/documents"))
-        for document in track(documents, f"exporting {name}", console=err, disable=not err.is_terminal):
+        for document in track(documents, f"exporting {escape(name)}", console=err, disable=not err.is_terminal):
             try:
                 data = client.bytes_of(f"{where}/documents/{document['id']}/source")
             except ApiRefused as error:
@@ -107,7 +108,8 @@ def listed(client: Client, *, as_json: bool) -> None:
         return
     table = Table("name", "documents", "chunks", "description", box=None)
     for each in found:
-        table.add_row(each["name"], str(each["documents"]), str(each["chunks"]), each["description"])
+        about = (str(each["documents"]), str(each["chunks"]), escape(each["description"]))
+        table.add_row(escape(each["name"]), *about)
     out.print(table)
 
 

@@ -1,6 +1,7 @@
 """A small client for the gateway's routes: deadlines, error envelopes, server-sent events."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _CONNECT_S = 5.0
 _READ_S = 60.0
 _STREAM_READ_S = 120.0  # the slowest first token of a CPU engine, and the answer's own deadline
 _UPLOAD_S = 600.0
+_LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # whether a last \r ends one or begins two signs, the next part says
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Client:
             if answer.is_error:
                 answer.read()
                 raise _refused(answer)
-            yield from parse_events(answer.iter_lines())
+            yield from parse_events(split_lines(answer.iter_text()))
 
     def lines(self, path: str) -> Iterator[str]:
         """GET what comes line by line, and is too long to be kept."""
@@ -101,7 +103,7 @@ class Client:
             if answer.is_error:
                 answer.read()
                 raise _refused(answer)
-            yield from answer.iter_lines()
+            yield from split_lines(answer.iter_text())
 
     def bytes_of(self, path: str) -> bytes:
         """GET what is no JSON."""
@@ -136,6 +138,22 @@ class Client:
             raise ApiUnreachable(
                 f"cannot talk to {self.url}: {reason}", "start the stack with ./stoker up, or set STOKER_URL"
             ) from error
+
+
+def split_lines(parts: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in parts. httpx, as `str.splitlines`, cuts at signs that JSON holds as they are.
+
+    Source: WHATWG HTML, section "Server-sent events", parsing an event stream.
+    """
+    begun: list[str] = []  # of the line whose end has not come
+    for part in parts:
+        begun.append(part)
+        if "\n" in part or "\r" in part or begun[-2:-1] == ["\r"]:
+            *lines, rest = _LINE_END.split("".join(begun))
+            yield from lines
+            begun = [rest.removesuffix("\r"), "\r"] if rest.endswith("\r") else [rest]
+    if rest := "".join(begun):
+        yield rest.removesuffix("\r")
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[Event]:

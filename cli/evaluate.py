@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -121,7 +122,7 @@ def fill(client: Client, collection: str, corpus: Sequence[Text]) -> None:
             bars.advance(bar, len(batch))
     err.print(f"{len(corpus) - len(failed):,} of {len(corpus):,} documents are ready in {collection}")
     for name, reason in list(failed.items())[:5]:
-        err.print(f"[yellow]{name}: {reason}[/yellow]")
+        err.print(f"[yellow]{escape(name)}: {escape(reason)}[/yellow]")
 
 
 def tell(found: dict[str, Any], *, as_json: bool) -> None:
@@ -146,7 +147,7 @@ def tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _warn(found: dict[str, Any]) -> None:
     if found["missing_documents"]:
-        some = ", ".join(found["missing_examples"])
+        some = escape(", ".join(found["missing_examples"]))
         err.print(f"[yellow]{found['missing_documents']} judged documents are not in the collection: {some}[/yellow]")
     if found["unjudged_queries"]:
         err.print(f"[yellow]{found['unjudged_queries']} questions have no relevant document, and don't count[/yellow]")

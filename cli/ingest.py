@@ -140,7 +140,7 @@ def send(client: Client, fields: Mapping[str, str], uploads: Iterable[Upload]) -
 def shown_progress() -> Progress:
     """A bar for each document, where somebody looks."""
     columns = (
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False),  # a file's name
         BarColumn(20),
         TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from cli.client import open_client
@@ -70,11 +71,14 @@ def create(
 
 @app.command("list")
 def list_keys(
-    tenant: Annotated[str | None, typer.Option(help="Id or name of another tenant.")] = None, as_json: AsJson = False
+    tenant: Annotated[str | None, typer.Option(help="Id or name of another tenant.")] = None,
+    name: Annotated[str, typer.Option(help="Only keys in whose name this stands.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """List the keys, the newest first, without their texts."""
     with open_client(load_settings()) as client:
-        keys = list(client.pages(_PATH, **({} if tenant is None else {"tenant": tenant})))
+        asked = {"tenant": tenant or "", "name": name}
+        keys = list(client.pages(_PATH, **{field: value for field, value in asked.items() if value}))
     if as_json:
         out.print_json(json.dumps(keys))
         return
@@ -85,7 +89,7 @@ def list_keys(
     now = datetime.now(UTC).timestamp()
     for key in keys:
         table.add_row(
-            key["id"], key["name"], f"{key['prefix']}…", key["role"], _day(key["created_at"]), _state(key, now)
+            key["id"], escape(key["name"]), f"{key['prefix']}…", key["role"], _day(key["created_at"]), _state(key, now)
         )
     out.print(table)
 

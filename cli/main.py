@@ -1,7 +1,6 @@
 """The commands and their flags; each is carried out by the module of its name."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from cli import edge, keys, models
 from cli.completion import COMPLETE_VARIABLE, Shell, script, with_completion
-from cli.console import err, out
+from cli.console import err, leave_unheard, out
 from cli.errors import CliError
 from cli.settings import Engine, load_settings
 
@@ -244,13 +244,13 @@ def ingest(
 
         settings = load_settings(data_dir=data_dir)
         with open_client(settings) as client:
-            follow(client, collection, watch, settings.data_dir / "watch", ignore or (), interval)
+            follow(client, collection, watch, settings.data_dir / "watch", ignore or (), interval, as_json=as_json)
         return
     if metadata is not None:
         _require_object(metadata)
     sources, skipped = find_sources(paths or [])
     for path in skipped:
-        err.print(f"[dim]skipped, not a supported format: {_plain(str(path))}[/dim]")
+        err.print(f"[dim]skipped, not a supported format: {escape(str(path))}[/dim]")
     with open_client(load_settings(data_dir=data_dir)) as client:
         outcomes = put_in(client, collection, sources, metadata)
     _tell(collection, outcomes, as_json=as_json)
@@ -312,7 +312,7 @@ def export_collection(
     with open_client(load_settings(data_dir=data_dir)) as client:
         count, left_out = export(client, name, file)
     for each in left_out:
-        err.print(f"[dim]left out, gone meanwhile: {_plain(str(each))}[/dim]")
+        err.print(f"[dim]left out, gone meanwhile: {escape(each)}[/dim]")
     if as_json:
         out.print_json(data={"collection": name, "file": str(file), "documents": count, "left_out": list(left_out)})
     else:
@@ -530,7 +530,7 @@ def _tell(collection: str, outcomes: "Sequence[Outcome]", *, as_json: bool) -> N
         out.print_json(data={"collection": collection, "documents": [asdict(outcome) for outcome in outcomes]})
         raise typer.Exit(1 if failed else 0)
     for outcome in failed:
-        err.print(f"[red]{_plain(outcome.filename)}[/red]: {_plain(outcome.error or outcome.status)}")
+        err.print(f"[red]{escape(outcome.filename)}[/red]: {escape(outcome.error or outcome.status)}")
     out.print(f"{len(outcomes) - len(failed)} of {len(outcomes)} documents are ready in {collection}")
     if failed:
         raise typer.Exit(1)
@@ -552,16 +552,14 @@ def _guarded(command: Callable[[], object]) -> None:
     try:
         command()
     except CliError as error:
-        err.print(f"[red]stoker:[/red] {_plain(error.message)}")
+        err.print(f"[red]stoker:[/red] {escape(error.message)}")
         if error.remedy:
-            err.print(f"  what to do: {_plain(error.remedy)}")
+            err.print(f"  what to do: {escape(error.remedy)}")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has left, as `head` does; the interpreter must not try to flush once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        leave_unheard()
 
 
 def _require_object(metadata: str) -> None:
@@ -571,8 +569,3 @@ def _require_object(metadata: str) -> None:
         raise CliError(f"--metadata is no JSON: {error}", 'write it like --metadata \'{"team": "docs"}\'') from error
     if not isinstance(value, dict):
         raise CliError("--metadata must be a JSON object", 'write it like --metadata \'{"team": "docs"}\'')
-
-
-def _plain(text: str) -> str:
-    """Text that rich must not read as its markup."""
-    return text.replace("[", "\\[")

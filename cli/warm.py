@@ -18,7 +18,7 @@ def read_questions(file: Path) -> list[str]:
     Raises: CliError: the file can't be read, or holds none.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"{file} can't be read: {error}", "name a text file in UTF-8") from error
     questions = [_question(line.strip(), f"{file}:{number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -70,16 +70,25 @@ class Watch:
 
     Args:
         ignore: patterns, as of a shell, of names or of paths below the folder.
+        as_json: tell what became of each file as a line of JSON.
     """
 
     def __init__(
-        self, client: Client, collection: str, folder: Path, memory: Memory, ignore: Sequence[str] = ()
+        self,
+        client: Client,
+        collection: str,
+        folder: Path,
+        memory: Memory,
+        ignore: Sequence[str] = (),
+        *,
+        as_json: bool = False,
     ) -> None:
         self._client = client
         self._collection = collection
         self._folder = folder
         self._memory = memory
         self._ignore = (*IGNORED, *ignore)
+        self._as_json = as_json
         self._before: dict[str, tuple[int, int]] = {}
         self._missed: set[str] = set()
         self._unseen: set[str] = set()  # what can't be looked at just now, and so is not gone
@@ -96,7 +105,7 @@ class Watch:
         still = {name for name, stamp in found.items() if self._before.get(name) == stamp}
         self._before = found
         if known and not found:
-            _say(f"{self._folder} is empty or gone: nothing is deleted for that, and nothing is sent")
+            _note(f"{self._folder} is empty or gone: nothing is deleted for that, and nothing is sent")
             return Look()
         sent: list[str] = []
         refused: list[str] = []
@@ -147,7 +156,7 @@ class Watch:
     def _tell_once(self, name: str, what: str) -> None:
         if name not in self._told:
             self._told.add(name)
-            _say(f"{name} {what}")
+            _note(f"{name} {what}")
 
     def _is_ignored(self, below: str) -> bool:
         name = below.rpartition("/")[2]
@@ -169,12 +178,14 @@ class Watch:
                     return None
                 job = self._client.upload("/v1/ingest", {"collection": self._collection}, [(name, file, None)])
         except OSError as error:
-            _say(f"{name} cannot be read: {error.strerror}")
+            _note(f"{name} cannot be read: {error.strerror}")
             return None
         except ApiRefused as error:
             if error.status not in (400, 409, 413):
                 raise
-            _say(f"{name} was refused: {error.message}")
+            _note(f"{name} was refused: {error.message}")
+            if self._as_json:
+                self._say(name, "refused", error.message)
             self._remember(name, Sent(sha256, *stamp, known.document_id if known else None))
             return False
         self._remember(name, Sent(sha256, *stamp, job["document_ids"][0]))
@@ -187,7 +198,7 @@ class Watch:
                 break
             time.sleep(_POLL_S)
         error = next((one["error"] for one in job["documents"] if one.get("error")), None)
-        out.print(f"{name}: {job['status']}" + (f" ({error})" if error else ""), markup=False)
+        self._say(name, job["status"], error)
         return bool(job["status"] == "succeeded")
 
     def _delete(self, name: str) -> bool:
@@ -201,8 +212,14 @@ class Watch:
                     raise
         del self._memory.sent[name]
         self._memory.save()
-        out.print(f"{name}: deleted", markup=False)
+        self._say(name, "deleted")
         return True
+
+    def _say(self, name: str, status: str, error: str | None = None) -> None:
+        if self._as_json:
+            print(json.dumps({"filename": name, "status": status, "error": error}), flush=True)
+        else:
+            out.print(f"{name}: {status}" + (f" ({error})" if error else ""), markup=False)
 
     def _remember(self, name: str, sent: Sent) -> None:
         self._memory.sent[name] = sent
@@ -217,6 +234,8 @@ def watch(
     ignore: Sequence[str] = (),
     interval_s: float = 2.0,
     rest: Callable[[float], Any] = time.sleep,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Follow a folder until Ctrl-C.
 
@@ -228,21 +247,21 @@ def watch(
     mark = hashlib.sha256(f"{client.url}\n{collection}\n{folder.resolve()}".encode()).hexdigest()[:16]
     state_folder.mkdir(parents=True, exist_ok=True)
     with _alone(state_folder / f"{mark}.lock", folder):
-        watching = Watch(client, collection, folder, Memory(state_folder / f"{mark}.json"), ignore)
-        _say(f"watching {folder} for {collection}; Ctrl-C ends it")
+        watching = Watch(client, collection, folder, Memory(state_folder / f"{mark}.json"), ignore, as_json=as_json)
+        _note(f"watching {folder} for {collection}; Ctrl-C ends it")
         try:
             while True:
                 try:
                     watching.look()
                 except ApiUnreachable as error:
-                    _say(f"waiting: {error.message}")
+                    _note(f"waiting: {error.message}")
                 except ApiRefused as error:
                     if error.status not in _LATER:
                         raise
-                    _say(f"waiting: {error.message}")
+                    _note(f"waiting: {error.message}")
                 rest(interval_s)
         except KeyboardInterrupt:
-            _say("ended; what was sent is remembered")
+            _note("ended; what was sent is remembered")
 
 
 def _can_be_told(name: str) -> bool:
@@ -254,7 +273,7 @@ def _can_be_told(name: str) -> bool:
     return True
 
 
-def _say(text: str) -> None:
+def _note(text: str) -> None:
     err.print(text, markup=False)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "static"
 PAGE = "index.html"
+ROUTES_PAGE = "docs.html"
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

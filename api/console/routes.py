@@ -1,4 +1,4 @@
-"""`/` and `/console/...`: the console's page and its files, with what a browser must not do with them."""
+"""`/`, `/docs` and `/console/...`: the console's pages and files, with what a browser must not do with them."""
 
 import re
 
@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from api.console.assets import PAGE, Asset, read_assets
+from api.console.assets import PAGE, ROUTES_PAGE, Asset, read_assets
 
 # No script but the gateway's own files runs, nothing is read from elsewhere or sent there, no page holds this one in a
 # frame, and no text becomes markup: `trusted-types 'none'` lets no code of the page make HTML of a text.
@@ -40,11 +40,14 @@ _REFUSED = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
 def console_routes() -> list[BaseRoute]:
-    """The page and its files; whoever asks may have them: they hold nothing of anybody."""
+    """The pages and their files; whoever asks may have them: they hold nothing of anybody."""
     assets = read_assets()
 
     async def page(request: Request) -> Response:
         return _answer(assets[PAGE], request)
+
+    async def docs(request: Request) -> Response:
+        return _answer(assets[ROUTES_PAGE], request)
 
     async def file(request: Request) -> Response:
         asset = assets.get(request.path_params["path"])
@@ -52,7 +55,11 @@ def console_routes() -> list[BaseRoute]:
             raise HTTPException(404)
         return _answer(asset, request)
 
-    return [Route("/", page, methods=["GET"]), Route("/console/{path:path}", file, methods=["GET"])]
+    return [
+        Route("/", page, methods=["GET"]),
+        Route("/docs", docs, methods=["GET"]),
+        Route("/console/{path:path}", file, methods=["GET"]),
+    ]
 
 
 def _answer(asset: Asset, request: Request) -> Response:

@@ -135,22 +135,46 @@ export class Refused extends Error {
   }
 }
 
+/** Nobody answered, or not in time. */
+export class Unreachable extends Error {
+  override name = "Unreachable";
+}
+
 /** An answer or a job's events ended before their end. */
 export class StreamBroken extends Error {
   override name = "StreamBroken";
 }
 
-/** Talks to one gateway. */
+const READ_MS = 120_000;
+const UPLOAD_MS = 600_000;
+
+/**
+ * How a client calls.
+ * `fetch`: in place of the network. `readMs`: after so long without an answer, or without more of one, it is given up.
+ * `signal`: ends what is on its way with an AbortError, as breaking out of a loop over a stream does.
+ */
+export interface How {
+  fetch?: typeof fetch;
+  readMs?: number;
+  signal?: AbortSignal;
+}
+
+/** Talks to one gateway. What it calls throws Refused or Unreachable; nothing is tried twice. */
 export class Stoker {
   readonly #url: string;
   readonly #key: string;
-  readonly #fetch: typeof fetch;
+  readonly #how: How;
 
-  /** @param url of the gateway, without `/v1`. @param how `fetch`: in place of the network. */
-  constructor(url: string, key: string, how: { fetch?: typeof fetch } = {}) {
+  /** @param url of the gateway, without `/v1`. */
+  constructor(url: string, key: string, how: How = {}) {
     this.#url = url.replace(/\/+$/, "");
     this.#key = key;
-    this.#fetch = how.fetch ?? globalThis.fetch;
+    this.#how = how;
+  }
+
+  /** The same client, whose calls a signal ends: `stoker.until(AbortSignal.timeout(5_000)).ask(...)`. */
+  until(signal: AbortSignal): Stoker {
+    return new Stoker(this.#url, this.#key, { ...this.#how, signal });
   }
 
   /** Make an empty collection. Refused with status 409 where the name is taken. */
@@ -192,7 +216,7 @@ export class Stoker {
     form.append("collection", collection);
     if (metadata) form.append("metadata", JSON.stringify(metadata));
     for (const { name, data } of files) form.append("file", data, name);
-    return (await this.#call("POST", "/v1/ingest", form)).json() as Promise<Accepted>;
+    return this.#json("POST", "/v1/ingest", form, Math.max(UPLOAD_MS, this.#how.readMs ?? 0));
   }
 
   /** Send texts. */
@@ -260,53 +284,118 @@ export class Stoker {
   async content(collection: string, documentId: string, version?: number): Promise<string> {
     const query = version === undefined ? "" : `?version=${version}`;
     const path = `/v1/collections/${encodeURIComponent(collection)}/documents/${encodeURIComponent(documentId)}/content`;
-    return (await this.#call("GET", path + query)).text();
+    return this.#call("GET", path + query, undefined, (answer) => answer.text());
   }
 
-  async #json<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return (await this.#call(method, path, body)).json() as Promise<T>;
+  #json<T>(method: string, path: string, body?: unknown, readMs?: number): Promise<T> {
+    const read = (answer: Response) =>
+      answer.json().catch((error: unknown) => {
+        throw error instanceof SyntaxError ? new Unreachable(`what answers at ${this.#url} is no Stoker; check the address`) : error;
+      }) as Promise<T>;
+    return this.#call(method, path, body, read, readMs);
   }
 
-  async #call(method: string, path: string, body?: unknown): Promise<Response> {
+  async #call<T>(method: string, path: string, body: unknown, read: (answer: Response) => Promise<T>, readMs?: number): Promise<T> {
+    const patience = new Patience(readMs ?? this.#how.readMs ?? READ_MS);
+    try {
+      const answer = await this.#open(method, path, body, patience);
+      patience.begin();
+      return await read(answer);
+    } catch (error) {
+      throw this.#told(error, patience);
+    } finally {
+      patience.end();
+    }
+  }
+
+  /** Send a request. Its answer is a good one, whose body nobody has read. */
+  async #open(method: string, path: string, body: unknown, patience: Patience): Promise<Response> {
     const headers: Record<string, string> = { authorization: `Bearer ${this.#key}` };
     if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
     const sent = body === undefined ? {} : { body: body instanceof FormData ? body : JSON.stringify(body) };
-    const answer = await this.#fetch(this.#url + path, { method, headers, ...sent });
-    if (!answer.ok) throw refused(answer, await answer.json().catch(() => ({})));
+    const signal = this.#how.signal ? AbortSignal.any([this.#how.signal, patience.signal]) : patience.signal;
+    const fetch = this.#how.fetch ?? globalThis.fetch; // by its name alone: browsers refuse it as another object's method
+    patience.begin();
+    const answer = await fetch(this.#url + path, { method, headers, signal, ...sent });
+    if (!answer.ok) throw refused(answer, await answer.json().catch(() => null));
     return answer;
   }
 
   /** Source: WHATWG HTML, section "Server-sent events", event stream interpretation. */
   async *#events(method: string, path: string, body?: unknown): AsyncGenerator<{ name: string; data: unknown }> {
-    const answer = await this.#call(method, path, body);
-    const decoder = new TextDecoder();
-    let rest = "";
-    let name = "";
-    let data: string[] = [];
-    for await (const part of answer.body as unknown as AsyncIterable<Uint8Array>) {
-      const lines = (rest + decoder.decode(part, { stream: true })).split("\n");
-      rest = lines.pop() as string;
-      for (const line of lines.map((each) => each.replace(/\r$/, ""))) {
-        if (line.startsWith("event:")) name = line.slice(6).trim();
-        else if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
-        else if (line === "" && data.length > 0) {
-          const found: unknown = JSON.parse(data.join("\n"));
-          if (name === "error") throw refused(answer, found);
-          yield { name: name || "message", data: found };
-          name = "";
-          data = [];
-        } else if (line === "") name = "";
+    const patience = new Patience(this.#how.readMs ?? READ_MS);
+    let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+    try {
+      const answer = await this.#open(method, path, body, patience);
+      reader = answer.body?.getReader();
+      const decoder = new TextDecoder();
+      let rest = "";
+      let name = "";
+      let data: string[] = [];
+      for (;;) {
+        patience.begin();
+        const part = await reader?.read();
+        patience.end(); // whoever reads the events may take any time
+        if (!part || part.done) return;
+        const lines = (rest + decoder.decode(part.value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
+        rest = lines.pop() as string;
+        for (const line of lines) {
+          if (line.startsWith("event:")) name = line.slice(6).trim();
+          else if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
+          else if (line === "" && data.length > 0) {
+            const found: unknown = JSON.parse(data.join("\n"));
+            if (name === "error") throw refused(answer, found);
+            yield { name: name || "message", data: found };
+            name = "";
+            data = [];
+          } else if (line === "") name = "";
+        }
       }
+    } catch (error) {
+      const told = this.#told(error, patience);
+      throw reader && told instanceof Unreachable ? new StreamBroken(`the connection ended in the middle (${told.message}); ask again`) : told;
+    } finally {
+      patience.end();
+      reader?.cancel().catch(() => undefined);
     }
+  }
+
+  /** What went wrong, in this module's words; an end that the caller's own signal brought stays what it is. */
+  #told(error: unknown, patience: Patience): unknown {
+    if (error instanceof Refused || error instanceof Unreachable || this.#how.signal?.aborted) return error;
+    const why = patience.signal.aborted ? `nothing came for ${patience.ms} ms` : String((error as Error).message);
+    return new Unreachable(`${this.#url} did not answer: ${why}`, { cause: error });
+  }
+}
+
+/** Ends a call to which nothing comes for too long. */
+class Patience {
+  readonly #controller = new AbortController();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(readonly ms: number) {}
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** From now on. */
+  begin(): void {
+    this.end();
+    this.#timer = setTimeout(() => this.#controller.abort(), this.ms);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
   }
 }
 
 function refused(answer: Response, body: unknown): Refused {
-  const error = (body as { error?: { message?: string; code?: string; param?: string } }).error ?? {};
+  const error = (body as { error?: { message?: string; code?: string; param?: string } } | null)?.error ?? {};
   const waits = answer.headers.get("retry-after") ?? "";
   return new Refused(
     answer.status,
-    error.message ?? `HTTP ${answer.status}`,
+    error.message || `HTTP ${answer.status}`,
     error.code ?? "",
     error.param ?? "",
     answer.headers.get("x-request-id") ?? "",

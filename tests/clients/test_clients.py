@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,7 +23,7 @@ NODE_PACKAGES = Path(os.environ.get("STOKER_ENVS_DIR", ROOT / ".stoker" / "envs"
 EXAMPLES = ("ingest", "follow", "search", "ask")
 
 sys.path.insert(0, str(PYTHON))
-from stoker_client import Refused, Stoker, StreamBroken, Unreachable, shapes  # noqa: E402
+from stoker_client import Refused, Stoker, StreamBroken, Token, Unreachable, shapes  # noqa: E402
 
 Call = tuple[str, str, Any]
 
@@ -141,6 +142,88 @@ def test_the_python_client_says_what_went_wrong() -> None:
             stoker.job("gone")
 
 
+def served(*parts: bytes | Exception, status: int = 200) -> Stoker:
+    """A client whose every answer comes in these parts; an error among them is what the connection does then."""
+
+    class Body(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for part in parts:
+                if isinstance(part, Exception):
+                    raise part
+                yield part
+
+    return Stoker("http://gate", "k", transport=httpx.MockTransport(lambda _: httpx.Response(status, stream=Body())))
+
+
+def test_the_python_client_reads_lines_as_the_standard_has_them() -> None:
+    """U+2028 and its like stand in JSON as they are; they ended a line, and the client failed."""
+    text = "one\u2028two\x85three\u2029\U0001f6a2"
+    told = (
+        "event: token\r\ndata: " + json.dumps({"text": text}, ensure_ascii=False) + "\r\n\r\nevent: done\ndata: {}\n\n"
+    )
+    raw = told.encode()
+    for cut in range(1, len(raw)):
+        with served(raw[:cut], raw[cut:]) as stoker:
+            found = list(stoker.stream("q", "a"))
+        assert isinstance(found[0], Token)
+        assert found[0].text == text
+        assert len(found) == 2
+
+
+def test_the_python_client_tells_a_broken_stream_from_a_gateway_that_is_away() -> None:
+    token = b'event: token\ndata: {"text": "a"}\n\n'
+    for error in (httpx.RemoteProtocolError("peer closed"), httpx.ReadTimeout("slow"), httpx.ReadError("reset")):
+        with served(token, error) as stoker, pytest.raises(StreamBroken, match="ask again"):
+            list(stoker.stream("q", "a"))
+        with served(error) as stoker, pytest.raises(Unreachable):
+            stoker.job("job_1")
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (302, b""), (200, b"[1]")])
+def test_the_python_client_says_where_no_stoker_answers(status: int, body: bytes) -> None:
+    with served(body, status=status) as stoker, pytest.raises(Unreachable, match="is no Stoker; check the address"):
+        stoker.collection("a")
+
+
+@pytest.mark.parametrize("body", [b'{"error": "bad gateway"}', b"null", b'{"error": {"message": null}}'])
+def test_the_python_client_takes_any_refusal(body: bytes) -> None:
+    with served(body, status=502) as stoker, pytest.raises(Refused, match="HTTP 502"):
+        stoker.collection("a")
+
+
+def test_waiting_for_a_job_keeps_its_last_state_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept each state with all its documents: 10,000 documents took gigabytes."""
+    kept: list[weakref.ref[dict[str, Any]]] = []
+
+    class State(dict[str, Any]):
+        pass
+
+    def follow(_: Stoker, __: str) -> Iterator[Any]:
+        for number in range(5):
+            state = State(status=number)
+            kept.append(weakref.ref(state))
+            yield state
+            del state
+            assert sum(ref() is not None for ref in kept) <= 1 + 1
+
+    monkeypatch.setattr(Stoker, "follow", follow)
+    with served() as stoker:
+        assert dict(stoker.wait("job_1")) == {"status": 4}
+
+
+def test_an_upload_waits_for_a_connection_no_longer_than_other_calls(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.extensions["timeout"])
+        return httpx.Response(202, json={"job_id": "job_1"})
+
+    (tmp_path / "a.txt").write_text("text")
+    with Stoker("http://gate", "k", transport=httpx.MockTransport(answer)) as stoker:
+        stoker.ingest("a", tmp_path / "a.txt")
+    assert (asked[0]["connect"], asked[0]["read"]) == (5.0, 600.0)
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_are_short(name: str) -> None:
     for file in (PYTHON / "examples" / f"{name}.py", TYPESCRIPT / "examples" / f"{name}.ts"):
@@ -154,7 +237,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("node") is None or not tsc.exists():
         pytest.skip("node, or its packages, are not here: install Node with npm and run ./stoker test again")
     folder = tmp_path_factory.mktemp("typescript")
-    command = [tsc, "-p", TYPESCRIPT, "--outDir", folder, "--typeRoots", NODE_PACKAGES / "@types"]
+    words = [tsc, "-p", TYPESCRIPT, "--outDir", folder, "--typeRoots", NODE_PACKAGES / "@types"]
+    command = [str(word) for word in words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     (folder / "package.json").write_text('{"type": "module"}')
@@ -203,6 +287,15 @@ def test_the_typescript_client_calls_what_the_gateway_describes(schema: dict[str
     calls: list[Call] = [tuple(call) for call in json.loads(done.stdout)]
     assert len(calls) >= 13
     held(schema, calls)
+
+
+def test_the_typescript_client_meets_what_goes_wrong(compiled: Path) -> None:
+    shutil.copy(Path(__file__).with_name("faults.mjs"), compiled)
+    done = subprocess.run(
+        ["node", str(compiled / "faults.mjs")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
 
 
 def fields_in_typescript(name: str) -> set[str]:

@@ -3,8 +3,7 @@
 import { post } from "./api.js";
 import { costOf } from "./asking.js";
 import { fill, h } from "./dom.js";
-import { compact, millis, plural, usd } from "./format.js";
-import { icon } from "./icons.js";
+import { compact, millis, usd } from "./format.js";
 import { markdown } from "./markdown.js";
 import { badge, complain, copied, iconButton, notice } from "./parts.js";
 import { openReader } from "./reader.js";
@@ -106,6 +105,7 @@ export function answerView({ collections, onRetry }) {
         how.failed && notice(how.failed),
         how.stopped && h("p", { class: "muted" }, "Stopped. What was told so far is not kept in the conversation."),
         how.degraded && notice(how.degraded, "info"),
+        how.whole && !text().trim() && notice("The model said nothing; ask again, or in other words.", "info"),
       ];
       fill(below, said, sourceList(), facts, acts);
       if (how.requestId && how.whole) costOf(how.requestId).then((found) => found && fill(cost, `${usd(found.usd)}${Number(found.usd_saved) ? `, ${usd(found.usd_saved)} saved` : ""}`));
@@ -135,7 +135,3 @@ async function given(requestId, rating, collection) {
     }
   }
 }
-
-/** How many documents stand behind a chat: said above the composer. */
-export const scope = (collection) =>
-  collection ? h("span", {}, icon("documents"), ` ${plural(collection.documents, "document")} of ${collection.name}`) : null;

@@ -12,6 +12,8 @@ export class ApiError extends Error {
 }
 
 let who = null;
+let visit = new AbortController(); // of whoever is signed in: what is on its way ends with them
+const otherTabs = "BroadcastChannel" in window ? new BroadcastChannel("stoker-session") : null;
 
 /** Who is signed in, as GET /v1/session says; null: nobody. */
 export const signedIn = () => who;
@@ -32,28 +34,36 @@ export function reaches(role) {
 /** Ask who is signed in. Returns null where nobody is. */
 export async function resume() {
   try {
-    who = await get("/v1/session");
+    become(await get("/v1/session"));
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 401) throw error;
-    who = null;
+    become(null);
   }
   return who;
 }
+
+/** From now on it is them, or nobody; other tabs of this browser have the same cookie, and are told. */
+function become(now) {
+  visit.abort();
+  visit = new AbortController();
+  who = now;
+  otherTabs?.postMessage(who && who.csrf_token);
+}
+
+otherTabs?.addEventListener("message", ({ data }) => {
+  if (data !== (who && who.csrf_token)) document.dispatchEvent(new CustomEvent("session-changed"));
+});
 
 /** Exchange a key for a session. */
 export async function signIn(key) {
-  who = null;
-  who = await post("/v1/session", { key });
+  become(await post("/v1/session", { key }));
   return who;
 }
 
-/** End the session. */
+/** End the session. Where that fails, somebody is still signed in. */
 export async function signOut() {
-  try {
-    await call("DELETE", "/v1/session");
-  } finally {
-    who = null;
-  }
+  await call("DELETE", "/v1/session");
+  become(null);
 }
 
 /**
@@ -70,7 +80,7 @@ export async function call(method, path, { body, form, signal, accept } = {}) {
     answer = await fetch(path, {
       method,
       headers,
-      signal,
+      signal: signal ? AbortSignal.any([signal, visit.signal]) : visit.signal,
       body: form || (body === undefined ? undefined : JSON.stringify(body)),
       credentials: "same-origin",
       redirect: "error",
@@ -82,8 +92,9 @@ export async function call(method, path, { body, form, signal, accept } = {}) {
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
   const refused = new ApiError(answer.status, said.error, answer.headers.get("x-request-id") || "");
+  if (refused.code === "csrf_failed" && who) document.dispatchEvent(new CustomEvent("session-changed"));
   if (answer.status === 401 && who) {
-    who = null;
+    become(null);
     document.dispatchEvent(new CustomEvent("signed-out", { detail: refused.message }));
   }
   throw refused;
@@ -135,7 +146,9 @@ export async function* events(answer) {
   let data = [];
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reader.read().catch((error) => {
+        throw error.name === "AbortError" ? error : new ApiError(0, { message: "the connection to the gateway broke off; try again" });
+      });
       if (done) return;
       rest += value;
       const lines = rest.split(/\r\n|\n|\r(?!$)/);

@@ -4,7 +4,7 @@ import { may, reaches, resume, signedIn, signOut } from "./api.js";
 import { fill, h, tell } from "./dom.js";
 import { icon, mark } from "./icons.js";
 import { loginPage } from "./login.js";
-import { complain, iconButton, loading, notice } from "./parts.js";
+import { clearOver, complain, iconButton, loading, notice } from "./parts.js";
 
 const PAGES = [
   { name: "start", title: "Start", shown: () => true, load: () => import("./start.js") },
@@ -20,20 +20,29 @@ let leave = null; // what the page that is shown wants done when it goes
 let visit = 0;
 
 async function begin() {
+  put(h("main", { id: "main", class: "alone" }, loading()));
   try {
     await resume();
   } catch (error) {
-    fill(app, h("main", { id: "main", class: "alone" }, notice(error.message)));
+    if (error.name === "AbortError") return; // somebody else has signed in meanwhile
+    put( h("main", { id: "main", class: "alone" }, notice(error.message)));
     return;
   }
   signedIn() ? shell() : enter();
 }
 
-function enter(said = "") {
+/** Show this in place of everything: nothing of who was signed in before stays. */
+function put(all) {
+  visit += 1;
   leave?.();
   leave = null;
+  clearOver();
+  fill(app, all);
+}
+
+function enter(said = "") {
   document.title = "Sign in · Stoker";
-  fill(app, loginPage(shell, said));
+  put(loginPage(shell, said));
 }
 
 function shell() {
@@ -58,12 +67,17 @@ function shell() {
     nav,
     h("div", { class: "side-foot" }, me, themeButton(), iconButton("out", "Sign out", leaveSession)),
   );
-  fill(app, h("div", { class: "shell" }, side, h("main", { id: "main", tabindex: "-1" })));
+  put(h("div", { class: "shell" }, side, h("main", { id: "main", tabindex: "-1" })));
   show();
 }
 
 async function leaveSession() {
-  await signOut();
+  try {
+    await signOut();
+  } catch (error) {
+    if (signedIn()) throw new Error(`You are still signed in: ${error.message}`);
+    return; // the session had ended, and the page says so
+  }
   location.hash = "";
   enter("You are signed out.");
 }
@@ -124,5 +138,11 @@ function themeButton() {
 
 addEventListener("hashchange", show);
 document.addEventListener("signed-out", (event) => enter(event.detail));
+document.addEventListener("session-changed", begin);
+addEventListener("pageshow", (event) => event.persisted && begin()); // as it was when it was left, whoever is signed in now
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its address would be that of a page
+  document.getElementById("main").focus();
+});
 addEventListener("unhandledrejection", (event) => complain(event.reason));
 begin();

@@ -1,11 +1,13 @@
 // A question on its way: to a model alone, or to a collection's documents. Both tell the same events.
 
-import { call, events, get } from "./api.js";
+import { call, events, get, signedIn } from "./api.js";
 
 const RATES = ["limit-requests", "remaining-requests", "limit-tokens", "remaining-tokens"];
 
-/** What the last answer said of the rates that are left, by name; empty: no limit was told. */
-export const rates = { at: null };
+let rates = { of: null };
+
+/** What the last answer to whoever is signed in said of the rates that are left, by name; null: nothing. */
+export const ratesLeft = () => (rates.of && rates.of === signedIn() ? rates : null);
 
 /**
  * Ask, and tell what comes.
@@ -89,10 +91,10 @@ async function* chatEvents(answer) {
       yield seen;
       return;
     }
-    if (data.error) throw new Error(data.error.message);
-    seen.model = data.model || seen.model;
-    seen.usage = data.usage || seen.usage;
-    const choice = data.choices?.[0];
+    if (data?.error) throw new Error(data.error.message);
+    seen.model = data?.model || seen.model;
+    seen.usage = data?.usage || seen.usage;
+    const choice = data?.choices?.[0];
     if (choice?.delta?.content) yield { kind: "text", text: choice.delta.content, supported: true };
     if (choice?.finish_reason === "length") seen.cut = true;
   }
@@ -101,5 +103,5 @@ async function* chatEvents(answer) {
 
 function note(answer) {
   const found = RATES.map((name) => [name, answer.headers.get(`x-ratelimit-${name}`)]).filter(([, value]) => value !== null);
-  if (found.length) Object.assign(rates, Object.fromEntries(found), { at: Date.now() });
+  if (found.length) rates = { of: signedIn(), ...Object.fromEntries(found) };
 }

@@ -17,7 +17,7 @@ export default async function page(main, [id]) {
   const chat = new Chat(models.data.filter((each) => each.kind === "chat"), collections);
   fill(main, chat.element);
   await chat.open(id && id !== "new" ? id : null);
-  return () => chat.stop();
+  return () => chat.leave();
 }
 
 class Chat {
@@ -27,6 +27,7 @@ class Chat {
     this.asked = []; // names of the collections that this conversation has asked
     this.running = null; // of the answer that is being made
     this.working = false;
+    this.left = false; // for another page: what is still on its way shows nothing any more
     this.keeps = may("conversations:write") && may("conversations:read");
     const plain = reaches("member") && may("chat") && models.length;
     this.model = select([...(plain ? [] : [["", "the server's choice"]]), ...models.map((each) => each.id)], { name: "model" });
@@ -39,7 +40,7 @@ class Chat {
     this.go = iconButton("send", "Send", null, { type: "submit", class: "button primary icon-only round" });
     this.halt = iconButton("stop", "Stop the answer", () => this.stop(), { class: "button icon-only round", hidden: true });
     this.edited = h("div", { class: "edited" });
-    this.list = conversationList({ keeps: this.keeps, onNew: () => (location.hash = "#/chat/new") });
+    this.list = conversationList({ keeps: this.keeps, onNew: () => (location.hash === "#/chat/new" ? this.open(null) : (location.hash = "#/chat/new")) });
     this.element = this.built();
     this.editing = null;
   }
@@ -62,6 +63,7 @@ class Chat {
   }
 
   async open(id) {
+    this.stop();
     this.id = id;
     this.said = [];
     this.list.refresh(id);
@@ -77,7 +79,7 @@ class Chat {
     if (this.asked.length && [...this.collection.options].some((each) => each.value === this.asked[0])) this.collection.value = this.asked[0];
     fill(this.thread);
     for (const item of items) {
-      const text = item.content.map((part) => part.text || "").join("");
+      const text = textOf(item);
       if (item.role === "user") this.addQuestion(text, true);
       else this.addKept(text, item.content.flatMap((part) => part.annotations || []));
     }
@@ -130,7 +132,12 @@ class Chat {
     this.question.value = "";
     this.grow();
     await this.alone(async () => {
-      if (changed) await this.cutFrom(changed);
+      try {
+        if (changed) await this.cutFrom(changed);
+      } catch (error) {
+        this.edit(changed, text); // what was typed stays
+        throw error;
+      }
       await this.send(text);
     });
   }
@@ -179,6 +186,7 @@ class Chat {
       this.running = null;
     }
     answer.text = view.text();
+    if (this.left) return;
     view.end(how);
     this.scroll();
     tell(how.failed ? "The answer failed" : how.stopped ? "Stopped" : "The answer is there");
@@ -193,7 +201,7 @@ class Chat {
     if (!this.id) {
       const made = await post("/v1/conversations", { title: text.replace(/\s+/g, " ").slice(0, 80), metadata });
       this.id = made.id;
-      history.replaceState(null, "", `#/chat/${made.id}`);
+      if (!this.left) history.replaceState(null, "", `#/chat/${made.id}`);
     } else if (names[0] !== this.asked[0]) {
       await post(at`/v1/conversations/${this.id}`, { metadata });
     }
@@ -204,10 +212,15 @@ class Chat {
     this.running?.abort();
   }
 
-  edit(one) {
+  leave() {
+    this.left = true;
+    this.stop();
+  }
+
+  edit(one, text = one?.text) {
     this.editing = one;
     if (one) {
-      this.question.value = one.text;
+      this.question.value = text;
       this.grow();
       this.question.focus();
       fill(this.edited, "You change an earlier question; what came after it goes. ", button("Leave it", () => this.edit(null), { kind: "small" }));
@@ -227,10 +240,12 @@ class Chat {
   /** Take a message and all that came after it out of the conversation, here and where it is kept. */
   async cutFrom(one) {
     const place = this.said.indexOf(one);
-    const kept = this.said.slice(0, place).filter((each) => each.kept).length;
     const gone = this.said.slice(place);
-    if (this.id && this.keeps && gone.some((each) => each.kept)) {
-      for (const item of (await this.items(this.id)).slice(kept).reverse()) {
+    if (this.id && this.keeps) {
+      const items = await this.items(this.id);
+      let kept = 0; // of those that stay; what was stopped at its end here may have been kept there
+      for (const each of this.said.slice(0, place)) if (each.kept || begins(items[kept], each)) kept += 1;
+      for (const item of items.slice(kept).reverse()) {
         try {
           await del(at`/v1/conversations/${this.id}/items/${item.id}`);
         } catch (error) {
@@ -254,6 +269,11 @@ class Chat {
     if (always || scrollHeight - scrollTop - clientHeight < 160) requestAnimationFrame(() => (this.thread.scrollTop = this.thread.scrollHeight));
   }
 }
+
+const textOf = (item) => item.content.map((part) => part.text || "").join("");
+
+/** Whether an item, if there is one, is this message or more of it. */
+const begins = (item, said) => item?.role === said.role && textOf(item).startsWith(said.text);
 
 const check = (box, text) => h("label", { class: "check" }, box, h("span", {}, text));
 

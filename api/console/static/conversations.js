@@ -3,7 +3,7 @@
 import { at, del, get, post, withQuery } from "./api.js";
 import { fill, h } from "./dom.js";
 import { moment } from "./format.js";
-import { button, confirmed, dialog, field, iconButton, input } from "./parts.js";
+import { button, confirmed, dialog, field, form, iconButton, input } from "./parts.js";
 
 /** @param {{keeps: boolean, onNew: () => void}} how `keeps`: the key may keep conversations. */
 export function conversationList({ keeps, onNew }) {
@@ -25,11 +25,7 @@ export function conversationList({ keeps, onNew }) {
   async function renamed(one) {
     const title = await dialog("Rename the conversation", (close) => {
       const name = input({ value: one.title || "", required: true, maxlength: 200 });
-      const submit = (event) => {
-        event.preventDefault();
-        close(name.value.trim());
-      };
-      return [h("form", { on: { submit } }, field("Title", name), h("div", { class: "row end" }, button("Rename", null, { kind: "primary", type: "submit" })))];
+      return [form(() => close(name.value.trim()), field("Title", name), h("div", { class: "row end" }, button("Rename", null, { kind: "primary", type: "submit" })))];
     });
     if (!title) return;
     await post(at`/v1/conversations/${one.id}`, { title });

@@ -5,7 +5,7 @@ import { fill, h } from "./dom.js";
 import { evaluationTab } from "./evaluation.js";
 import { moment, plural, whole } from "./format.js";
 import { longList } from "./list.js";
-import { badge, button, complain, confirmed, dialog, empty, field, iconButton, input, notice, section, select, tabs, toast } from "./parts.js";
+import { badge, button, confirmed, dialog, empty, field, form, iconButton, input, notice, searchInput, section, select, tabs, toast } from "./parts.js";
 import { openReader } from "./reader.js";
 import { searchTab } from "./search.js";
 import { uploads } from "./uploads.js";
@@ -46,15 +46,8 @@ async function newCollection() {
     const language = select(["english", "german", "french", "spanish", "italian", "dutch", ["none", "several, or another"]]);
     const local = input({ type: "checkbox" });
     const go = button("Make it", null, { kind: "primary", type: "submit" });
-    const submit = async (event) => {
-      event.preventDefault();
-      try {
-        close(await post("/v1/collections", { name: name.value.trim(), description: about.value, language: language.value, ...(local.checked ? { local_only: true } : {}) }));
-      } catch (error) {
-        complain(error);
-      }
-    };
-    return [h("form", { on: { submit } }, field("Name", name), field("What is in it", about), field("Language of its texts", language, "It is kept for ever: words are cut to their stems by it."), h("label", { class: "check" }, local, h("span", {}, "Its text never leaves the house, whatever else is allowed")), h("div", { class: "row end" }, go))];
+    const submit = async () => close(await post("/v1/collections", { name: name.value.trim(), description: about.value, language: language.value, ...(local.checked ? { local_only: true } : {}) }));
+    return [form(submit, field("Name", name), field("What is in it", about), field("Language of its texts", language, "It is kept for ever: words are cut to their stems by it."), h("label", { class: "check" }, local, h("span", {}, "Its text never leaves the house, whatever else is allowed")), h("div", { class: "row end" }, go))];
   });
   if (made) location.hash = `#/documents/${encodeURIComponent(made.name)}`;
 }
@@ -103,14 +96,9 @@ function documentsTab(name, recount, ends) {
   list.element.classList.add("list-documents-box");
   list.element.querySelector(".list").classList.add("list-documents");
   const writes = reaches("member") && may("collections:write");
-  const text = input({ type: "search", placeholder: "Part of a file's name", "aria-label": "Find documents by a part of their name" });
   const status = select([["", "every state"], "ready", "failed", "queued", "parsing", "embedding", "indexing", "cancelled"], { "aria-label": "Show documents of one state" });
-  let timer = null;
-  const again = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => list.reload({ filename: text.value.trim(), status: status.value }), 200);
-  };
-  text.addEventListener("input", again);
+  const again = () => list.reload({ filename: text.value.trim(), status: status.value });
+  const text = searchInput("Find documents by a part of their name", "Part of a file's name", again);
   status.addEventListener("change", again);
   list.reload();
 
@@ -138,16 +126,11 @@ function documentsTab(name, recount, ends) {
       const metadata = h("textarea", { rows: 6, spellcheck: "false" }, JSON.stringify(one.metadata, null, 2));
       const users = input({ value: (one.acl?.users || []).join(", ") });
       const groups = input({ value: (one.acl?.groups || []).join(", ") });
-      const submit = async (event) => {
-        event.preventDefault();
-        try {
-          const acl = users.value.trim() || groups.value.trim() ? { users: listed(users.value), groups: listed(groups.value) } : null;
-          close(await patch(`${path}/${encodeURIComponent(one.id)}`, { metadata: JSON.parse(metadata.value || "{}"), acl }));
-        } catch (error) {
-          complain(error instanceof SyntaxError ? new Error(`the metadata is no JSON: ${error.message}`) : error);
-        }
+      const submit = async () => {
+        const acl = users.value.trim() || groups.value.trim() ? { users: listed(users.value), groups: listed(groups.value) } : null;
+        close(await patch(`${path}/${encodeURIComponent(one.id)}`, { metadata: read(metadata.value), acl }));
       };
-      return [h("form", { on: { submit } }, field("Metadata, as a JSON object", metadata), field("Users who may read it", users, "Ids, separated by commas; empty beside empty groups: everyone in the tenant."), field("Groups who may read it", groups), h("div", { class: "row end" }, button("Keep", null, { kind: "primary", type: "submit" })))];
+      return [form(submit, field("Metadata, as a JSON object", metadata), field("Users who may read it", users, "Ids, separated by commas; empty beside empty groups: everyone in the tenant."), field("Groups who may read it", groups), h("div", { class: "row end" }, button("Keep", null, { kind: "primary", type: "submit" })))];
     });
     if (now) list.replace(one.id, now);
   }
@@ -157,6 +140,14 @@ function documentsTab(name, recount, ends) {
   });
   ends.push(send.end);
   return [may("ingest") && reaches("member") ? send.element : null, h("div", { class: "row" }, h("div", { class: "grow" }, text), h("div", {}, status)), list.element];
+}
+
+function read(metadata) {
+  try {
+    return JSON.parse(metadata || "{}");
+  } catch (error) {
+    throw new Error(`the metadata is no JSON: ${error.message}`);
+  }
 }
 
 const listed = (text) => text.split(",").map((each) => each.trim()).filter(Boolean);
@@ -170,18 +161,13 @@ function settingsTab(collection) {
   const generate = select([usual, ["model", "a model answers"], ["quote", "quote the best passage"]], { value: collection.answers.generate || "" });
   const prompt = h("textarea", { rows: 5, placeholder: "As usual. Your own holds {sources} and {question}." }, collection.answers.prompt || "");
   const go = button("Keep these settings", null, { kind: "primary", type: "submit" });
-  const submit = async (event) => {
-    event.preventDefault();
-    try {
-      await patch(at`/v1/collections/${collection.name}`, {
-        description: about.value,
-        search: { ...collection.search, mode: mode.value, rerank: rerank.checked },
-        answers: { verify: verify.value || null, generate: generate.value || null, prompt: prompt.value || null },
-      });
-      toast("The settings hold from the next question on");
-    } catch (error) {
-      complain(error);
-    }
+  const submit = async () => {
+    await patch(at`/v1/collections/${collection.name}`, {
+      description: about.value,
+      search: { ...collection.search, mode: mode.value, rerank: rerank.checked },
+      answers: { verify: verify.value || null, generate: generate.value || null, prompt: prompt.value || null },
+    });
+    toast("The settings hold from the next question on");
   };
   const remove = async () => {
     if (!(await confirmed("Delete this collection?", `${collection.name} and its ${plural(collection.documents, "document")} will be gone for good.`, "Delete all of it", { typed: collection.name }))) return;
@@ -189,9 +175,8 @@ function settingsTab(collection) {
     location.hash = "#/documents";
   };
   return [
-    h(
-      "form",
-      { on: { submit } },
+    form(
+      submit,
       section("How it is searched", field("What is in it", about), h("div", { class: "fields" }, field("Search by", mode)), h("label", { class: "check" }, rerank, h("span", {}, "Read the question with each candidate again (slower, often better)"))),
       section("How it is answered from", h("div", { class: "fields" }, field("A sentence that no source supports", verify), field("Who answers", generate)), field("What the model is told", prompt, `Version ${collection.prompt_version} is in use; 0 is the built-in one.`)),
       h("div", { class: "row" }, go),
@@ -204,12 +189,11 @@ function sendOnly(main) {
   const name = input({ required: true, placeholder: "Its name" });
   const box = h("div", {});
   let send = null;
-  const choose = (event) => {
-    event.preventDefault();
+  const choose = () => {
     send?.end();
     send = uploads(name.value.trim(), () => {});
     fill(box, send.element);
   };
-  fill(main, h("h1", {}, "Send documents"), h("p", { class: "lead" }, "Your key puts documents in; it lists and reads none."), h("form", { class: "row", on: { submit: choose } }, h("div", { class: "grow" }, field("Collection", name)), button("Choose", null, { type: "submit", kind: "primary" })), box);
+  fill(main, h("h1", {}, "Send documents"), h("p", { class: "lead" }, "Your key puts documents in; it lists and reads none."), form(choose, field("Collection", name), h("div", { class: "row" }, button("Choose", null, { type: "submit", kind: "primary" }))), box);
   return () => send?.end();
 }

@@ -1,7 +1,7 @@
 // Elements, made without markup: every text becomes a text node, so nothing that anybody wrote can be anything else.
 
 const SVG = "http://www.w3.org/2000/svg";
-const ADDRESS = /^(?:https?:\/\/|\/(?!\/)|#)/;
+const ADDRESS = /^(?:https?:\/\/|\/(?![\/\\])|#)/;
 
 /**
  * Make an element.

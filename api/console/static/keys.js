@@ -1,12 +1,13 @@
 // Keys and people: who may do what, within which limits, and what administrators did.
 
-import { all, at, del, get, patch, post, put, reaches, signedIn } from "./api.js";
+import { all, at, del, get, patch, post, put, reaches, signedIn, withQuery } from "./api.js";
 import { fill, h } from "./dom.js";
 import { moment } from "./format.js";
 import { longList } from "./list.js";
-import { badge, button, code, complain, confirmed, copied, dialog, empty, field, iconButton, input, loading, notice, section, select, table, tabs, toast } from "./parts.js";
+import { badge, button, code, confirmed, copied, dialog, empty, field, form, iconButton, input, loading, notice, searchInput, section, select, table, tabs, toast } from "./parts.js";
 
 const ROLES = { reader: "reader: search, ask, read", ingest: "ingest: put documents in", member: "member: use models and documents", manager: "manager: all of the tenant", admin: "admin: everything" };
+const SUBJECTS = 100; // offered to be given limits
 const RANKS = ["reader", "ingest", "member", "manager", "admin"];
 
 export default function page(main, [tab]) {
@@ -23,11 +24,12 @@ export default function page(main, [tab]) {
 /** The roles that whoever is signed in may give. */
 const givable = () => RANKS.slice(0, RANKS.indexOf(signedIn().role) + 1).map((role) => [role, ROLES[role]]);
 
-function listed(label, path, kind, columns, cells, none, head) {
-  const list = longList({ label, path, columns, cells, none });
+function listed(label, path, kind, columns, cells, none, head, { searched = true } = {}) {
+  const list = longList({ label, path, columns, cells, none: (query) => (query.name ? empty("None found", "No name holds these signs.") : none()) });
   list.element.querySelector(".list").classList.add(`list-${kind}`);
   list.reload();
-  return [list, [head(list), list.element]];
+  const search = searched && searchInput(`Find ${label.toLowerCase()} by a part of their name`, "Part of a name", (name) => list.reload({ name }));
+  return [head(list), search, list.element];
 }
 
 function keysTab() {
@@ -42,13 +44,12 @@ function keysTab() {
     key.role,
     moment(key.created_at),
     state(key),
-    key.revoked_at
+    key.revoked_at || !reaches(key.role)
       ? ""
       : h("div", { class: "acts" }, iconButton("edit", `Change ${key.name}`, () => changeKey(key, list)), iconButton("retry", `Rotate ${key.name}`, () => rotateKey(key, list)), iconButton("trash", `Revoke ${key.name}`, () => revokeKey(key, list))),
   ];
   const columns = [["Name", "clip"], ["Key", "clip"], ["Role", ""], ["Made", "clip muted"], ["State", ""], ["", ""]];
-  const [, shown] = listed("Keys", "/v1/admin/keys", "keys", columns, cells, () => empty("No keys", "Make one for each program and colleague."), (list) => h("div", { class: "row between" }, h("p", { class: "muted" }, "Each program and colleague gets a key of their own, with limits of its own."), button("New key", () => newKey(list), { kind: "primary", drawing: "plus" })));
-  return shown;
+  return listed("Keys", "/v1/admin/keys", "keys", columns, cells, () => empty("No keys", "Make one for each program and colleague."), (list) => h("div", { class: "row between" }, h("p", { class: "muted" }, "Each program and colleague gets a key of their own, with limits of its own."), button("New key", () => newKey(list), { kind: "primary", drawing: "plus" })));
 }
 
 async function newKey(list) {
@@ -58,15 +59,8 @@ async function newKey(list) {
     const expires = select([["", "never"], ["86400", "in a day"], ["604800", "in a week"], ["2592000", "in 30 days"], ["7776000", "in 90 days"], ["31536000", "in a year"]]);
     const local = input({ type: "checkbox" });
     const limits = limitFields({ rpm: 60, tpm: 100_000, parallel: 10 });
-    const submit = async (event) => {
-      event.preventDefault();
-      try {
-        close(await post("/v1/admin/keys", { name: name.value.trim(), role: role.value, limits: limits.read(), ...(expires.value ? { expires_in_s: Number(expires.value) } : {}), ...(local.checked ? { local_only: true } : {}) }));
-      } catch (error) {
-        complain(error);
-      }
-    };
-    return [h("form", { on: { submit } }, field("What it is for", name), h("div", { class: "fields" }, field("Role", role), field("It ends", expires)), limits.element, h("label", { class: "check" }, local, h("span", {}, "Its text never leaves the house")), h("div", { class: "row end" }, button("Make the key", null, { kind: "primary", type: "submit" })))];
+    const submit = async () => close(await post("/v1/admin/keys", { name: name.value.trim(), role: role.value, limits: limits.read(), ...(expires.value ? { expires_in_s: Number(expires.value) } : {}), ...(local.checked ? { local_only: true } : {}) }));
+    return [form(submit, field("What it is for", name), h("div", { class: "fields" }, field("Role", role), field("It ends", expires)), limits.element, h("label", { class: "check" }, local, h("span", {}, "Its text never leaves the house")), h("div", { class: "row end" }, button("Make the key", null, { kind: "primary", type: "submit" })))];
   });
   if (!made) return;
   await shownOnce(made);
@@ -78,22 +72,15 @@ const shownOnce = (made) =>
     notice("It is shown this once. Copy it now: nobody can show it again.", "info"),
     h("div", { class: "secret" }, h("code", { "data-secret": true }, made.key), button("Copy", () => copied(made.key), { kind: "small", drawing: "copy" })),
     h("div", { class: "row end" }, button("I have it", () => close(), { kind: "primary" })),
-  ]);
+  ], { kind: "once" });
 
 async function changeKey(key, list) {
   const now = await dialog(`Change ${key.name}`, (close) => {
     const name = input({ required: true, maxlength: 200, value: key.name });
     const role = select(givable(), { value: key.role });
     const limits = limitFields(key.limits || {});
-    const submit = async (event) => {
-      event.preventDefault();
-      try {
-        close(await patch(at`/v1/admin/keys/${key.id}`, { name: name.value.trim(), role: role.value, limits: limits.read() }));
-      } catch (error) {
-        complain(error);
-      }
-    };
-    return [h("form", { on: { submit } }, field("What it is for", name), field("Role", role), limits.element, h("div", { class: "row end" }, button("Keep", null, { kind: "primary", type: "submit" })))];
+    const submit = async () => close(await patch(at`/v1/admin/keys/${key.id}`, { name: name.value.trim(), role: role.value, limits: limits.read() }));
+    return [form(submit, field("What it is for", name), field("Role", role), limits.element, h("div", { class: "row end" }, button("Keep", null, { kind: "primary", type: "submit" })))];
   });
   if (now) list.replace(key.id, now);
 }
@@ -101,11 +88,7 @@ async function changeKey(key, list) {
 async function rotateKey(key, list) {
   const overlap = await dialog(`Rotate ${key.name}`, (close) => {
     const time = select([["0", "at once"], ["3600", "after an hour"], ["86400", "after a day"], ["604800", "after a week"]], { value: "3600" });
-    const submit = (event) => {
-      event.preventDefault();
-      close(time.value);
-    };
-    return [h("form", { on: { submit } }, h("p", {}, "A successor with the same role, scopes and limits takes its place."), field("The old key ends", time), h("div", { class: "row end" }, button("Rotate", null, { kind: "primary", type: "submit" })))];
+    return [form(() => close(time.value), h("p", {}, "A successor with the same role, scopes and limits takes its place."), field("The old key ends", time), h("div", { class: "row end" }, button("Rotate", null, { kind: "primary", type: "submit" })))];
   });
   if (overlap === undefined) return;
   await shownOnce(await post(at`/v1/admin/keys/${key.id}/rotate`, { overlap_s: Number(overlap) }));
@@ -136,11 +119,10 @@ function usersTab() {
     user.groups.join(", ") || "–",
     moment(user.created_at),
     user.disabled_at ? badge("disabled", "bad") : badge("live", "good"),
-    h("div", { class: "acts" }, iconButton("edit", `Change ${user.name}`, () => userDialog(list, user)), user.disabled_at ? iconButton("retry", `Let ${user.name} in again`, async () => list.replace(user.id, await patch(at`/v1/admin/users/${user.id}`, { disabled: false }))) : iconButton("trash", `Disable ${user.name}`, () => disableUser(user, list))),
+    reaches(user.role) && h("div", { class: "acts" }, iconButton("edit", `Change ${user.name}`, () => userDialog(list, user)), user.disabled_at ? iconButton("retry", `Let ${user.name} in again`, async () => list.replace(user.id, await patch(at`/v1/admin/users/${user.id}`, { disabled: false }))) : iconButton("trash", `Disable ${user.name}`, () => disableUser(user, list))),
   ];
   const columns = [["Name", "clip"], ["Role", ""], ["Groups", "clip"], ["Made", "clip muted"], ["State", ""], ["", ""]];
-  const [, shown] = listed("Users", "/v1/admin/users", "users", columns, cells, () => empty("No users yet", "Who signs in by an identity provider comes here by themselves."), (list) => h("div", { class: "row between" }, h("p", { class: "muted" }, "A user's keys and tokens share the user's role, groups and limits."), button("New user", () => userDialog(list, null), { kind: "primary", drawing: "plus" })));
-  return shown;
+  return listed("Users", "/v1/admin/users", "users", columns, cells, () => empty("No users yet", "Who signs in by an identity provider comes here by themselves."), (list) => h("div", { class: "row between" }, h("p", { class: "muted" }, "A user's keys and tokens share the user's role, groups and limits."), button("New user", () => userDialog(list, null), { kind: "primary", drawing: "plus" })));
 }
 
 async function userDialog(list, user) {
@@ -150,16 +132,11 @@ async function userDialog(list, user) {
     const role = select(givable(), { value: user?.role || "member" });
     const team = select([["", "none"], ...teams.map((each) => [each.id, each.name])], { value: user?.team || "" });
     const groups = input({ value: (user?.groups || []).join(", ") });
-    const submit = async (event) => {
-      event.preventDefault();
+    const submit = async () => {
       const said = { name: name.value.trim(), role: role.value, team: team.value || null, groups: groups.value.split(",").map((each) => each.trim()).filter(Boolean) };
-      try {
-        close(await (user ? patch(at`/v1/admin/users/${user.id}`, said) : post("/v1/admin/users", said)));
-      } catch (error) {
-        complain(error);
-      }
+      close(await (user ? patch(at`/v1/admin/users/${user.id}`, said) : post("/v1/admin/users", said)));
     };
-    return [h("form", { on: { submit } }, field("Name", name), h("div", { class: "fields" }, field("Role", role), field("Team", team)), field("Groups", groups, "Separated by commas; documents name who may read them by these."), h("div", { class: "row end" }, button("Keep", null, { kind: "primary", type: "submit" })))];
+    return [form(submit, field("Name", name), h("div", { class: "fields" }, field("Role", role), field("Team", team)), field("Groups", groups, "Separated by commas; documents name who may read them by these."), h("div", { class: "row end" }, button("Keep", null, { kind: "primary", type: "submit" })))];
   });
   if (now) await list.reload();
 }
@@ -183,15 +160,8 @@ function teamsTab() {
 async function newTeam(draw) {
   const made = await dialog("New team", (close) => {
     const name = input({ required: true, maxlength: 200 });
-    const submit = async (event) => {
-      event.preventDefault();
-      try {
-        close(await post("/v1/admin/teams", { name: name.value.trim() }));
-      } catch (error) {
-        complain(error);
-      }
-    };
-    return [h("form", { on: { submit } }, field("Name", name), h("div", { class: "row end" }, button("Make it", null, { kind: "primary", type: "submit" })))];
+    const submit = async () => close(await post("/v1/admin/teams", { name: name.value.trim() }));
+    return [form(submit, field("Name", name), h("div", { class: "row end" }, button("Make it", null, { kind: "primary", type: "submit" })))];
   });
   if (made) await draw();
 }
@@ -199,48 +169,67 @@ async function newTeam(draw) {
 function budgetsTab() {
   const kind = select([["team", "a team"], ["user", "a user"], ["tenant", "the tenant"], ["model", "a model"]], { name: "kind" });
   const subject = select([], { name: "subject" });
+  const search = searchInput("Find whom by a part of their name", "Part of a name", () => offer());
+  const find = field("Find", search);
+  const few = h("p", { class: "hint" });
   const box = h("div", {});
-  const offer = async () => {
-    const found = {
-      team: async () => (await all("/v1/admin/teams")).map((each) => [each.id, each.name]),
-      user: async () => (await all("/v1/admin/users", 1000)).map((each) => [each.id, each.name]),
-      tenant: async () => [[signedIn().tenant, signedIn().tenant]],
-      model: async () => (await get("/v1/models")).data.map((each) => each.id),
-    };
-    const options = await found[kind.value]();
-    fill(subject, options.map((one) => (Array.isArray(one) ? h("option", { value: one[0] }, one[1]) : h("option", { value: one }, one))));
-    await draw();
+  let turn = 0; // limits are shown, and set, of what was chosen last
+  const some = async (path) => {
+    const found = await get(withQuery(path, { limit: SUBJECTS, name: search.value.trim() }));
+    fill(few, found.has_more && `The newest ${SUBJECTS} are offered; a part of the name finds others.`);
+    return found.data.map((each) => [each.id, each.name]);
   };
-  const draw = async () => {
-    fill(box, loading()); // what stood here is of another subject
+  const offers = {
+    team: () => some("/v1/admin/teams"),
+    user: () => some("/v1/admin/users"),
+    tenant: () => [[signedIn().tenant, signedIn().tenant]],
+    model: async () => (await get("/v1/models")).data.map((each) => [each.id, each.id]),
+  };
+  const offer = () => latest(async (isLast) => {
+    fill(few);
+    fill(subject);
+    find.hidden = !["team", "user"].includes(kind.value);
+    const options = await offers[kind.value]();
+    if (!isLast()) return;
+    fill(subject, options.map(([value, text]) => h("option", { value }, text)));
+    draw();
+  });
+  const draw = () => latest(async (isLast) => {
     const changes = reaches("admin") || kind.value !== "tenant";
-    if (!subject.value) return fill(box, empty("Nobody to give limits to", "Make a team or a user first."));
+    if (!subject.value) return fill(box, search.value ? empty("None found", "No name holds these signs.") : empty("Nobody to give limits to", "Make a team or a user first."));
     const path = at`/v1/admin/limits/${kind.value}/` + subject.value.split("/").map(encodeURIComponent).join("/");
     const now = await get(path).catch((error) => {
       if (error.status !== 404) throw error;
       return {};
     });
+    if (!isLast()) return;
     const limits = limitFields(now);
-    const submit = async (event) => {
-      event.preventDefault();
-      try {
-        await put(path, limits.read());
-        toast("The limits hold from the next request on");
-      } catch (error) {
-        complain(error);
-      }
+    const submit = async () => {
+      await put(path, limits.read());
+      toast("The limits hold from the next request on");
     };
-    return fill(box, h("form", { on: { submit } }, limits.element, changes ? h("div", { class: "row" }, button("Keep these limits", null, { kind: "primary", type: "submit" })) : notice("Only admins set a tenant's own limits.", "info")));
-  };
-  kind.addEventListener("change", () => offer().catch(complain));
-  subject.addEventListener("change", () => draw().catch(complain));
-  offer().catch(complain);
-  return [section("Limits and budgets", h("p", { class: "muted" }, "What a key, its user, team and tenant may use holds together: the first that is reached refuses. A key's own stand beside it under Keys."), h("div", { class: "fields" }, field("Of", kind), field("Which", subject)), box)];
+    fill(box, form(submit, limits.element, changes ? h("div", { class: "row" }, button("Keep these limits", null, { kind: "primary", type: "submit" })) : notice("Only admins set a tenant's own limits.", "info")));
+  });
+  async function latest(act) {
+    const mine = (turn += 1);
+    fill(box, loading()); // what stood here is of another subject
+    try {
+      await act(() => mine === turn);
+    } catch (error) {
+      if (mine === turn) fill(box, notice(error.message));
+    }
+  }
+  kind.addEventListener("change", () => {
+    search.value = "";
+    offer();
+  });
+  subject.addEventListener("change", draw);
+  offer();
+  return [section("Limits and budgets", h("p", { class: "muted" }, "What a key, its user, team and tenant may use holds together: the first that is reached refuses. A key's own stand beside it under Keys."), h("div", { class: "fields" }, field("Of", kind), field("Which", subject), find), few, box)];
 }
 
 function auditTab() {
   const cells = (entry) => [moment(entry.at), h("code", { title: entry.actor }, entry.actor), badge(entry.action), h("code", { title: entry.target }, entry.target), iconButton("search", `Details of ${entry.action}`, () => dialog(entry.action, () => [h("p", { class: "muted" }, `${moment(entry.at)}, by ${entry.actor}, request ${entry.request_id}`), code(JSON.stringify(entry.details, null, 2), "Copy the details")]))];
   const columns = [["When", "muted"], ["Who", "clip"], ["What", ""], ["Of what", "clip"], ["", ""]];
-  const [, shown] = listed("Audit log", "/v1/admin/audit", "audit", columns, cells, () => empty("Nothing yet", "Acts of administrators stand here, and cannot be changed."), () => h("p", { class: "muted" }, "Each act stands here in the transaction of the act itself; the database lets nobody change an entry."));
-  return shown;
+  return listed("Audit log", "/v1/admin/audit", "audit", columns, cells, () => empty("Nothing yet", "Acts of administrators stand here, and cannot be changed."), () => h("p", { class: "muted" }, "Each act stands here in the transaction of the act itself; the database lets nobody change an entry."), { searched: false });
 }

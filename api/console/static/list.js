@@ -3,10 +3,11 @@
 import { get, withQuery } from "./api.js";
 import { fill, h, tell } from "./dom.js";
 import { whole } from "./format.js";
-import { notice } from "./parts.js";
+import { button, notice } from "./parts.js";
 
 const SPARE = 12; // rows kept above and below what is in sight
 const PAGE = 100;
+const FOCUSABLE = "button, a[href]";
 
 /**
  * @param {object} how
@@ -14,13 +15,14 @@ const PAGE = 100;
  * @param {string} how.path of the API's list.
  * @param {[string, string][]} how.columns title and class of each.
  * @param {(item: any, list: any) => any[]} how.cells of one item.
- * @param {() => Node} how.none what stands where there is nothing.
+ * @param {(query: Record<string, string>) => Node} how.none what stands where there is nothing.
  * @param {number} how.rowHeight in CSS pixels.
  */
 export function longList({ label, path, columns, cells, none, rowHeight = 48 }) {
   const items = [];
   let query = {};
   let more = true;
+  let failed = null; // why no more of them came
   let after = null;
   let turn = 0; // of the question that the list answers; what an older one brings is dropped
   let fetching = null;
@@ -34,7 +36,7 @@ export function longList({ label, path, columns, cells, none, rowHeight = 48 }) 
   const element = h("div", { class: "long-list" }, scroller, foot);
 
   async function fetchMore() {
-    if (!more || fetching === turn) return;
+    if (!more || failed || fetching === turn) return;
     const mine = (fetching = turn);
     try {
       const page = await get(withQuery(path, { ...query, limit: PAGE, after }));
@@ -45,15 +47,20 @@ export function longList({ label, path, columns, cells, none, rowHeight = 48 }) 
       draw(true);
     } catch (error) {
       if (mine !== turn) return;
-      more = false;
-      fill(foot, notice(error.message));
+      failed = error;
+      draw(true);
     } finally {
       if (fetching === mine) fetching = null;
     }
     if (mine === turn && nearEnd()) fetchMore();
   }
 
-  const nearEnd = () => more && scroller.scrollTop + scroller.clientHeight > (items.length - 2 * SPARE) * rowHeight;
+  const again = () => {
+    failed = null;
+    return fetchMore();
+  };
+
+  const nearEnd = () => more && !failed && scroller.scrollTop + scroller.clientHeight > (items.length - 2 * SPARE) * rowHeight;
 
   function draw(anew = false) {
     const first = Math.max(0, Math.floor(scroller.scrollTop / rowHeight) - SPARE);
@@ -64,11 +71,16 @@ export function longList({ label, path, columns, cells, none, rowHeight = 48 }) 
     drawn = now;
     body.style.height = `${items.length * rowHeight}px`;
     box.setAttribute("aria-rowcount", more ? -1 : items.length + 1);
-    const held = document.activeElement?.closest?.(".list-row");
-    const heldAt = held && body.contains(held) ? held.getAttribute("aria-rowindex") : null;
+    const held = body.contains(document.activeElement) ? document.activeElement : null;
+    const heldRow = held?.closest(".list-row");
+    const heldAt = heldRow && [...heldRow.querySelectorAll(FOCUSABLE)].indexOf(held);
     fill(body, items.slice(first, last).map((item, index) => row(item, first + index)));
-    if (heldAt) body.querySelector(`[aria-rowindex="${heldAt}"] button, [aria-rowindex="${heldAt}"] a`)?.focus({ preventScroll: true });
-    if (!items.length && !more) fill(foot, none());
+    if (held) {
+      const row = body.querySelector(`[aria-rowindex="${heldRow.getAttribute("aria-rowindex")}"]`);
+      (row?.querySelectorAll(FOCUSABLE)[heldAt] || scroller).focus({ preventScroll: true });
+    }
+    if (failed) fill(foot, notice(failed.message), button("Try again", again, { kind: "small", drawing: "retry" }));
+    else if (!items.length && !more) fill(foot, none(query));
     else fill(foot, more ? `${whole(items.length)} shown; more come as you scroll` : `${whole(items.length)} in all`);
   }
 
@@ -94,11 +106,12 @@ export function longList({ label, path, columns, cells, none, rowHeight = 48 }) 
       turn += 1;
       items.length = 0;
       more = true;
+      failed = null;
       after = null;
       drawn = "";
       scroller.scrollTop = 0;
       await fetchMore();
-      tell(`${label}: ${items.length ? `${items.length} shown` : "none"}`);
+      if (!failed) tell(`${label}: ${items.length ? `${items.length} shown` : "none"}`);
     },
     /** Show an item as it is now; null takes it away. */
     replace(id, item) {

@@ -28,7 +28,7 @@ export function loginPage(entered, said = "") {
   queueMicrotask(() => key.focus());
   return h(
     "main",
-    { id: "main", class: "login" },
+    { id: "main", class: "login", tabindex: "-1" },
     h(
       "div",
       { class: "login-card" },

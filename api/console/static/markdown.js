@@ -29,8 +29,8 @@ export function markdown(text) {
       at += 1;
       found.push(h("p", { class: "md-heading" }, inline(line.replace(HEADING, ""))));
     } else if (ITEM.test(line)) {
-      const kind = /^\s*\d/.test(line) ? "ol" : "ul";
-      found.push(h(kind, {}, take((each) => ITEM.test(each)).map((each) => h("li", {}, inline(each.replace(ITEM, ""))))));
+      const number = line.match(/^\s*(\d+)/)?.[1]; // paragraphs stand between items of one list, too
+      found.push(h(number ? "ol" : "ul", { start: number }, take((each) => ITEM.test(each)).map((each) => h("li", {}, inline(each.replace(ITEM, ""))))));
     } else if (line.trim() === "") {
       at += 1;
     } else {

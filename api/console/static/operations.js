@@ -115,7 +115,16 @@ class Board {
 
   async drawSlow() {
     const [sla, experiments] = await Promise.all([get("/v1/admin/sla?days=30"), get("/v1/admin/experiments")]);
-    fill(this.slow, section("Service of the last 30 days", slaPart(sla)), section("Experiments", experimentTable(experiments.data)));
+    fill(this.slow, section("Service of the last 30 days", slaPart(sla)), section("Experiments", experimentTable(experiments.data, (one) => this.tryAct(one))));
+  }
+
+  tryAct(one) {
+    const change = async (state) => {
+      if (state === "stopped" && !(await confirmed("End this experiment?", `Whom ${one.id} was shown to is answered as everybody from the next request on.`, "End it"))) return;
+      await patch(`/v1/admin/experiments/${encodeURIComponent(one.id)}`, { state });
+      await this.drawSlow();
+    };
+    return one.state === "running" ? button("End", () => change("stopped"), { kind: "small", name: `End ${one.id}` }) : button("Go on", () => change("running"), { kind: "small", name: `Go on with ${one.id}` });
   }
 }
 
@@ -142,27 +151,31 @@ function slaPart(sla) {
   ];
 }
 
-function experimentTable(experiments) {
-  const rows = experiments.flatMap((one) =>
-    Object.entries(one.sides || {}).map(([side, said], index) => [
-      index ? "" : one.id,
+function experimentTable(experiments, act) {
+  const rows = experiments.flatMap((one) => {
+    const tried = one.collection ? `answers of ${one.collection}` : `${one.group} by ${one.to}`;
+    const name = h("div", {}, h("strong", {}, one.id), h("p", { class: "muted" }, `${tried}, ${one.percent} %${one.shadow ? ", as a shadow" : ""}`), one.reason && h("p", { class: "muted" }, one.reason));
+    const sides = Object.entries(one.sides);
+    return (sides.length ? sides : [["–", { calls: 0 }]]).map(([side, said], index) => [
+      index ? "" : name,
       side,
       index ? "" : badge(one.state, one.state === "running" ? "good" : "warn"),
-      whole(said.calls || 0),
+      whole(said.calls),
       percent(said.share_failed, 1),
       span(said.mean_s),
       said.usd_per_call === null || said.usd_per_call === undefined ? "–" : usd(said.usd_per_call),
-    ]),
-  );
-  return table("Experiments", ["Name", "Side", "State", ["Calls", "number"], ["Failed", "number"], ["Mean", "number"], ["A call", "number"]], rows, { none: "No experiment is configured." });
+      index ? "" : act(one),
+    ]);
+  });
+  return table("Experiments", ["Name", "Side", "State", ["Calls", "number"], ["Failed", "number"], ["Mean", "number"], ["A call", "number"], ["", "right"]], rows, { none: "No experiment is configured." });
 }
 
 function gpuTable(gpus) {
   const rows = gpus.map((gpu) => [
-    h("div", {}, h("strong", {}, gpu.name || gpu.uuid), h("p", { class: "muted" }, `${gpu.host} ${gpu.index}`)),
+    h("div", {}, h("strong", {}, `${gpu.host} ${gpu.index}`), h("p", { class: "muted" }, gpu.uuid)),
     gpu.models.length ? gpu.models.join(", ") : "nobody's",
     percent(gpu.active_ratio),
-    gpu.memory_used_bytes === null ? "–" : `${size(gpu.memory_used_bytes)} of ${size((gpu.memory_used_bytes || 0) + (gpu.memory_free_bytes || 0))}`,
+    gpu.memory_used_bytes === null ? "–" : `${size(gpu.memory_used_bytes)}${gpu.memory_free_bytes === null ? "" : ` of ${size(gpu.memory_used_bytes + gpu.memory_free_bytes)}`}`,
     gpu.power_watts === null ? "–" : `${Math.round(gpu.power_watts)} W`,
   ]);
   return table("GPUs", ["GPU", "Model", ["Active", "number"], ["Memory", "number"], ["Power", "number"]], rows);

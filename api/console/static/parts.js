@@ -1,6 +1,6 @@
 // What pages are made of: buttons, fields, dialogs, tables, notices.
 
-import { fill, h, tell } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
 
 let numbers = 0;
@@ -50,6 +50,44 @@ export function field(label, input, hint = "") {
 
 export const input = (about = {}) => h("input", { type: "text", autocomplete: "off", ...about });
 
+/** A field by which a list is narrowed to what it says. @param {(text: string) => any} act once nobody types. */
+export function searchInput(name, placeholder, act) {
+  const made = input({ type: "search", placeholder, "aria-label": name });
+  let timer = null;
+  made.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => act(made.value.trim()), 200);
+  });
+  return made;
+}
+
+/**
+ * A form that is sent once at a time; why it could not be stands in it, above the last of its children.
+ * @param {() => any} act
+ */
+export function form(act, ...children) {
+  const told = h("div", { class: "told" });
+  const made = h("form", {}, children.slice(0, -1), told, children.at(-1));
+  let sending = false;
+  made.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (sending) return;
+    sending = true;
+    const go = event.submitter;
+    go?.setAttribute("aria-busy", "true");
+    fill(told);
+    try {
+      await act();
+    } catch (error) {
+      if (error.name !== "AbortError") fill(told, notice(error.message));
+    } finally {
+      sending = false;
+      go?.removeAttribute("aria-busy");
+    }
+  });
+  return made;
+}
+
 /** A choice; `options` are [value, text] or texts. */
 export function select(options, about = {}) {
   const made = h("select", about);
@@ -58,7 +96,7 @@ export function select(options, about = {}) {
   return made;
 }
 
-export function setOptions(element, options) {
+function setOptions(element, options) {
   const before = element.value;
   const pairs = options.map((one) => (Array.isArray(one) ? one : [one, one]));
   fill(element, pairs.map(([value, text]) => h("option", { value }, text)));
@@ -77,10 +115,22 @@ export function complain(error) {
 }
 
 export function toast(text, kind = "good") {
-  const shown = h("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status" }, icon(kind === "good" ? "check" : "warn"), h("span", {}, text));
+  const shown = h("div", { class: `toast ${kind}`, role: kind === "error" ? "alert" : null }, icon(kind === "good" ? "check" : "warn"), h("span", {}, text));
   shown.append(iconButton("close", "Close this notice", () => shown.remove()));
-  document.getElementById("toasts").append(shown);
+  const over = [...document.querySelectorAll("dialog[open]")].at(-1); // outside of which nothing can be read or pressed
+  (over?.querySelector(".toasts") || pageToasts()).append(shown);
   setTimeout(() => shown.remove(), kind === "error" ? 12_000 : 5_000);
+}
+
+const pageToasts = () => document.getElementById("toasts");
+
+/** Take away what lies over the page, without an answer: it is of who was signed in. */
+export function clearOver() {
+  for (const box of document.querySelectorAll("dialog")) {
+    box.close();
+    box.remove();
+  }
+  fill(pageToasts());
 }
 
 /** What stands where there is nothing yet. */
@@ -94,6 +144,7 @@ export const loading = (text = "Loading…") => h("p", { class: "loading", role:
  * A dialog over the page.
  * @param {string} title
  * @param {(close: (result?: any) => void) => any[]} content
+ * @param {{kind?: "" | "drawer" | "once"}} how `drawer`: a press beside it closes it; `once`: only its buttons do.
  * @returns {Promise<any>} what it was closed with.
  */
 export function dialog(title, content, { kind = "" } = {}) {
@@ -106,12 +157,16 @@ export function dialog(title, content, { kind = "" } = {}) {
       box.close();
     };
     const head = h("header", {}, h("h2", { id }, title), iconButton("close", "Close", () => close()));
-    box.append(head, h("div", { class: "dialog-body" }, content(close)));
+    box.append(head, h("div", { class: "dialog-body" }, content(close)), h("div", { class: "toasts", "aria-live": "polite" }));
     box.addEventListener("close", () => {
+      pageToasts().append(...box.querySelectorAll(".toast"));
       box.remove();
       resolve(result);
     });
-    box.addEventListener("click", (event) => event.target === box && close());
+    if (kind === "once") box.addEventListener("cancel", (event) => event.preventDefault());
+    let pressed = null; // a text that is selected with the mouse may end beside the dialog
+    box.addEventListener("pointerdown", (event) => (pressed = event.target));
+    box.addEventListener("click", (event) => kind === "drawer" && event.target === box && pressed === box && close());
     document.body.append(box);
     box.showModal();
   });
@@ -122,14 +177,11 @@ export async function confirmed(title, text, act, { typed = null } = {}) {
   const answer = await dialog(title, (close) => {
     const word = typed && input({ required: true });
     const go = button(act, null, { kind: "danger", type: "submit" });
-    const submit = (event) => {
-      event.preventDefault();
-      if (!typed || word.value === typed) close(true);
-      else complain(`type ${typed} to go on`);
+    const submit = () => {
+      if (typed && word.value !== typed) throw new Error(`type ${typed} to go on`);
+      close(true);
     };
-    return [
-      h("form", { on: { submit } }, h("p", {}, text), typed && field(`Type ${typed} to go on`, word), h("div", { class: "row end" }, button("Keep it", () => close(false)), go)),
-    ];
+    return [form(submit, h("p", {}, text), typed && field(`Type ${typed} to go on`, word), h("div", { class: "row end" }, button("Keep it", () => close(false)), go))];
   });
   return answer === true;
 }
@@ -152,7 +204,6 @@ export async function copied(text) {
     held.remove();
   }
   toast("Copied");
-  tell("Copied");
 }
 
 /** Tabs; `pages` are [name, title, () => nodes]. The address's last part says which is shown. */

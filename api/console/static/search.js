@@ -13,13 +13,15 @@ export function searchTab(name) {
   const keys = input({ placeholder: "such as year, team" });
   const found = h("div", { class: "found" });
   let chosen = []; // [key, value] of facets
+  let turn = 0; // the search that was asked for last is the one that is shown
 
   async function search(event) {
     event?.preventDefault();
     const facets = keys.value.split(",").map((each) => each.trim()).filter(Boolean).slice(0, 10);
+    const mine = (turn += 1);
     const filters = chosen.map(([key, value]) => ({ type: "eq", key, value }));
     try {
-      draw(await post("/v1/search", {
+      const result = await post("/v1/search", {
         query: query.value,
         collection: name,
         top_k: 20,
@@ -27,9 +29,10 @@ export function searchTab(name) {
         ...(mode.value ? { mode: mode.value } : {}),
         ...(facets.length ? { facets } : {}),
         ...(filters.length ? { filter: filters.length === 1 ? filters[0] : { type: "and", filters } } : {}),
-      }));
+      });
+      if (mine === turn) draw(result);
     } catch (error) {
-      fill(found, notice(error.message));
+      if (mine === turn) fill(found, notice(error.message));
     }
   }
 

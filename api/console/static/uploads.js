@@ -1,6 +1,6 @@
 // Sending files, and what becomes of each: its stages as the job's events tell them, and why one failed.
 
-import { at, call, events, may, post, reaches } from "./api.js";
+import { ApiError, at, call, events, may, post, reaches, signedIn } from "./api.js";
 import { fill, h, tell } from "./dom.js";
 import { size } from "./format.js";
 import { icon } from "./icons.js";
@@ -10,6 +10,7 @@ const STAGES = ["queued", "parsing", "embedding", "indexing", "ready"];
 const FILES_AT_ONCE = 20;
 const BYTES_AT_ONCE = 40 * 1024 * 1024;
 const SHOWN_READY_S = 6;
+const LOOKS = 12; // at a job whose events end before it does
 
 /**
  * @param {string} collection
@@ -37,14 +38,16 @@ export function uploads(collection, changed) {
 
   async function sent(files) {
     picker.value = "";
+    const sender = signedIn();
     for (const some of portions(files)) {
+      if (signedIn() !== sender) return; // the others are not for whoever is signed in now
       const form = new FormData();
       form.append("collection", collection);
       for (const file of some) form.append("file", file, file.name);
       const waiting = h("li", { class: "upload" }, h("span", { class: "clip" }, some.length === 1 ? some[0].name : `${some.length} files`), h("span", { class: "muted" }, `sending ${size(some.reduce((sum, file) => sum + file.size, 0))}…`));
       list.prepend(waiting);
       try {
-        const accepted = await (await call("POST", "/v1/ingest", { form, signal: stop.signal })).json();
+        const accepted = await (await call("POST", "/v1/ingest", { form })).json(); // also while another page is shown
         follow(accepted.job_id);
         waiting.remove();
       } catch (error) {
@@ -58,15 +61,11 @@ export function uploads(collection, changed) {
   async function follow(jobId) {
     const rows = new Map();
     try {
-      const answer = await call("GET", at`/v1/jobs/${jobId}/events`, { accept: "text/event-stream", signal: stop.signal });
-      for await (const { name, data } of events(answer)) {
-        if (name === "document") shown(data);
-        else if (name === "error") throw new Error(data.error.message);
-        else if (name === "job") {
-          tell(data.status === "succeeded" ? "The documents are ready" : `The job has ${data.status}`);
-          await changed();
-        }
+      for (let look = 1; look <= LOOKS; look += 1) {
+        if (await followed(jobId, shown)) return;
+        await new Promise((resolve) => setTimeout(resolve, 500 * look));
       }
+      throw new Error("nothing is heard of these documents any more; open this page again to see how they are");
     } catch (error) {
       complain(error);
     }
@@ -95,6 +94,26 @@ export function uploads(collection, changed) {
       const cancel = may("jobs") && reaches("member") && iconButton("close", `Cancel ${one.filename}`, () => call("DELETE", at`/v1/jobs/${jobId}`));
       return h("span", { class: "row" }, badge(one.progress ? `${one.status} ${Math.round(100 * one.progress)} %` : one.status), cancel);
     }
+  }
+
+  /** Tell of a job's documents. Returns whether it has ended; else the connection did, and another look may see more. */
+  async function followed(jobId, shown) {
+    try {
+      const answer = await call("GET", at`/v1/jobs/${jobId}/events`, { accept: "text/event-stream", signal: stop.signal });
+      for await (const { name, data } of events(answer)) {
+        if (name === "document") shown(data);
+        else if (name === "error") throw new Error(data.error.message);
+        else if (name === "job") {
+          tell(data.status === "succeeded" ? "The documents are ready" : `The job has ${data.status}`);
+          await changed();
+          return true;
+        }
+      }
+    } catch (error) {
+      const passes = error instanceof ApiError && (error.status === 0 || error.status >= 500);
+      if (!passes) throw error;
+    }
+    return false;
   }
 
   return { element: h("div", { class: "stack" }, drop, list), follow, end: () => stop.abort() };

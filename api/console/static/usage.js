@@ -1,7 +1,7 @@
 // What was used and what it cost: one's own, and by model, key, user and team for those who manage.
 
 import { get, may, reaches, withQuery } from "./api.js";
-import { rates } from "./asking.js";
+import { ratesLeft } from "./asking.js";
 import { barChart } from "./chart.js";
 import { fill, h } from "./dom.js";
 import { compact, day, plural, usd, whole } from "./format.js";
@@ -14,11 +14,14 @@ export default async function page(main) {
   const days = select([["7", "7 days"], ["30", "30 days"], ["90", "90 days"], ["365", "a year"]], { value: "30" });
   const what = select(Object.entries(SHOWN).map(([value, [text]]) => [value, text]), { value: "usd" });
   const body = h("div", { class: "stack" }, loading());
+  let turn = 0; // the report that was asked for last is the one that is shown
   const draw = async () => {
+    const mine = (turn += 1);
     try {
-      await report(body, Number(days.value), what.value);
+      const made = await report(Number(days.value), what.value);
+      if (mine === turn) fill(body, made);
     } catch (error) {
-      complain(error);
+      if (mine === turn) complain(error);
     }
   };
   days.addEventListener("change", draw);
@@ -28,7 +31,7 @@ export default async function page(main) {
   await draw();
 }
 
-async function report(body, days, what) {
+async function report(days, what) {
   const from = new Date(Date.now() - (days - 1) * 86_400_000).toISOString().slice(0, 10);
   const by = (group) => get(withQuery("/v1/usage", { from, group_by: group })).then((found) => found.data);
   const [byDay, byModel, limits, people] = await Promise.all([by("day"), by("model"), get("/v1/usage/limits"), reaches("manager") ? Promise.all(["team", "user", "key"].map(by)) : []]);
@@ -36,8 +39,7 @@ async function report(body, days, what) {
   const today = byDay.find((row) => row.day === new Date().toISOString().slice(0, 10));
   const [title, value, shown] = SHOWN[what];
   const all = filled(byDay, from, days);
-  fill(
-    body,
+  return [
     figures(
       figure("Today", usd(today?.usd || 0), plural(today?.requests || 0, "request")),
       figure(`In ${days} days`, usd(sum((row) => Number(row.usd))), plural(sum((row) => row.requests), "request")),
@@ -45,10 +47,10 @@ async function report(body, days, what) {
       figure("Saved by the caches", usd(sum((row) => Number(row.usd_saved)))),
     ),
     byDay.length ? section(`${title} by day`, barChart(`${title} by day`, all.map((row) => ({ name: day(row.day), about: day(row.day), value: value(row) })), shown)) : section("By day", empty("Nothing was used yet", "Ask something in the chat, or call the API: it counts here about a second later.")),
-    h("div", { class: "halves" }, section("Limits", limitRows(limits.data), ratesLeft()), section("By model", usageTable("Usage by model", "Model", byModel, (row) => row.model || "–"))),
+    h("div", { class: "halves" }, section("Limits", limitRows(limits.data), rateRow()), section("By model", usageTable("Usage by model", "Model", byModel, (row) => row.model || "–"))),
     people.length ? await peopleTables(people) : null,
     h("p", {}, h("a", { href: withQuery("/v1/usage", { from, group_by: "day,model", format: "csv" }), download: "usage.csv" }, "Download as CSV")),
-  );
+  ];
 }
 
 /** Every day from the first on, those of which there is nothing too; weeks where days would be too many. */
@@ -92,8 +94,9 @@ function limitRows(limits) {
   });
 }
 
-function ratesLeft() {
-  if (!rates.at) return null;
+function rateRow() {
+  const rates = ratesLeft();
+  if (!rates) return null;
   const [limit, left] = [Number(rates["limit-requests"]), Number(rates["remaining-requests"])];
   return limit ? h("div", { class: "stack" }, meter("Requests of this minute", 1 - left / limit, `${whole(left)} of ${whole(limit)} left at your last answer`)) : null;
 }

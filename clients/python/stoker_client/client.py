@@ -1,6 +1,7 @@
 """The client: one method for each thing that one does with documents."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ from stoker_client.shapes import (
 )
 
 _CONNECT_S = 5.0
-_UPLOAD_S = 600.0
+_UPLOAD = httpx.Timeout(600.0, connect=_CONNECT_S)
+_LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # whether a last \r ends one or begins two signs, the next part says
 _MOST = 100  # items of one page
 
 Mode = Literal["hybrid", "dense", "lexical"]
@@ -112,7 +114,7 @@ class Stoker:
         """Send files; `follow` or `wait` for the job. A file of a known name becomes its next version."""
         fields = {"collection": collection} | ({"metadata": json.dumps(dict(metadata))} if metadata else {})
         parts = [("file", (Path(file).name, Path(file).read_bytes())) for file in files]
-        return cast(Accepted, self._json("POST", "/v1/ingest", data=fields, files=parts, timeout=_UPLOAD_S))
+        return cast(Accepted, self._json("POST", "/v1/ingest", data=fields, files=parts, timeout=_UPLOAD))
 
     def ingest_texts(self, collection: str, documents: Sequence[Document]) -> Accepted:
         """Send texts."""
@@ -141,7 +143,9 @@ class Stoker:
 
     def wait(self, job_id: str) -> Job:
         """The job when it has ended. Raises: StreamBroken."""
-        return list(self.follow(job_id))[-1]
+        for job in self.follow(job_id):
+            last = job
+        return last
 
     def search(
         self,
@@ -212,7 +216,9 @@ class Stoker:
     def _json(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         with self._translated():
             answer = self._http.request(method, path, **how)
-        found: dict[str, Any] = _checked(answer).json()
+        found = _read_object(_checked(answer))
+        if found is None:
+            raise Unreachable(f"what answers at {self._http.base_url} is no Stoker; check the address")
         return found
 
     def _events(self, method: str, path: str, **how: Any) -> Iterator[tuple[str, Any]]:
@@ -220,10 +226,15 @@ class Stoker:
         with self._translated(), self._http.stream(method, path, headers=headers, **how) as answer:
             if answer.is_error:
                 answer.read()
-            for name, data in _read_events(_checked(answer).iter_lines()):
-                if name == "error":
-                    raise _refused(answer, data)
-                yield name, data
+            _checked(answer)
+            try:
+                for name, data in _read_events(_lines(answer.iter_text())):
+                    if name == "error":
+                        raise _refused(answer, data)
+                    yield name, data
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+                raise StreamBroken(f"the connection ended in the middle ({reason}); ask again") from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -256,6 +267,17 @@ def _part(text: str) -> str:
     return quote(text, safe="")
 
 
+def _lines(parts: Iterator[str]) -> Iterator[str]:
+    """Lines as the standard has them: httpx also cuts at U+2028 and its like, which JSON holds as they are."""
+    begun: list[str] = []
+    for part in parts:
+        begun.append(part)
+        if "\n" in part or "\r" in part or begun[-2:-1] == ["\r"]:
+            *lines, rest = _LINE_END.split("".join(begun))
+            yield from lines
+            begun = [rest.removesuffix("\r"), "\r"] if rest.endswith("\r") else [rest]
+
+
 def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
     """Source: WHATWG HTML, section "Server-sent events", event stream interpretation."""
     name, data = "", list[str]()
@@ -273,17 +295,23 @@ def _read_events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:
-    if not answer.is_error:
-        return answer
+    if answer.is_error:
+        raise _refused(answer, _read_object(answer))
+    return answer
+
+
+def _read_object(answer: httpx.Response) -> dict[str, Any] | None:
+    """The object that an answer holds; None: it holds none."""
     try:
-        body = answer.json()
+        found = answer.json()
     except ValueError:
-        body = {}
-    raise _refused(answer, body)
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _refused(answer: httpx.Response, body: Any) -> Refused:
-    error = (body.get("error") if isinstance(body, dict) else None) or {}
+    said = body.get("error") if isinstance(body, dict) else None
+    error = said if isinstance(said, dict) else {}
     waits = answer.headers.get("retry-after", "")
     return Refused(
         answer.status_code,
@@ -291,5 +319,5 @@ def _refused(answer: httpx.Response, body: Any) -> Refused:
         error.get("code") or "",
         error.get("param") or "",
         answer.headers.get("x-request-id", ""),
-        float(waits) if waits.isdigit() else None,
+        float(waits) if waits.isdecimal() else None,
     )

@@ -259,6 +259,29 @@ async def test_the_list_comes_in_pages_the_newest_first(gate: Gate) -> None:
     assert len(found) == 6
 
 
+@pytest.mark.parametrize("kind", ["keys", "users", "teams"])
+async def test_a_list_is_searched_by_a_part_of_the_name_page_by_page(gate: Gate, kind: str) -> None:
+    path = f"/v1/admin/{kind}"
+    names = ["Night crew", "100% night_watch", "day", "tonight"]
+    made = {name: (await gate.made(path, name=name))["id"] for name in names}
+    other = await gate.made("/v1/admin/tenants", name="elsewhere")
+    await gate.made(path, name="night of others", tenant=other["id"])
+
+    async def found(name: str) -> list[str]:
+        ids: list[str] = []
+        page: dict[str, Any] = {"has_more": True, "last_id": None}
+        while page["has_more"]:
+            params = {"limit": 1, "name": name} | ({"after": page["last_id"]} if page["last_id"] else {})
+            page = (await gate.call("GET", path, params=params)).json()
+            ids += [one["id"] for one in page["data"]]
+        return ids
+
+    assert await found("NIGHT") == [made[name] for name in ("tonight", "100% night_watch", "Night crew")]
+    assert await found("%") == await found("_") == [made["100% night_watch"]]
+    assert await found("nobody") == []
+    assert (await gate.call("GET", path, params={"name": "x" * 201})).status_code == 400
+
+
 async def test_a_restart_after_the_first_admin_key_was_revoked_goes_on_without_it(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -9,8 +9,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from api.app import create_app
 from api.console.assets import FOLDER, read_assets
 from api.console.routes import POLICY, console_routes
+from api.settings import ApiSettings
 
 _MAX_BYTES = 300_000
 # What makes markup or code of a text, or keeps what must not be kept.
@@ -28,7 +30,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_the_page_and_every_file_it_may_load_are_there_with_a_strict_policy(client: httpx.AsyncClient) -> None:
-    for path in ("/", *(f"/console/{name}" for name in read_assets())):
+    for path in ("/", "/docs", *(f"/console/{name}" for name in read_assets())):
         answer = await client.get(path)
         assert answer.status_code == 200, path
         said = dict(one.split(" ", 1) for one in answer.headers["content-security-policy"].split("; "))
@@ -88,13 +90,34 @@ def test_it_is_small_stands_alone_and_makes_no_markup_of_a_text() -> None:
         assert not _SINKS.findall(text), name
     kept = {name for name, text in texts.items() if "localStorage" in text}
     assert kept == {"theme.js", "app.js"}  # the colours alone
-    assert "<script>" not in texts["index.html"]
-    assert "style=" not in texts["index.html"]
+    for page in ("index.html", "docs.html"):
+        assert "<script>" not in texts[page]
+        assert "style=" not in texts[page]
+
+
+async def test_every_page_of_the_gateway_runs_its_own_scripts_alone() -> None:
+    """FastAPI's pages ran those of another host, which could act for whoever was signed in."""
+    transport = httpx.ASGITransport(app=create_app(ApiSettings()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
+        for path in ("/", "/docs", "/redoc", "/docs/oauth2-redirect"):
+            answer = await client.get(path)
+            assert answer.status_code in (200, 401, 404), path
+            if answer.status_code == 200:
+                assert not re.findall(r"https?://", answer.text), path
+                assert answer.headers["content-security-policy"] == POLICY, path
+
+
+async def test_no_answer_of_the_gateway_is_taken_for_a_script() -> None:
+    """The policy lets scripts of the gateway's own origin run, and a document's text comes from there, too."""
+    transport = httpx.ASGITransport(app=create_app(ApiSettings()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gate") as client:
+        for path in ("/openapi.json", "/health/live", "/metrics", "/v1/collections/a/documents/b/content", "/none"):
+            assert (await client.get(path)).headers["x-content-type-options"] == "nosniff", path
 
 
 def test_every_module_that_another_one_names_is_there() -> None:
     for file in FOLDER.glob("*.js"):
         for name in re.findall(r"""(?:from|import\()\s*["']\./([\w.-]+)["']""", file.read_text()):
             assert (FOLDER / name).is_file(), (file.name, name)
-    for name in re.findall(r'"/console/([\w.-]+)"', (FOLDER / "index.html").read_text()):
+    for name in re.findall(r'"/console/([\w.-]+)"', "".join(file.read_text() for file in FOLDER.glob("*.html"))):
         assert (FOLDER / name).is_file(), name
