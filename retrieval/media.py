@@ -205,7 +205,7 @@ _HTML_START = re.compile(
     r"(?:\s|<\?xml[^>]{0,200}\?>|<!--(?:[^-]|-(?!->)){0,2000}-->)*<(?:!doctype\s+html|html)\b", re.I
 )
 _JSON_START = re.compile(
-    r'\s*(?:\[\s*)*\{\s*(?:"(?:[^"\\\n]|\\.){0,500}"\s*:|\}\s*\Z)|\s*\[\s*\[?\s*"(?:[^"\\\n]|\\.)*"\s*,'
+    r'\s*(?:\[\s*)*\{\s*(?:"(?:[^"\\\n]|\\.){0,500}"\s*:|\}\s*\Z)|\s*+\[\s*+\[?+\s*+"(?:[^"\\\n]|\\.)*"\s*,'
 )
 _XML_START = re.compile(r"\s*<\?xml\s")
 _MBOX_START = re.compile(r"From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) [A-Z][a-z]{2} +\d")

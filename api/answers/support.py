@@ -12,7 +12,7 @@ from api.answers.tables import head_over
 from retrieval.analyzer import ENGLISH, analyze, analyzer
 
 _OWN_MARK = re.compile(r"\[\^?\d{1,3}\](?!\():?|【[^【】\n]{1,40}】")  # by which models cite; they are no figures
-_BARE = re.compile(r"(?:\s*(?:#+ .*|```.*|\|[-| :]*\|)\s*(?:\n|\Z))+")  # headings and fences say nothing alone
+_BARE = re.compile(r"#+ .*|```.*|\|[-| :]*\|\s*")  # headings, fences and rules of tables say nothing alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Sources:
         speaking = [
             (support, terms)
             for support, terms in self._stretches
-            if self._weight(terms) > 0 and not _BARE.fullmatch(support.quote)
+            if self._weight(terms) > 0 and not _is_bare(support.quote)
         ]
         return max(speaking, key=worth)[0] if speaking else None
 
@@ -103,6 +103,12 @@ def _sentences(excerpt: Excerpt) -> Iterator[Support]:
 def _over(support: Support) -> str:
     """What a sentence is said under."""
     return f"{support.excerpt.passage.filename}\n{support.head}"
+
+
+def _is_bare(quote: str) -> bool:
+    """Whether each of its lines is a heading, a fence or a rule of a table."""
+    lines = [line.lstrip() for line in quote.split("\n") if line.strip()]
+    return bool(lines) and all(map(_BARE.fullmatch, lines))
 
 
 def _overlap(one: Support, other: Support) -> bool:

@@ -17,7 +17,7 @@ NOTHING_LISTENS = "http://127.0.0.1:9"
 
 @contextmanager
 def listed_space() -> Iterator[str]:
-    """An embedding server that says what it serves, so that collections can be made; it embeds nothing. Gives: its address."""
+    """An embedding server that says what it serves, for collections to be made in. Gives: its address."""
     port, loop, stop, ready = free_port(), asyncio.new_event_loop(), asyncio.Event(), threading.Event()
 
     async def models(_: web.Request) -> web.Response:
