@@ -21,6 +21,8 @@ _RESTLESS = {
     "audit_log": None,
     "tasks": {"fence", "worker", "lease_until", "attempts", "due", "progress"},
     "sessions": None,
+    "batches": {"swept_at"},
+    "batch_lines": None,
     "hosts": None,
     "deployments": None,
     "sla_checks": None,

@@ -79,7 +79,7 @@ _SEARCHING = {"model": "mock", "input": "Go on.", "max_output_tokens": 3}
 # A body that the route would take from the owner of what its path names, so that nothing but the id is wrong.
 SENT: Mapping[tuple[str, str], Body] = {
     ("PATCH", _COLLECTION): lambda _: {"description": "mine"},
-    ("POST", _COLLECTION + "/reindex"): lambda _: {"chunking": {"characters": 500}},
+    ("POST", _COLLECTION + "/reindex"): lambda _: {"embedding_model": "space", "chunking": {"characters": 500}},
     ("PUT", _COLLECTION + "/evaluation"): lambda _: {
         "queries": [{"id": "q", "text": "mine"}],
         "qrels": [{"query_id": "q", "document": "mine.txt"}],
