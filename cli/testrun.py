@@ -73,6 +73,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
         environments.TEST,
         environments.SDK,
         environments.TRACES,
+        environments.AUDIT,
         environments.inference(Engine.VLLM_CPU),
     ):
         environment.ensure()
