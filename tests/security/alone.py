@@ -21,7 +21,8 @@ from tests.support.stack import start_stack
 NOBODY = "192.0.2.1"  # RFC 5737: what is tried before, to see that it is seen
 _ALL = 0x0003  # ETH_P_ALL
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
+_PROTOCOLS = {6: "tcp", 17: "udp"}
+_TOLD = (1, 58)  # ICMP, by which the kernel says that nobody listens
 _IDLE_S = 8.0  # longer than telemetry waits, which counts from a start
 
 
@@ -54,6 +55,8 @@ class Watch:
             to = ip_address(head[16:20] if fourth else head[24:40])
             if not to.is_loopback and not to.is_multicast:
                 protocol = head[9] if fourth else head[6]
+                if protocol in _TOLD:
+                    continue
                 self._seen[f"{_PROTOCOLS.get(protocol, protocol)} {to}{_asked(head) if fourth else ''}"] += 1
 
 
@@ -85,8 +88,9 @@ def main() -> None:
             f"    litellm_params: {{model: hosted_vllm/mock, api_base: 'http://127.0.0.1:{upstream.port}/v1'}}\n"
         )
         with start_stack(
-            folder / "data", *flags, "--no-demo", "--config", str(config), env={"HF_HUB_OFFLINE": "0"}
+            folder / "data", *flags, "--no-demo", "--config", str(config), env={"HF_HUB_OFFLINE": ""}
         ) as stack:
+            told["start"] = watch.taken()
             model = stack.client.get("/v1/models").json()["data"]
             told["models"] = sorted(one["id"] for one in model)
             stack.ingest("notes", [{"title": "fares", "content": "The winter fare of the ferry is nine crowns."}])

@@ -14,6 +14,7 @@ import pytest
 from tests.security.alone import NOBODY
 from tests.support.process import ROOT
 
+HUB = "huggingface.co"
 OWN_NETWORK = ("unshare", "--user", "--map-root-user", "--net")
 
 
@@ -48,7 +49,13 @@ def test_a_stack_serves_chats_and_documents_and_reaches_out_to_nobody(
     assert told["query"][0] == 200
     assert told["query"][1] >= 1
     assert told["missed"] == 0
+    _asks_for_the_hub_alone(told["start"])
     assert told["attempts"] == {}
+
+
+def _asks_for_the_hub_alone(attempts: dict[str, int]) -> None:
+    """`./stoker up` asks once whether there is a hub to have models from (`cli/hub.py`), unless HF_HUB_OFFLINE is set."""
+    assert [one for one in attempts if not one.endswith(f" for {HUB}")] == []
 
 
 @pytest.mark.vllm
@@ -57,4 +64,5 @@ def test_a_stack_with_its_own_model_reaches_out_to_nobody(tmp_path: Path, figure
     figure(f"{told}")
     assert told["control"].get(f"tcp {NOBODY}")
     assert len(told["chats"]) >= 2
+    _asks_for_the_hub_alone(told["start"])
     assert told["attempts"] == {}
