@@ -54,7 +54,7 @@ def test_a_stack_serves_chats_and_documents_and_reaches_out_to_nobody(
 
 
 def _asks_for_the_hub_alone(attempts: dict[str, int]) -> None:
-    """`./stoker up` asks once whether there is a hub to have models from (`cli/hub.py`), unless HF_HUB_OFFLINE is set."""
+    """`./stoker up` asks once whether there is a hub for models (`cli/hub.py`), unless HF_HUB_OFFLINE is set."""
     assert [one for one in attempts if not one.endswith(f" for {HUB}")] == []
 
 
