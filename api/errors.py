@@ -311,6 +311,7 @@ TABLE: Mapping[type[Exception], Meaning] = {
     router.ConfigInvalid: Meaning(500, "server_error", "configuration_invalid", logging.ERROR),
     router.ModelNotFound: Meaning(404, _INVALID, "model_not_found"),
     router.GuardRefused: Meaning(400, _INVALID, "guard_refused"),
+    router.MediaRefused: Meaning(400, _INVALID, "media_refused"),
     router.GuardFailed: Meaning(503, _UNAVAILABLE, "guard_failed", logging.ERROR),
     router.NoDeployment: Meaning(503, _UNAVAILABLE, "no_deployment", logging.WARNING),
     router.LeavesTheHouse: Meaning(403, "permission_error", "text_may_not_leave", retryable=False),

@@ -198,6 +198,9 @@ CONSOLE_NODE = NodeEnvironment(
 TRACES = Environment("traces", ("requirements/traces.txt",), "Phoenix, which keeps traces; about 600 MB")
 LITELLM = Environment("bench-litellm", ("requirements/bench-litellm.txt",), "LiteLLM's proxy as a peer; about 700 MB")
 
+AUDIT = Environment(
+    "audit", ("requirements/audit.txt",), "pip-audit and CycloneDX, for known holes and bills; about 70 MB"
+)
 INFINITY = Environment("bench-infinity", ("requirements/bench-infinity.txt",), "Infinity as a peer; about 1.5 GB")
 
 

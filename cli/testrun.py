@@ -73,6 +73,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
         environments.TEST,
         environments.SDK,
         environments.TRACES,
+        environments.AUDIT,
         environments.inference(Engine.VLLM_CPU),
     ):
         environment.ensure()
@@ -145,6 +146,7 @@ _CARRIED = (  # what is built, deployed, shown or carried away
     "tests/integration/cli",
     "tests/integration/edge",
     "tests/integration/sources",
+    "tests/security",
 )
 _PACED = ("tests/integration/load",)  # what keeps time to the millisecond has the machine to itself
 _PREPARE = (str(environments.inference(Engine.VLLM_CPU).python), "-m", "inference.models", "prepare")

@@ -58,6 +58,7 @@ class RouterConfig:
         policies: group to where text may go that is for it, its fallbacks included.
         experiments: all, those that were ended as well.
         guards: group to what looks at its texts.
+        media_hosts: from which media in requests may be fetched, in lower case.
         hold_s: how long a call is held for an engine that is asleep or scaled to zero.
     """
 
@@ -75,6 +76,7 @@ class RouterConfig:
     policies: Mapping[str, Reach] = field(default_factory=dict)
     experiments: Sequence[Experiment] = ()
     guards: Mapping[str, Sequence[Posted]] = field(default_factory=dict)
+    media_hosts: Set[str] = frozenset()
 
     def others(self, group: str) -> list[str]:
         """The groups that may be asked in a group's place, or beside it."""
@@ -156,6 +158,7 @@ def assembled(
         policies=_policies(form, document, reader.groups),
         experiments=_experiments(form, document, reader, changes.stopped),
         guards=_guards(form, document, reader.groups, before or {}),
+        media_hosts=frozenset(host.lower() for host in form.stoker.media_hosts),
     )
 
 

@@ -3,6 +3,7 @@
 RouterError
 ├── ConfigInvalid          the configuration can't be used; the message names file, line and remedy
 ├── ModelNotFound          no such model group
+├── MediaRefused           a medium in the request comes by an address that nobody opened
 ├── GuardRefused           a guard lets a text of the request, or of the answer, go no further
 ├── GuardFailed            a guard broke, or said nothing in time, so nothing goes further
 ├── NoDeployment           every deployment of the group and its fallbacks is away, resting or not allowed
@@ -59,6 +60,14 @@ class GuardFailed(RouterError):
 
     def __init__(self, guard: str) -> None:
         super().__init__(f"The guard {guard} could not look at the text, so it goes no further.")
+
+
+class MediaRefused(RouterError):
+    """A medium comes by an address that nobody opened, or as a tensor. Args: param: the field that it stands in."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class NoDeployment(RouterError):

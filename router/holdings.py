@@ -8,7 +8,7 @@ CACHE = b"vllm:cache_config_info"
 ADAPTERS = b"vllm:lora_requests_info"
 NAMES = (CACHE, ADAPTERS)
 
-_LABEL = re.compile(rb'([a-z_]+)="([^"]*)"')
+_LABEL = re.compile(rb'(?<![a-z_])([a-z_]+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)

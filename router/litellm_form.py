@@ -215,6 +215,7 @@ class StokerSection(_Strict):
     policy: dict[str, PolicySettings] = {}
     experiments: dict[Name, ExperimentSettings] = {}
     guards: dict[Name, list[GuardSettings]] = {}
+    media_hosts: list[Name] = []
 
 
 class Form(_Lenient):

@@ -43,6 +43,7 @@ from router.errors import (
 from router.experiments import Experiments
 from router.gate import Place
 from router.lane import Lane
+from router.media import check_media
 from router.native_lane import NativeLane
 from router.probes import Probes
 from router.rescue import Rescuer
@@ -293,10 +294,12 @@ class Router:
             UpstreamRefused: the request is at fault, or every deployment that could be asked is busy (429).
             NoDeployment: none is there; Overloaded: they have more to do than they can.
             UpstreamTimeout, UpstreamFailed: the last one that was asked failed so.
+            MediaRefused: a medium in it comes by an address that is not opened.
             GuardRefused, GuardFailed: a guard of the group lets the text go no further; an answer in one piece that it
                 lets nobody have says so itself, as `refused`.
         """
         self.require(call.group)
+        check_media(call.body, self._config.media_hosts)
         return await (self._open_guarded(call) if call.group in self._guarded else self._open_tried(call))
 
     async def _open_guarded(self, call: Call) -> Answer:

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _TEXT = r"\[((?:[^\[\]\\]|\\.)*)\]"
-_TARGET = r"\(\s*(<[^<>\n]*>|[^\s()]*(?:\([^\s()]*\)[^\s()]*)*)[^()]*\)"
+# What has been read is never given back: else a target that does not end is read anew from each of its characters.
+_TARGET = r"\(\s*+(<[^<>\n]*+>|[^\s()]*+(?:\([^\s()]*+\)[^\s()]*+)*+)[^()]*+\)"
 _MARKDOWN = re.compile(rf"(!?){_TEXT}{_TARGET}", re.DOTALL)
 _DEFINITION = re.compile(rf"^[ \t]*{_TEXT}:[ \t]*(\S+)[^\n]*$", re.MULTILINE)
 _TAG_BEGUN = (
@@ -25,7 +26,7 @@ _ADDRESS = re.compile(
     r"|(?<![a-z0-9_])(?:javascript|vbscript|data|mailto|tel|sms|blob|intent):[^\s<>\"'`|]+",
     re.IGNORECASE,
 )
-_TAIL = re.compile(r"[.,;:!?)\]}*_]+\Z")
+_TAIL = ".,;:!?)]}*_"
 
 
 def addresses_of(documents: Iterable[Mapping[str, Any]]) -> frozenset[str]:
@@ -68,13 +69,12 @@ class Links:
 
     def _definition(self, found: re.Match[str]) -> str:
         target = found.group(2).strip("<>")
-        leads = _LEADS.search(_TAIL.sub("", target))  # else it is text behind a mark, such as "[1]: the fare"
+        leads = _LEADS.search(target.rstrip(_TAIL))  # else it is text behind a mark, such as "[1]: the fare"
         return found.group() if not leads or self._allows(target, image=True) else ""
 
     def _bare(self, found: re.Match[str]) -> str:
         whole = found.group()
-        tail = _TAIL.search(whole)
-        end = tail.group() if tail is not None and not whole.endswith(">") else ""
+        end = whole[len(whole.rstrip(_TAIL)) :]
         address = whole.removesuffix(end).strip("<>")
         return whole if self._allows(address, image=False) else f"{LEFT_OUT}{end}"
 
@@ -182,5 +182,5 @@ _PARAGRAPH_ENDS = re.compile(r"\n[ \t]*\n\Z")
 _DEFINES = re.compile(rf"[ \t]*{_TEXT}:", re.DOTALL)
 _LEADS = re.compile(r"[/\\:.?#&%@]")  # without one of these it is code, such as f[0](x), or a place on the same page
 _ODD = re.compile(r"[\\\s\x00-\x1f]|%(?:0[0-9a-d]|5c)", re.IGNORECASE)
-_WITHIN = re.compile(r"[a-z]+:[/\\]{2}.*", re.IGNORECASE)
-_ANY = re.compile(r"\S*(?:[/\\]{2}|www\.|\]\()\S*")
+_WITHIN = re.compile(r"(?<![a-z])[a-z]+:[/\\]{2}.*", re.IGNORECASE)
+_ANY = re.compile(r"(?<!\S)\S*(?:[/\\]{2}|www\.|\]\()\S*")

@@ -9,7 +9,7 @@ from api.answers.templates import filled
 PROMPT_CHARACTERS = 600  # more than all that stands around question and excerpts, of which there are at most 20
 # Short on purpose: small models follow one plain instruction, at the end.
 BUILT_IN = "{sources}\n\nUsing only the text above, answer in one short sentence: {question}"
-_MARK = re.compile(r"<(\s*/?\s*text\b)", re.IGNORECASE)
+_MARK = re.compile(r"<(\s*+/?\s*+text\b)", re.IGNORECASE)
 
 
 def with_sources(question: str, excerpts: Sequence[Excerpt]) -> str:

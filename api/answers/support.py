@@ -12,7 +12,7 @@ from api.answers.tables import head_over
 from retrieval.analyzer import ENGLISH, analyze, analyzer
 
 _OWN_MARK = re.compile(r"\[\^?\d{1,3}\](?!\():?|【[^【】\n]{1,40}】")  # by which models cite; they are no figures
-_BARE = re.compile(r"(?:\s*(?:#+ .*|```.*|\|[-| :]*\|)\s*(?:\n|\Z))+")  # headings and fences say nothing alone
+_BARE = re.compile(r"#+ .*|```.*|\|[-| :]*\|\s*")  # headings, fences and rules of tables say nothing alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Stretches:
         best: dict[int, tuple[tuple[float, int], float, Support]] = {}
         for support, terms in self._all:
             weight, excerpt = self._weight(terms), id(support.excerpt)
-            if weight <= 0 or _BARE.fullmatch(support.quote):
+            if weight <= 0 or _is_bare(support.quote):
                 continue
             worth = round(weight - RANK_WEIGHT * self._ranks[excerpt], 6), -len(support.quote)
             if excerpt not in best or worth > best[excerpt][0]:
@@ -117,6 +117,12 @@ def _sentences(excerpt: Excerpt) -> Iterator[Support]:
 def _over(support: Support) -> str:
     """What a sentence is said under."""
     return f"{support.excerpt.passage.filename}\n{support.head}"
+
+
+def _is_bare(quote: str) -> bool:
+    """Whether each of its lines is a heading, a fence or a rule of a table."""
+    lines = [line.lstrip() for line in quote.split("\n") if line.strip()]
+    return bool(lines) and all(map(_BARE.fullmatch, lines))
 
 
 def _overlap(one: Support, other: Support) -> bool:

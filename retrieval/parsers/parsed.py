@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.visible import visible
 
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-_LINE_TAIL = re.compile(r"[ \t]+(?=\n|\Z)")
+_LINE_TAIL = re.compile(r"(?<![ \t])[ \t]+(?=\n|\Z)")  # looked for at the beginning of a run alone
 _GAPS = re.compile(r"\n{3,}")
 _TITLE_CHARACTERS = 200
 

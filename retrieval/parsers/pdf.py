@@ -17,7 +17,7 @@ _BETWEEN_PAGES = "\n\n"
 _LINE_HYPHEN = "\x02"  # pdfium's mark for a hyphen at a line's end, whose line break it has already taken out
 _BROKEN_WORD = re.compile("(?<=[^\\W\\d_])[-\u00ad\u2010][ \t]*\n(?=[a-zà-öø-ÿ])")
 # A line is continued where it ends in a space, or where the next one begins with a small letter.
-_WRAPPED = re.compile(r"[ \t]+\n(?=[^\s•‣▪◦*-])|(?<=[^\s.:!?])\n(?=[a-zà-öø-ÿ])")
+_WRAPPED = re.compile(r"(?<![ \t])[ \t]+\n(?=[^\s•‣▪◦*-])|(?<=[^\s.:!?])\n(?=[a-zà-öø-ÿ])")
 _MOST_RUNS = 2000  # of text on one page: drawings and tables have more, and no columns of prose
 _MOST_UNMAPPED = 0.3  # share of characters that stand for no letter
 _SCAN_DPI = 150

@@ -9,7 +9,7 @@ from retrieval.media import BOMS, wide_encoding
 from retrieval.parsers.bounds import Bounds
 from retrieval.parsers.parsed import Parsed, normalise
 
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]++(.+)$", re.MULTILINE)
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")  # \x1b colours the output of programs
 _MOST_UNREADABLE = 0.01
 _SURELY = 20  # letters of several bytes that are right for each that is not: no other encoding looks like that
@@ -32,7 +32,12 @@ def parse_markdown(data: bytes, _bounds: Bounds) -> Parsed:
     """
     text = normalise(decode(data))
     heading = _HEADING.search(text)
-    return Parsed(text, structured=True, title=heading.group(1).strip() if heading else None)
+    return Parsed(text, structured=True, title=_titled(heading.group(1)) if heading else None)
+
+
+def _titled(heading: str) -> str:
+    """What a heading says, without signs that close it; such signs alone are what it says."""
+    return heading.rstrip(" \t#") or heading[:1]
 
 
 def decode(data: bytes) -> str:

@@ -70,14 +70,15 @@ class Stack:
 def run_cli(
     *words: str, data_dir: Path, timeout_s: float = 120, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `./stoker WORDS` in this interpreter's environment."""
+    """Run `./stoker WORDS` in this interpreter's environment; a variable of `env` that is empty is taken away."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     kept = {name: value for name, value in os.environ.items() if name == "STOKER_TEST_RUN"}
+    # No test touches the internet.
+    given = {**clean, **kept, "HF_HUB_OFFLINE": "1", "STOKER_DATA_DIR": str(data_dir), **(env or {})}
     return subprocess.run(
         [sys.executable, "-m", "cli", *words],
         cwd=ROOT,
-        # No test touches the internet.
-        env={**clean, **kept, "HF_HUB_OFFLINE": "1", "STOKER_DATA_DIR": str(data_dir), **(env or {})},
+        env={name: value for name, value in given.items() if value},
         capture_output=True,
         text=True,
         timeout=timeout_s,
