@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.faults.chaos.audit import Books
 from tests.faults.chaos.load import COLLECTION, EXACT, HOSTED, TELLING, Tenant
 from tests.faults.ingestion import parts
 from tests.faults.ingestion.parts import Part
@@ -56,6 +57,10 @@ class House:
         """The gateway as clients reach it."""
         return self.pairs["client-gateway"][0].url
 
+    def books(self) -> Books:
+        """Where the truth is kept."""
+        return Books(self.database_url, self.milvus_uri, self.folder, self.tenants, self.engines, PRICE)
+
     def processes(self) -> dict[str, object]:
         """What must be the same before and after a fault of the network."""
         return {"gateway": sorted(workers(self.gate.pid)), **{name: part.lives for name, part in self.parts.items()}}
@@ -75,11 +80,7 @@ def opened(folder: Path) -> Iterator[House]:
             part.start()
         postgres = stack.enter_context(postgres_server())
         postgres.execute("CREATE DATABASE chaos")
-        engines = [stack.enter_context(exact_server_in_thread(EXACT)) for _ in range(3)]
-        for engine in engines:
-            engine.pause_s = 0.01
-        telling = stack.enter_context(openai_server_in_thread())
-        telling.script = lambda _name, body: tells(str(body["messages"][-1]["content"]))
+        engines, telling = stack.enter_context(models())
         net = stack.enter_context(network())
         addresses: dict[str, int | str] = {
             "valkey": _port(redis_url),
@@ -93,9 +94,14 @@ def opened(folder: Path) -> Iterator[House]:
             for what, address in addresses.items()
             if f"{who}-{what}" in PAIRS
         }
-        pairs["gateway-engine"] = [net.before(engines[0].port), net.before(_port(telling.base_url))]
+        pairs["gateway-engine"] = [net.before(engines[0].port), net.before(_port(telling))]
         pairs["gateway-provider"] = [net.before(engines[2].port)]
-        configuration = _configuration(pairs, engines)
+        configuration = configured(
+            f"http://127.0.0.1:{pairs['gateway-engine'][0].port}",
+            f"http://127.0.0.1:{engines[1].port}",
+            f"http://127.0.0.1:{pairs['gateway-provider'][0].port}",
+            f"http://127.0.0.1:{pairs['gateway-engine'][1].port}",
+        )
         shared = {
             **{f"STOKER_{part}_DEADLINE_S": str(PART_S) for part in ("EMBEDDING", "SEARCH", "RERANK", "SQL")},
             "STOKER_ADMISSION_LEASE_S": str(LEASE_S),
@@ -125,24 +131,36 @@ def opened(folder: Path) -> Iterator[House]:
         for name in ("worker", "keeper"):
             stack.callback(servers[name].end)
             servers[name].start()
-        tenants = [_tenant(gate, word) for word in ("crimson", "azure")]
+        tenants = settled(gate.url, gate.key)
         yield House(
             gate, net, pairs, servers, engines, postgres, tenants, gate.folder, postgres.url("chaos"), milvus_uri
         )
 
 
-def tells(prompt: str) -> str | None:
+@contextmanager
+def models() -> Iterator[tuple[list[ExactServer], str]]:
+    """Three engines of one model with logs, and the address, with /v1, of one that answers questions."""
+    with ExitStack() as stack:
+        engines = [stack.enter_context(exact_server_in_thread(EXACT)) for _ in range(3)]
+        for engine in engines:
+            engine.pause_s = 0.01
+        telling = stack.enter_context(openai_server_in_thread())
+        telling.script = lambda _name, body: _tells(str(body["messages"][-1]["content"]))
+        yield engines, telling.base_url
+
+
+def _tells(prompt: str) -> str | None:
     """The first line that the model is shown."""
     return prompt.split("<text>\n", 1)[1].split("\n", 1)[0] if "<text>\n" in prompt else None
 
 
-def _configuration(pairs: Mapping[str, list[Proxy]], engines: list[ExactServer]) -> str:
-    """One group with an engine behind the proxy and one beside it, one that LiteLLM reaches, one that answers."""
+def configured(first: str, second: str, provider: str, telling: str) -> str:
+    """The text of stoker.yaml: a group of two engines, one that LiteLLM reaches, and one that answers questions."""
     entries = (
-        (EXACT, f"hosted_vllm/{EXACT}", pairs["gateway-engine"][0].url, ""),
-        (EXACT, f"hosted_vllm/{EXACT}", f"http://127.0.0.1:{engines[1].port}", ""),
-        (HOSTED, f"openai/{EXACT}", pairs["gateway-provider"][0].url, ", api_key: sk-none"),
-        (TELLING, "hosted_vllm/words", pairs["gateway-engine"][1].url, ""),
+        (EXACT, f"hosted_vllm/{EXACT}", first, ""),
+        (EXACT, f"hosted_vllm/{EXACT}", second, ""),
+        (HOSTED, f"openai/{EXACT}", provider, ", api_key: sk-none"),
+        (TELLING, "hosted_vllm/words", telling, ""),
     )
     return (
         "model_list:\n"
@@ -174,14 +192,18 @@ def _port(url: str) -> int:
     return int(url.split(":")[2].split("/")[0])
 
 
-def _tenant(gate: Gateway, word: str) -> Tenant:
-    """A tenant with a key and a collection in which one document is."""
-    with httpx.Client(base_url=gate.url, headers={"x-api-key": gate.key}, timeout=60) as admin:
+def settled(url: str, key: str) -> list[Tenant]:
+    """Two tenants, each with a key and a collection in which one document is."""
+    return [_tenant(url, key, word) for word in ("crimson", "azure")]
+
+
+def _tenant(url: str, admin_key: str, word: str) -> Tenant:
+    with httpx.Client(base_url=url, headers={"x-api-key": admin_key}, timeout=60) as admin:
         tenant = admin.post("/v1/admin/tenants", json={"name": word}).raise_for_status().json()["id"]
         limits = {"rpm": 10**7, "tpm": 10**9, "parallel": PARALLEL, "usd_per_day": "1000"}
         made = admin.post("/v1/admin/keys", json={"name": "load", "tenant": tenant, "limits": limits})
         key = str(made.raise_for_status().json()["key"])
-    with httpx.Client(base_url=gate.url, headers={"x-api-key": key}, timeout=60) as client:
+    with httpx.Client(base_url=url, headers={"x-api-key": key}, timeout=60) as client:
         client.post("/v1/collections", json={"name": COLLECTION}).raise_for_status()
         content = f"The {word} owl sleeps in the bell tower."
         body = {"collection": COLLECTION, "documents": [{"title": f"{word}-first", "content": content}]}

@@ -231,6 +231,19 @@ async def load(url: Callable[[], str], tenants: list[Tenant], pause_s: float = 0
         await task
 
 
+async def recovered(seen: Seen, since_s: float, recovery_s: float = 60.0) -> float:
+    """Wait until each kind of operation has ended well that began since then. Returns: seconds that took."""
+    limit_s = time.monotonic() + recovery_s
+    while True:
+        well = {one.kind for one in seen.since(since_s) if one.outcome in GOOD}
+        if well >= set(KINDS):
+            return time.monotonic() - since_s
+        if time.monotonic() > limit_s:
+            last = [(one.kind, one.outcome) for one in seen.since(since_s) if one.kind not in well][-12:]
+            raise AssertionError(f"not right again after {recovery_s:g} s: {set(KINDS) - well}, {last}")
+        await asyncio.sleep(0.1)
+
+
 def _judged(body: dict[str, Any], text: str) -> str:
     told = exact.answer(EXACT, exact.read_chat(body))
     return "whole" if text == told.text else f"wrong: {text!r} is not {told.text!r}"

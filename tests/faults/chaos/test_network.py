@@ -9,13 +9,12 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.chaos.audit import Books, audit, places
-from tests.faults.chaos.house import LEASE_S, PAIRS, PARALLEL, PRICE, House, opened
-from tests.faults.chaos.load import CLEAR, EXACT, GOOD, KINDS, Seen, load
+from tests.faults.chaos.house import PAIRS, House
+from tests.faults.chaos.load import Seen, load, recovered
+from tests.faults.chaos.trial import Figure, examine
 from tests.support.proxy import MILD, Fault
 
 pytestmark = pytest.mark.heavy  # every part is started
@@ -23,28 +22,7 @@ pytestmark = pytest.mark.heavy  # every part is started
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 _CHOSEN = tuple(filter(None, os.environ.get("CHAOS_PAIRS", "").split(","))) or PAIRS
 _FAULT_S = 2.5
-_RECOVERY_S = 60.0
 _STARTED_S = 0.5
-Figure = Callable[[str], None]
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with opened(tmp_path_factory.mktemp("chaos") / "house") as one:
-        yield one
-
-
-async def recovered(seen: Seen, since_s: float) -> float:
-    """Wait until each kind of operation has ended well that began since then. Returns: seconds that took."""
-    limit_s = time.monotonic() + _RECOVERY_S
-    while True:
-        well = {one.kind for one in seen.since(since_s) if one.outcome in GOOD}
-        if well >= set(KINDS):
-            return time.monotonic() - since_s
-        if time.monotonic() > limit_s:
-            last = [(one.kind, one.outcome) for one in seen.since(since_s) if one.kind not in well][-12:]
-            pytest.fail(f"not right again: {set(KINDS) - well}, {last}", pytrace=False)
-        await asyncio.sleep(0.1)
 
 
 async def meet(house: House, pair: str, faults: list[Fault], seen: Seen) -> list[str]:
@@ -83,19 +61,8 @@ async def trial(house: House, plan: list[tuple[str, list[Fault]]], figure: Figur
             led[0] = house.gate.url
     for line in told:
         figure(line)
-    broken = Counter(one.outcome for one in seen.operations if one.outcome not in GOOD | CLEAR)
-    if any(pair == "client-gateway" for pair, _ in plan):  # there it is the client's own line that breaks
-        broken = Counter({what: count for what, count in broken.items() if not what.startswith(("broken", "a silent"))})
-    assert not broken, broken
-    await asyncio.sleep(LEASE_S + 1)
-    books = Books(house.database_url, house.milvus_uri, house.folder, house.tenants, house.engines, PRICE)
-    found = await audit(books, seen)
-    figure(f"seed {SEED}: {sum(seen.outcomes().values())} operations {dict(seen.outcomes())}; {dict(found.counted)}")
-    assert not found.wrong, found.wrong[:5]
-    assert min(found.counted[what] for what in ("lines of whole answers", "documents ready")) > 0
-    for tenant in house.tenants:
-        free = await places(house.gate.port, tenant.key, EXACT, PARALLEL)
-        assert free == Counter({200: PARALLEL}), f"places are still held: {free}"
+    theirs = ("broken", "a silent", "never") if any(pair == "client-gateway" for pair, _ in plan) else ()
+    await examine(house.books(), seen, house.gate.port, f"seed {SEED}", figure, theirs)
     assert house.processes() == before
 
 
