@@ -14,6 +14,7 @@ import pytest
 from tests.faults.chaos.audit import Books
 from tests.faults.chaos.house import LEASE_S, PRICE, configured, models, settled
 from tests.faults.chaos.load import Tenant, load, recovered
+from tests.faults.chaos.trial import Figure, examine
 from tests.support.exact.server import ExactServer
 from tests.support.gateway import workers
 from tests.support.stack import Stack, start_stack
