@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -36,11 +37,22 @@ def die(url: str, statement: int) -> int | None:
     return int(done.stdout.split()[-1])
 
 
-def schema(file: Path) -> list[tuple[str, ...]]:
-    """All that SQLite holds of tables and indexes, and the rows of tenants."""
+def schema(file: Path) -> list[object]:
+    """Tables with their columns, keys and indexes, and the rows of tenants; the order of constraints is chance."""
     with closing(sqlite3.connect(file)) as database:
-        made = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
-        return [*made, *database.execute("SELECT id, name FROM tenants ORDER BY 1").fetchall()]
+
+        def rows(query: str) -> list[tuple[Any, ...]]:
+            return sorted(database.execute(query).fetchall(), key=str)
+
+        tables = [name for (name,) in rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        parts = ("table_info", "foreign_key_list", "index_list")
+        told = [
+            (name, part, sorted((row[1:] for row in rows(f"PRAGMA {part}({name})")), key=str))
+            for name in tables
+            for part in parts
+        ]
+        indexes = rows("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        return [*told, indexes, rows("SELECT id, name FROM tenants"), rows("SELECT * FROM alembic_version")]
 
 
 def filled(file: Path) -> str:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.heavy  # a whole stack is started
 PARTS = ("valkey", "milvus", "embeddings", "worker", "keeper", "gateway", "a worker of the gateway")
 _FROZEN_S = 4.0
 _BACK_S = 90.0
-Figure = Callable[[str], None]
 
 
 @dataclass
