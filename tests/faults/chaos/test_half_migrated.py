@@ -20,10 +20,8 @@ from tests.support.database import migrated
 from tests.support.postgres import Postgres, postgres_server
 from tests.support.process import ROOT
 
-pytestmark = pytest.mark.heavy  # processes are killed by the dozen
-
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-_FEW, _MANY = 8, 60
+_FEW, _SOME, _MANY = 3, 8, 60
 _OLD = "0012"  # a schema with rows from which the rest is migrated
 
 
@@ -71,7 +69,14 @@ def moments(statements: int, count: int) -> list[int]:
     return sorted(random.Random(SEED).sample(range(1, statements + 1), min(count, statements)))
 
 
-@pytest.mark.parametrize("count", [_FEW, pytest.param(_MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(_FEW, marks=pytest.mark.light),
+        pytest.param(_SOME, marks=pytest.mark.heavy),
+        pytest.param(_MANY, marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("begin", ["empty", "old"])
 def test_sqlite(tmp_path: Path, begin: str, count: int, figure: Callable[[str], None]) -> None:
     def fresh(name: str) -> tuple[Path, str]:
@@ -96,7 +101,9 @@ def postgres() -> Iterator[Postgres]:
         yield one
 
 
-@pytest.mark.parametrize("count", [_FEW // 2, pytest.param(_MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "count", [pytest.param(_FEW, marks=pytest.mark.heavy), pytest.param(_MANY, marks=pytest.mark.long)]
+)
 def test_postgresql(postgres: Postgres, count: int, figure: Callable[[str], None]) -> None:
     async def described(database: str) -> list[tuple[object, ...]]:
         connection = await asyncpg.connect(postgres.url(database).replace("+asyncpg", ""))
