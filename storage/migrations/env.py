@@ -1,7 +1,6 @@
 """Alembic's entry: runs migrations on the URL that `storage.sql.migrate` hands over."""
 
 import asyncio
-from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, Engine, event
@@ -14,11 +13,7 @@ from storage.schema import metadata
 def _run(connection: Connection) -> None:
     # One revision's locks must not be held while the next one works.
     context.configure(
-        connection=connection,
-        target_metadata=metadata,
-        render_as_batch=True,
-        transaction_per_migration=True,
-        transactional_ddl=True,
+        connection=connection, target_metadata=metadata, render_as_batch=True, transaction_per_migration=True
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -29,10 +24,6 @@ def _begin_ourselves(engine: Engine) -> None:
 
     Half a revision, left by a kill, could neither be gone on with nor begun again.
     """
-
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
