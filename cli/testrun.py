@@ -104,6 +104,7 @@ def _fetch_programs() -> None:
         ("tests.support.chromium", "Chromium"),
         ("tests.deploy.programs", "Caddy"),
         ("tests.support.kubectl", "kubectl"),
+        ("tests.support.faketime", "libfaketime"),
     ):
         if subprocess.run([environments.TEST.python, "-m", module], cwd=ROOT, check=False).returncode != 0:
             err.print(f"{named} could not be fetched: tests with it are skipped")

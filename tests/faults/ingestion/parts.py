@@ -95,12 +95,11 @@ def milvus(folder: Path) -> tuple[Part, str]:
     return Part(command, folder / "milvus.log", lambda: accepts(port)), f"http://127.0.0.1:{port}"
 
 
-def valkey(folder: Path) -> tuple[Part, str]:
+def valkey(folder: Path, environment: Mapping[str, str] | None = None) -> tuple[Part, str]:
     """Returns: a server that forgets everything when it is killed, and its URL."""
     port = free_port()
-    return Part(
-        valkey_command(folder, port), folder / "valkey.log", lambda: accepts(port)
-    ), f"redis://127.0.0.1:{port}/0"
+    command, log = valkey_command(folder, port), folder / "valkey.log"
+    return Part(command, log, lambda: accepts(port), environment), f"redis://127.0.0.1:{port}/0"
 
 
 def embeddings(folder: Path) -> tuple[Part, str]:
