@@ -1,5 +1,6 @@
-"""How /openapi.json describes the model routes, which FastAPI does not know: their bodies are forwarded, not parsed."""
+"""What FastAPI does not know of /openapi.json: model routes, whose bodies are forwarded, errors, and who may call."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from api.fields import (
@@ -11,7 +12,36 @@ from api.fields import (
     RERANK_FIELDS,
     RESPONSE_FIELDS,
 )
+from api.login.guard import COOKIE
+from api.roles import ROUTES
 
+_ERROR = {
+    "type": "object",
+    "required": ["message"],
+    "properties": {
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"], "description": "The field at fault."},
+        "code": {"type": ["string", "integer", "null"]},
+    },
+}
+_SCHEMAS = {
+    "Error": {"type": "object", "required": ["error"], "properties": {"error": _ERROR}},
+    "AnthropicError": {
+        "type": "object",
+        "required": ["type", "error"],
+        "properties": {"type": {"const": "error"}, "error": _ERROR},
+    },
+}
+_RETRY = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
+_REFUSED = "The request, its caller, or a limit does not allow it."
+_FAILED = "A part or a model could not answer."
+_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a JSON Web Token."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of POST /v1/session."},
+}
+_UNTRUE = ("HTTPValidationError", "ValidationError")  # FastAPI's own answer to malformed requests, which is not ours
 _MODEL = {"type": "string", "description": "A model group of GET /v1/models."}
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object"}}
 _TEXT_OR_LIST = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1}]}
@@ -65,6 +95,46 @@ def model_paths() -> dict[str, Any]:
             RESPONSE_FIELDS,
         ),
     }
+
+
+def complete(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The description with the model routes, the form of errors, and what each operation asks of its caller.
+
+    Returns: a copy; each operation names its refusals as `4XX` and `5XX`, and public ones have no `security`.
+    """
+    public = {(method.lower(), path.replace(":path", "")) for (method, path), rule in ROUTES.items() if rule is None}
+    paths = {
+        path: {method: _completed(method, path, one, public) for method, one in methods.items()}
+        for path, methods in {**model_paths(), **schema["paths"]}.items()
+    }
+    components = dict(schema["components"])
+    components["schemas"] = {
+        **{name: one for name, one in components["schemas"].items() if name not in _UNTRUE},
+        **_SCHEMAS,
+    }
+    components["responses"] = {
+        f"{form}{name}": {
+            "description": text,
+            "headers": _RETRY,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{form}Error"}}},
+        }
+        for form in ("", "Anthropic")
+        for name, text in (("Refused", _REFUSED), ("Failed", _FAILED))
+    }
+    components["securitySchemes"] = _SCHEMES
+    security: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+    return {**schema, "paths": paths, "components": components, "security": security}
+
+
+def _completed(method: str, path: str, operation: Mapping[str, Any], public: set[tuple[str, str]]) -> dict[str, Any]:
+    form = "Anthropic" if path == "/v1/messages" else ""
+    responses = {
+        **{status: one for status, one in operation["responses"].items() if status != "422"},
+        "4XX": {"$ref": f"#/components/responses/{form}Refused"},
+        "5XX": {"$ref": f"#/components/responses/{form}Failed"},
+    }
+    open_to_all: dict[str, Any] = {"security": []} if (method, path) in public else {}
+    return {**operation, "responses": responses, **open_to_all}
 
 
 def _path(summary: str, tag: str, required: dict[str, dict[str, Any]], fields: frozenset[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`python -m tests.faults.chaos.full_disk FOLDER`: the folder's file system is filled to its last byte under load.
 
-`test_full_disk.py` runs it where FOLDER is a small file system of its own. It prints figures, and exits with the verdict.
+`test_full_disk.py` runs it where FOLDER is a small file system of its own. Prints figures, and exits with a verdict.
 """
 
 import asyncio
