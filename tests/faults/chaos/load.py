@@ -8,7 +8,7 @@ import asyncio
 import bisect
 import itertools
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -89,10 +89,12 @@ class Seen:
 class Load:
     """Clients that ask until the block ends; open it with `load`."""
 
-    def __init__(self, url: Callable[[], str], tenants: list[Tenant], pause_s: float) -> None:
+    def __init__(self, url: Callable[[], str], tenants: list[Tenant], pause_s: float, keep: int | None) -> None:
         self._url = url
         self._tenants = tenants
         self._pause_s = pause_s
+        self._keep = keep
+        self._shelf: deque[tuple[str, str]] = deque()  # titles and ids, the oldest first
         self._halt = asyncio.Event()
         self.seen = Seen()
 
@@ -208,21 +210,39 @@ class Load:
                 await asyncio.sleep(0.2)
                 continue
             if job.status_code == 200 and (status := job.json()["status"]) not in ("queued", "running"):
+                if status == "succeeded":
+                    await self._tidy(client, one.name, answer.json()["document_ids"][0])
                 return "whole" if status == "succeeded" else f"job {status}: {job.text[:300]}"
             if job.status_code not in (200, 429, 503, 504):
                 return f"job {job.status_code}"
             await asyncio.sleep(0.2)
         return "a job that does not end"
 
+    async def _tidy(self, client: httpx.AsyncClient, title: str, document_id: str) -> None:
+        """Delete the oldest where there are more of a tenant than are to be kept."""
+        if self._keep is None:
+            return
+        mine = self.seen.sent[title]
+        self._shelf.append((title, document_id))
+        there = [one for one in self._shelf if self.seen.sent[one[0]] is mine]
+        if len(there) > self._keep:
+            gone = await client.delete(f"{self._url()}/v1/collections/{COLLECTION}/documents/{there[0][1]}")
+            if gone.status_code == 200:
+                self._shelf.remove(there[0])
+                del self.seen.accepted[there[0][0]]
+
 
 @asynccontextmanager
-async def load(url: Callable[[], str], tenants: list[Tenant], pause_s: float = 0.15) -> AsyncIterator[Seen]:
+async def load(
+    url: Callable[[], str], tenants: list[Tenant], pause_s: float = 0.15, keep: int | None = None
+) -> AsyncIterator[Seen]:
     """Ask until the block ends, and wait then for what is under way.
 
     Args:
         url: asked for each call, so that clients can be led through a proxy.
+        keep: documents of a tenant that are left; older ones are deleted. None: all of them.
     """
-    clients = Load(url, tenants, pause_s)
+    clients = Load(url, tenants, pause_s, keep)
     task = asyncio.create_task(clients.run())
     try:
         yield clients.seen
