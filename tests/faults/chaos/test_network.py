@@ -33,6 +33,7 @@ async def meet(house: House, pair: str, faults: list[Fault], seen: Seen) -> list
         before = [len(proxy.touches) for proxy in proxies]
         met = sum(proxy.met[fault] for proxy in proxies)
         began_s = time.monotonic()
+        print(f"{pair} {fault.name.lower()} begins")
         held = house.network.faulty(MILD[fault], *proxies)
         await asyncio.to_thread(held.__enter__)
         await asyncio.sleep(_FAULT_S)
@@ -45,6 +46,7 @@ async def meet(house: House, pair: str, faults: list[Fault], seen: Seen) -> list
             f"{pair} {fault.name.lower()}: {sum(proxy.met[fault] for proxy in proxies) - met} connections, "
             f"{len(under_way)} operations {dict(outcomes)}, right again after {took_s:.1f} s"
         )
+        print(told[-1])
     return told
 
 
