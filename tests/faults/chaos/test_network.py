@@ -38,8 +38,11 @@ async def meet(house: House, pair: str, faults: list[Fault], seen: Seen) -> list
         await asyncio.to_thread(held.__enter__)
         await asyncio.sleep(_FAULT_S)
         await asyncio.to_thread(held.__exit__, None, None, None)
+        ended_s = time.monotonic()
         took_s = await recovered(seen, time.monotonic())
         touches = sorted(at for proxy, count in zip(proxies, before, strict=True) for at in proxy.touches[count:])
+        if fault is Fault.DOWN:  # who is refused by the kernel is not seen by the proxy
+            touches = [began_s + 0.05 * step for step in range(int((ended_s - began_s) / 0.05))]
         under_way = seen.met(touches, began_s)
         outcomes = Counter(one.outcome for one in under_way)
         told.append(
