@@ -165,7 +165,7 @@ _LANES = {
 }
 
 # What kills and starts servers all the time is felt by others, and often waits: what only computes goes beside it.
-_KILLS = ("tests/faults/ingestion",)
+_KILLS = ("tests/faults/ingestion", "tests/faults/chaos", "tests/faults/soak")
 _COMPUTES = ("tests/unit", "tests/simulation")
 _CARRIED = (  # what is built, deployed, shown or carried away
     "tests/deploy",

@@ -32,7 +32,7 @@ def test_a_process_follows_the_clock_and_its_monotonic_clock_does_not(tmp_path: 
     assert abs(monotonic - time.monotonic()) < 60
 
 
-@pytest.mark.parametrize("whose", ["ours", pytest.param("valkeys", marks=pytest.mark.long)])
+@pytest.mark.parametrize("whose", [pytest.param(whose, marks=pytest.mark.long) for whose in ("ours", "valkeys")])
 async def test_a_clock_that_is_set(tmp_path: Path, whose: str, figure: Figure) -> None:
     clock = Clock(tmp_path / "clock")
     with plain(tmp_path / "house", **{whose: clock.environment}) as house:

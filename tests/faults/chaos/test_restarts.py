@@ -20,8 +20,7 @@ _AWAY_S = 3.0
     "name",
     [
         "valkey",
-        "sql",
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("milvus", "embeddings", "worker", "keeper")),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("sql", "milvus", "embeddings", "worker", "keeper")),
     ],
 )
 async def test_what_was_killed_comes_back(house: House, name: str, figure: Figure) -> None:
