@@ -41,6 +41,14 @@ _SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of POST /v1/session."},
 }
+# Who makes something, and what of the answer names it in the paths below; `id`, where nothing is said.
+_MAKERS = {
+    "/v1/collections": "name",
+    "/v1/ingest": "job_id",
+    **dict.fromkeys(("/v1/conversations", "/v1/files", "/v1/vector_stores", "/v1/batches", "/v1/responses"), "id"),
+    **{f"/v1/admin/{kind}": "id" for kind in ("keys", "tenants", "teams", "users", "hooks", "webhooks", "deployments")},
+}
+_FOUND_AT = {"/v1/ingest": "/v1/jobs"}
 _UNTRUE = ("HTTPValidationError", "ValidationError")  # FastAPI's own answer to malformed requests, which is not ours
 _MODEL = {"type": "string", "description": "A model group of GET /v1/models."}
 _MESSAGES = {"type": "array", "minItems": 1, "items": {"type": "object"}}
@@ -107,6 +115,8 @@ def complete(schema: Mapping[str, Any]) -> dict[str, Any]:
         path: {method: _completed(method, path, one, public) for method, one in methods.items()}
         for path, methods in {**model_paths(), **schema["paths"]}.items()
     }
+    for maker, named in _MAKERS.items():
+        _link(paths, maker, named)
     components = dict(schema["components"])
     components["schemas"] = {
         **{name: one for name, one in components["schemas"].items() if name not in _UNTRUE},
@@ -124,6 +134,21 @@ def complete(schema: Mapping[str, Any]) -> dict[str, Any]:
     components["securitySchemes"] = _SCHEMES
     security: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
     return {**schema, "paths": paths, "components": components, "security": security}
+
+
+def _link(paths: dict[str, Any], maker: str, named: str) -> None:
+    """Say of what a maker's answer names which operations take it."""
+    below = f"{_FOUND_AT.get(maker, maker)}/{{"
+    links = {}
+    for path, methods in paths.items():
+        if path.startswith(below):
+            parameter = path.removeprefix(below).partition("}")[0]
+            for operation in methods.values():
+                name = operation["operationId"]
+                links[name] = {"operationId": name, "parameters": {parameter: f"$response.body#/{named}"}}
+    made = paths[maker]["post"]["responses"]
+    status = next(status for status in ("200", "201", "202") if status in made)
+    made[status] = {**made[status], "links": links}
 
 
 def _completed(method: str, path: str, operation: Mapping[str, Any], public: set[tuple[str, str]]) -> dict[str, Any]:

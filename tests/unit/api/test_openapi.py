@@ -48,5 +48,26 @@ def test_every_operation_says_who_may_call_it(description: dict[str, Any]) -> No
     assert ways == set(description["components"]["securitySchemes"])
 
 
+def test_what_is_made_is_linked_to_what_takes_it(description: dict[str, Any]) -> None:
+    there = {one["operationId"] for _, _, one in operations(description) if "operationId" in one}
+    linked = {
+        (name, *link["parameters"].items())
+        for _, _, one in operations(description)
+        for response in one["responses"].values()
+        for name, link in response.get("links", {}).items()
+    }
+    assert {name for name, *_ in linked} <= there
+    told = {parameter for _, parameter in linked}
+    needed = {("name", "name"), ("job_id", "job_id"), ("key_id", "id"), ("store_id", "id")}
+    assert {(name, f"$response.body#/{pointer}") for name, pointer in needed} <= told
+    assert len(linked) > 60
+
+
+def test_a_session_is_opened_without_a_body(description: dict[str, Any]) -> None:
+    body = description["paths"]["/v1/session"]["post"]["requestBody"]
+    assert not body.get("required")
+    assert body["content"]["application/json"]["schema"]["required"] == []
+
+
 def _hold(description: dict[str, Any], schema: dict[str, Any], value: object) -> None:
     jsonschema.validate(value, {**schema, "components": description["components"]})
