@@ -29,7 +29,8 @@ async def examine(
     assert not bad, bad
     await asyncio.sleep(LEASE_S + 1)
     found = await audit(books, seen)
-    figure(f"{name}: {outcomes.total()} operations {dict(outcomes)}; {dict(found.counted)}")
+    less = Counter(f"{one.kind}: {one.outcome}" for one in seen.operations if one.outcome not in GOOD)
+    figure(f"{name}: {outcomes.total()} operations, all whole but {dict(less)}; {dict(found.counted)}")
     assert not found.wrong, found.wrong[:5]
     assert min(found.counted[what] for what in ("lines of whole answers", "documents ready")) > 0
     for tenant in books.tenants:
