@@ -54,7 +54,7 @@ from api.hot.routes import ROUTES as HOT_ROUTES
 from api.idempotency import IdempotencyDoor
 from api.login import routes as login
 from api.middleware import BodyLimitMiddleware, RecordMiddleware, UnexpectedMiddleware
-from api.openapi import model_paths
+from api.openapi import complete
 from api.responses import routes as responses
 from api.settings import ApiSettings
 from api.sla import routes as sla
@@ -185,9 +185,7 @@ def _know_model_routes(app: FastAPI) -> None:
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
-        schema = described()
-        schema["paths"] = {**model_paths(), **schema["paths"]}
-        return schema
+        return complete(described())
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 

@@ -419,17 +419,32 @@ def restore(
 def run_suite(
     context: typer.Context,
     fast: Annotated[bool, typer.Option("--fast", help="Everything without vLLM.")] = False,
-    long: Annotated[bool, typer.Option("--long", help="The tests that take minutes, and the promises, too.")] = False,
+    long: Annotated[
+        bool,
+        typer.Option(
+            "--long",
+            help="The tests that take minutes, and the promises, too: in parts of less than 45 minutes, those left out "
+            "that have passed since the code changed.",
+        ),
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="With --long: begin no part after so many minutes.")
+    ] = None,
     promises: Annotated[
         bool,
         typer.Option("--promises", help="Instead: plant the defects of docs/promises.toml; of those that hold WORDS."),
     ] = False,
 ) -> None:
     """Run the whole suite on real servers; further arguments go to pytest."""
-    from cli.testrun import Extent, run_promises, run_tests
+    from cli.testrun import Extent, run_long, run_promises, run_tests
 
     if fast + long + promises > 1:
         raise CliError("--fast, --long and --promises exclude each other", "choose one")
+    if minutes is not None and (not long or context.args):
+        raise CliError("--minutes goes with --long alone", "leave it out, or the words behind it")
+    if long and not context.args:
+        run_long(minutes)
+        return
     if promises:
         run_promises(context.args)
         return

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
-from cli import environments
+from cli import environments, longrun
 from cli.console import err, short_time
 from cli.errors import CliError
+from cli.longrun import Step
 from cli.modelfiles import MODELS_DIR
 from cli.process import ProcessId, adopt_orphans, command_of, descendants, kill_all, marked, reap
 from cli.settings import ROOT, Engine
@@ -41,20 +43,47 @@ class Extent(StrEnum):
         }[self]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One command of the run."""
-
-    name: str
-    command: tuple[str, ...]
-
-
 def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
     """Run everything, stopping at the first that fails; tests of different parts run side by side.
 
     Raises: CliError: a step failed, or processes were left running.
     """
-    _run_all(_plan(extent, arguments))
+    _run_all(_each(_plan(extent, arguments)))
+
+
+def run_long(minutes: float | None) -> None:
+    """Run everything in parts, those that passed before left out.
+
+    Args:
+        minutes: no part is begun after so many; None: all of them are run.
+
+    Raises: CliError: a part failed, or processes were left running.
+    """
+
+    def work(run_id: str) -> None:
+        python = str(environments.TEST.python)
+        pytest = (python, "-m", "pytest", "--hypothesis-profile=long", "-m")
+        promises = (ROOT / "docs" / "promises.toml").read_text(encoding="utf-8").count("[[promise]]")
+        tests = longrun.long_tests(pytest, ROOT)
+        parts = longrun.parts_of(_plan(Extent.USUAL, ()), tests, pytest, promises, python)
+        book = longrun.Book.open(ROOT / ".stoker" / "long.json", longrun.code_of(ROOT))
+        page, most_s = ROOT / "docs" / "hardening.md", None if minutes is None else minutes * 60
+        with TemporaryDirectory() as folder:
+            left = longrun.go_on(parts, book, lambda steps: _run(steps, run_id), page, Path(folder), most_s)
+        if left:
+            err.print(f"{len(left)} parts of {len(parts)} are left: the same command goes on with {left[0]}")
+
+    _run_all(work)
+
+
+def _each(plan: Sequence[Sequence[Step]]) -> Callable[[str], None]:
+    """One list of steps after the other."""
+
+    def work(run_id: str) -> None:
+        for steps in plan:
+            _run(steps, run_id)
+
+    return work
 
 
 def run_promises(words: Sequence[str]) -> None:
@@ -62,10 +91,10 @@ def run_promises(words: Sequence[str]) -> None:
 
     Raises: CliError: one does not, or processes were left running.
     """
-    _run_all([[_promises(words)]])
+    _run_all(_each([[_promises(words)]]))
 
 
-def _run_all(plan: Sequence[Sequence[Step]]) -> None:
+def _run_all(work: Callable[[str], None]) -> None:
     started_s = time.monotonic()
     for name in (signal.SIGTERM, signal.SIGINT):  # a `kill` ends the steps as Ctrl-C does, also of a background job
         signal.signal(name, signal.default_int_handler)
@@ -84,8 +113,7 @@ def _run_all(plan: Sequence[Sequence[Step]]) -> None:
     run_id = secrets.token_hex(8)
     adopt_orphans()
     try:
-        for steps in plan:
-            _run(steps, run_id)
+        work(run_id)
     except KeyboardInterrupt:
         raise CliError("the run was interrupted", "run it again") from None
     finally:
@@ -105,6 +133,7 @@ def _fetch_programs() -> None:
         ("tests.support.chromium", "Chromium"),
         ("tests.deploy.programs", "Caddy"),
         ("tests.support.kubectl", "kubectl"),
+        ("tests.support.faketime", "libfaketime"),
     ):
         if subprocess.run([environments.TEST.python, "-m", module], cwd=ROOT, check=False).returncode != 0:
             err.print(f"{named} could not be fetched: tests with it are skipped")
@@ -137,7 +166,7 @@ _LANES = {
 }
 
 # What kills and starts servers all the time is felt by others, and often waits: what only computes goes beside it.
-_KILLS = ("tests/faults/ingestion",)
+_KILLS = ("tests/faults/ingestion", "tests/faults/chaos", "tests/faults/soak")
 _COMPUTES = ("tests/unit", "tests/simulation")
 _CARRIED = (  # what is built, deployed, shown or carried away
     "tests/deploy",
@@ -185,8 +214,7 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
     killed = [lane(*carried), lane("tests of killed parts", _KILLS), *computing, made]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
-    promised = [[_promises(())]] if extent is Extent.LONG else []
-    return [*static, lanes, killed, [lane(*paced)], with_model, *promised]
+    return [*static, lanes, killed, [lane(*paced)], with_model]
 
 
 def _promises(words: Sequence[str]) -> Step:

@@ -39,20 +39,32 @@ def read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"{path}: the file can't be read: {error}") from error
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        data = loader.construct_document(node) if node is not None else {}
+        data, lines = _loaded(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigInvalid(f"{path.name}:{line}: this is no YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigInvalid(f"{path.name}: this is no YAML: {error}") from error
-    finally:
-        loader.dispose()
+    except RecursionError as error:
+        raise ConfigInvalid(f"{path.name}: it holds itself, or is nested too deeply") from error
+    except (ValueError, OverflowError) as error:  # such as a date of the 31st of February
+        raise ConfigInvalid(f"{path.name}: a value is none: {error}") from error
     if not isinstance(data, dict):
         raise ConfigInvalid(f"{path.name}:1: the file must hold a mapping, such as `model_list:`")
-    return Document(path.name, data, dict(_lines(node, ())) if node is not None else {})
+    return Document(path.name, data, lines)
+
+
+def _loaded(text: str) -> tuple[Any, dict[Place, int]]:
+    """What the text holds, and the line of each place in it."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return {}, {}
+        return loader.construct_document(node), dict(_lines(node, ()))
+    finally:
+        loader.dispose()
 
 
 def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:

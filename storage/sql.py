@@ -1,6 +1,7 @@
 """The SQL engine: SQLite in WAL mode, or PostgreSQL, behind one deadline and one breaker."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy.exc
@@ -15,6 +16,8 @@ from storage import sqlite as once_there
 T = TypeVar("T")
 
 _OUTAGES = (OSError, sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+# Of PostgreSQL's codes: the connection is gone, the server has no room, is shutting down or starting, its disk fails.
+_GONE = ("08", "53", "57P", "58")
 
 
 class Database:
@@ -39,7 +42,7 @@ class Database:
         """
 
         async def run() -> T:
-            async with self._engine.connect() as connection:
+            async with self._connected() as connection:
                 if not self.is_sqlite:
                     await connection.execution_options(isolation_level="REPEATABLE READ")
                 return await work(connection)
@@ -58,7 +61,7 @@ class Database:
         """
 
         async def run() -> T:
-            async with self._engine.connect() as connection:
+            async with self._connected() as connection:
                 # The dictionary itself is kept: asking a connection that a cancel has broken for it would reconnect.
                 info = connection.sync_connection.info  # type: ignore[union-attr]  # open, so it is set
                 info["write"] = True
@@ -69,6 +72,17 @@ class Database:
                     info.pop("write", None)
 
         return await self._dependency.call(run, deadline_s)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        """A connection. Raises: ConnectionError: it went, or the server did, in the middle of a statement."""
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except sqlalchemy.exc.DBAPIError as error:
+            if error.connection_invalidated or str(getattr(error.orig, "sqlstate", None)).startswith(_GONE):
+                raise ConnectionError("the connection was cut") from error
+            raise
 
     def insert_or_ignore(self, table: Any) -> Any:
         """An INSERT that leaves a row alone whose key is taken, in this database's dialect."""

@@ -35,10 +35,13 @@ class SignIn(BaseModel):
     key: str = Field(min_length=1, max_length=200)
 
 
+_BODY = {**SignIn.model_json_schema(), "required": []}  # who shows the key in the header needs no body
+
+
 @routes.post(
     "",
     status_code=201,
-    openapi_extra={"requestBody": {"content": {"application/json": {"schema": SignIn.model_json_schema()}}}},
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": _BODY}}}},
 )
 async def sign_in(request: Request, state: State) -> Response:
     """Sign in with a key, in the usual header or in the body: the answer sets the session's cookie."""

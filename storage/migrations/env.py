@@ -3,7 +3,7 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -19,8 +19,21 @@ def _run(connection: Connection) -> None:
         context.run_migrations()
 
 
+def _begin_ourselves(engine: Engine) -> None:
+    """Have a revision be one transaction: Python's driver begins none for what changes tables.
+
+    Half a revision, left by a kill, could neither be gone on with nor begun again.
+    """
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 async def _migrate(url: str) -> None:
     engine = create_async_engine(url, poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        _begin_ourselves(engine.sync_engine)
     async with engine.connect() as connection:
         await connection.run_sync(_run)
     await engine.dispose()

@@ -1,6 +1,7 @@
 """`python -m tests.promises [N..] [WORDS]`: plant every defect of the promises that speak of all WORDS.
 
-`120..` begins with the book's 120th promise, so that a run that was interrupted can go on.
+`120..` begins with the book's 120th promise, so that a run that was interrupted can go on; `120..149` ends with the
+149th.
 Exit code 1 if a defect leaves its tests green or breaks them otherwise than by an assertion.
 """
 
@@ -32,10 +33,10 @@ _WITH_EMBEDDINGS = ("tests/integration/retrieval/", "tests/integration/monitorin
 def main(words: Sequence[str]) -> int:
     """Plant and tell. Returns: the exit code."""
     started_s = time.monotonic()
-    first = 1
-    if words and (begun := re.fullmatch(r"(\d+)\.\.", words[0])):
-        first, words = int(begun[1]), words[1:]
-    promises = [promise for promise in read(ROOT)[first - 1 :] if promise.concerns(words)]
+    first, last = 1, None
+    if words and (begun := re.fullmatch(r"(\d+)\.\.(\d+)?", words[0])):
+        first, last, words = int(begun[1]), begun[2] and int(begun[2]), words[1:]
+    promises = [promise for promise in read(ROOT)[first - 1 : last] if promise.concerns(words)]
     if not promises:
         err.print(f"no promise in {BOOK} speaks of {' '.join(words)}")
         return 1

@@ -26,6 +26,12 @@ class Postgres:
         """A database's address as SQLAlchemy takes it."""
         return str(self.server.get_uri(database=database)).replace("postgresql://", "postgresql+asyncpg://", 1)
 
+    @property
+    def socket(self) -> str:
+        """The path of the socket on which it listens."""
+        lines = (Path(self.server.pgdata) / "postmaster.pid").read_text().splitlines()
+        return f"{lines[4]}/.s.PGSQL.{lines[3]}"
+
     def execute(self, *statements: str) -> None:
         """Run statements outside of a transaction."""
 

@@ -74,6 +74,11 @@ class Part:
         finally:
             os.killpg(self._process.pid, signal.SIGCONT)
 
+    @property
+    def lives(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def end(self) -> None:
         """End it politely; one that never began is no error."""
         if self._process is not None:
@@ -90,12 +95,11 @@ def milvus(folder: Path) -> tuple[Part, str]:
     return Part(command, folder / "milvus.log", lambda: accepts(port)), f"http://127.0.0.1:{port}"
 
 
-def valkey(folder: Path) -> tuple[Part, str]:
+def valkey(folder: Path, environment: Mapping[str, str] | None = None) -> tuple[Part, str]:
     """Returns: a server that forgets everything when it is killed, and its URL."""
     port = free_port()
-    return Part(
-        valkey_command(folder, port), folder / "valkey.log", lambda: accepts(port)
-    ), f"redis://127.0.0.1:{port}/0"
+    command, log = valkey_command(folder, port), folder / "valkey.log"
+    return Part(command, log, lambda: accepts(port), environment), f"redis://127.0.0.1:{port}/0"
 
 
 def embeddings(folder: Path) -> tuple[Part, str]:
@@ -117,7 +121,15 @@ def embeddings(folder: Path) -> tuple[Part, str]:
 
 def worker(folder: Path, environment: Mapping[str, str]) -> Part:
     """Returns: an ingestion worker; ready when it says so in its log."""
-    log = folder / "worker.log"
+    return _speaking("retrieval.worker", folder / "worker.log", environment)
+
+
+def keeper(folder: Path, environment: Mapping[str, str]) -> Part:
+    """Returns: a keeper; ready when it says so in its log."""
+    return _speaking("api.keeper", folder / "keeper.log", environment)
+
+
+def _speaking(module: str, log: Path, environment: Mapping[str, str]) -> Part:
     log.touch()
     begun = 0
 
@@ -129,4 +141,4 @@ def worker(folder: Path, environment: Mapping[str, str]) -> Part:
         begun = count
         return True
 
-    return Part([sys.executable, "-m", "retrieval.worker"], log, ready, environment)
+    return Part([sys.executable, "-m", module], log, ready, environment)

@@ -93,6 +93,10 @@ def test_the_watch_is_on_and_its_settings_are_the_files(tmp_path: Path) -> None:
     [
         ("model_list: [", r"stoker.yaml:1: this is no YAML"),
         ("- a\n", r"stoker.yaml:1: the file must hold a mapping"),
+        ("a: \x1a\n", r"stoker.yaml: this is no YAML: unacceptable character"),
+        ("a: &a [*a]\n", r"stoker.yaml: it holds itself"),
+        ("a: " + "[" * 3000 + "\n", r"stoker.yaml: .*nested too deeply"),
+        ("a: 2026-02-31\n", r"stoker.yaml: a value is none"),
         ("model_list:\n  - model_name: a\n", r"stoker.yaml:2: model_list.0.litellm_params: Field required"),
         (
             "model_list:\n- model_name: a\n  litellm_params:\n    model: hosted_vllm/x\n",

@@ -1,0 +1,1 @@
+"""Mixed load while parts and what is between them fail."""

@@ -1,0 +1,1 @@
+"""Hours of mixed load with churn: what grows?"""
