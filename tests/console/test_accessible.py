@@ -136,3 +136,17 @@ def test_nothing_is_wider_than_a_phone(someone: Callable[..., Visitor]) -> None:
         one.page.locator(".loading").first.wait_for(state="detached")
         wide = one.page.evaluate("document.documentElement.scrollWidth")
         assert wide <= PHONE["width"], place
+
+
+def test_a_list_on_a_phone_shows_the_names_of_what_is_in_it(someone: Callable[..., Visitor], desk: Desk) -> None:
+    """Columns of fixed width left those of keys no room at all."""
+    desk.client.post("/v1/admin/users", json={"name": "somebody"})
+    one = someone(viewport=PHONE)
+    for place in ("keys", "keys/users", "keys/audit", "documents/harbour"):
+        one.page.goto(f"{one.url}/#/{place}")
+        one.page.reload()
+        cell = one.page.locator(".list-body .list-row").first.get_by_role("cell").first
+        cell.wait_for()
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["width"] > 110, place
