@@ -115,6 +115,7 @@ class Field:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",  # a test may print what is no text
             start_new_session=True,
         )
         said, too_long = _said(process, limit_s)
