@@ -56,7 +56,8 @@ class Duty:
     """Something done again and again.
 
     Attributes:
-        work: raises `DependencyError` or `OSError` where it can't be done now.
+        work: raises `DependencyError` or `OSError` where it can't be done now; whatever else it raises is a fault, and
+            is logged as one.
         rest_s: between two times.
         at_end: it is done once more when the keeper ends.
     """
@@ -82,6 +83,8 @@ async def _do(duty: Duty) -> None:
         await duty.work()
     except (DependencyError, OSError) as error:
         _log.warning("a duty waits", duty=duty.name, reason=str(error))
+    except Exception:  # the fault of one duty ends no other: the ledger is to be shipped whatever a webhook does
+        _log.exception("a duty failed", duty=duty.name)
 
 
 async def _repeat(duty: Duty, stop: asyncio.Event) -> None:

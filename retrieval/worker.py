@@ -85,6 +85,10 @@ class Worker:
                 _log.warning("waiting for a part that is away", part=error.name, reason=str(error))
                 await asyncio.sleep(self._settings.poll_s)
                 continue
+            except Exception:  # what can't be begun or tidied ends no other work
+                _log.exception("a round of the worker failed")
+                await asyncio.sleep(self._settings.poll_s)
+                continue
             await self._sleep()
 
     async def ingest(self, lease: Lease) -> None:
