@@ -15,9 +15,7 @@ from tests.support.gate import Gate
 # Kept as they are, by intention: LiteLLM's own form, whose unknown keys are told of (`router/config.py`).
 LENIENT = {"ModelEntry", "LitellmParams", "LitellmModelInfo"}
 # What rows hold and no caller writes.
-HELD = (
-    "id tenant_id owner creator sha256 prefix generation created_at changed_at revoked_at disabled_at version"
-)
+HELD = "id tenant_id owner creator sha256 prefix generation created_at changed_at revoked_at disabled_at version"
 
 
 def models() -> dict[str, type[BaseModel]]:
