@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
-from cli import environments
+from cli.settings import ENVIRONMENTS
 from tests.security import audit
 from tests.security.audit import ROOT, pins
 
@@ -82,7 +82,7 @@ def test_no_lock_names_a_version_with_a_known_hole(lock: Path) -> None:
 
 def _distributions() -> Iterator[tuple[str, Any]]:
     for name in _ENVIRONMENTS:
-        for folder in (environments.ENVIRONMENTS / name).glob("lib/python3.*/site-packages"):
+        for folder in (ENVIRONMENTS / name).glob("lib/python3.*/site-packages"):
             for one in importlib.metadata.distributions(path=[str(folder)]):
                 yield name, one
 
@@ -114,13 +114,13 @@ def test_no_package_brings_a_file_that_python_runs_at_every_start() -> None:
     found = {
         f"{file.parts[-5]}/{file.name}"
         for name in _ENVIRONMENTS
-        for file in (environments.ENVIRONMENTS / name).glob("lib/python3.*/site-packages/*.pth")
+        for file in (ENVIRONMENTS / name).glob("lib/python3.*/site-packages/*.pth")
         if file.name not in known
     }
     customised = {
         str(file)
         for name in _ENVIRONMENTS
-        for file in (environments.ENVIRONMENTS / name).glob("lib/python3.*/site-packages/*customize.py")
+        for file in (ENVIRONMENTS / name).glob("lib/python3.*/site-packages/*customize.py")
     }
     assert found == set()
     assert customised == set()
