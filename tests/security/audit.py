@@ -1,8 +1,7 @@
 """`python -m tests.security.audit [--osv-url URL] [LOCK...]`: known holes in what the lock files name.
 
 It fails where there is one, where the database of holes can't be asked, and where a package was passed over: an audit
-that did not look is none. `python -m tests.security.audit --bill ENVIRONMENT FILE` writes what an environment holds, in
-CycloneDX's form.
+that did not look is none. `python -m tests.security.audit --bill LOCK FILE` writes what a lock file names (CycloneDX).
 """
 
 import argparse
@@ -61,17 +60,16 @@ def _wrong(lock: str, named: Mapping[str, str], told: Mapping[str, Any], code: i
     return wrong if wrong or code == 0 else [f"{lock}: pip-audit ended with {code}"]
 
 
-def bill(environment: Path, file: Path) -> None:
-    """Write the bill of materials of an environment, licences included; it needs no network."""
-    command = [str(TOOLS / "cyclonedx-py"), "environment", "--output-format", "JSON", "--output-reproducible"]
-    python = environment / "bin" / "python"
-    subprocess.run([*command, "--output-file", str(file), str(python)], check=True, capture_output=True, timeout=300)
+def bill(lock: Path, file: Path) -> None:
+    """Write the bill of materials of a lock file: each package with its version and hashes; it needs no network."""
+    command = [str(TOOLS / "cyclonedx-py"), "requirements", "--output-format", "JSON", "--output-reproducible"]
+    subprocess.run([*command, "--output-file", str(file), str(lock)], check=True, capture_output=True, timeout=300)
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--osv-url", help="ask this server, in OSV's form, in place of PyPI")
-    parser.add_argument("--bill", nargs=2, metavar=("ENVIRONMENT", "FILE"), type=Path)
+    parser.add_argument("--bill", nargs=2, metavar=("LOCK", "FILE"), type=Path)
     parser.add_argument("locks", nargs="*", help=f"names of lock files; unset: {', '.join(DELIVERED)}")
     asked = parser.parse_args(arguments)
     if asked.bill:

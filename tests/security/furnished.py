@@ -141,7 +141,12 @@ def _uploaded(client: httpx.Client, name: str, data: bytes, purpose: str) -> str
 
 def _deliver(file: Path, ids: dict[str, str], mark: str) -> str:
     """A delivery that was given up, as the deliverer would leave it."""
-    row = {"id": new_id("msg"), "endpoint_id": ids["webhook"], "tenant_id": ids["tenant"], "event": "job.failed"}
+    row: dict[str, Any] = {
+        "id": new_id("msg"),
+        "endpoint_id": ids["webhook"],
+        "tenant_id": ids["tenant"],
+        "event": "job.failed",
+    }
     row |= {"body": json.dumps({"mark": mark}), "status": "given_up", "attempts": 1, "fence": 0}
     row |= {"next_at": 0.0, "until": 0.0, "created_at": 0.0}
     with sqlite3.connect(file, timeout=30) as database:

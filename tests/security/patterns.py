@@ -90,7 +90,9 @@ def shortest(pattern: "re.Pattern[Any]", characters: int) -> Iterator[str]:
 def attacks(pattern: "re.Pattern[Any]", characters: int) -> Iterator[str]:
     """Texts of about so many characters, for each repetition and end."""
     source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
-    tree = sre_parse.parse(source, pattern.flags & ~re.UNICODE if isinstance(pattern.pattern, bytes) else pattern.flags)
+    tree: Any = sre_parse.parse(
+        source, pattern.flags & ~re.UNICODE if isinstance(pattern.pattern, bytes) else pattern.flags
+    )
     for lead, pump in dict.fromkeys(_pumps(list(tree), "")):
         if pump:
             middle = pump * (characters // len(pump))

@@ -93,7 +93,7 @@ def tried(
     """Call the route with these ids. Gives: path, answer."""
     body = SENT.get((method, template))
     for path in paths_of(template, ids):
-        yield path, client.request(method, path, **({} if body is None else {"json": body(ids)}))
+        yield path, client.request(method, path, json=None if body is None else body(ids))
 
 
 def stripped(answer: httpx.Response, ids: Mapping[str, str]) -> tuple[int, str]:
