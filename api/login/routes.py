@@ -105,13 +105,15 @@ async def finish_sign_in(name: str, request: Request, state: State) -> Response:
 async def _shown_key(request: Request, state: AppState) -> str:
     """The key of the header, or else of the body, which only a page of this gateway may send."""
     authorization, api_key = request.headers.get("authorization", ""), request.headers.get("x-api-key", "")
-    if authorization or api_key:
-        return shown_text(authorization, api_key)
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _MAX_BODY_BYTES:
             raise BodyTooLarge(f"the body is larger than {_MAX_BODY_BYTES:,} bytes; it holds a key and nothing else")
+    if authorization or api_key:
+        if body not in (b"", b"{}"):
+            _key_of(request.headers, body)
+        return shown_text(authorization, api_key)
     if not body:
         return shown_text("", "")
     check_origin(request.headers, state.settings)
@@ -119,6 +121,7 @@ async def _shown_key(request: Request, state: AppState) -> str:
 
 
 def _key_of(headers: Headers, body: bytes) -> str:
+    """Raises: RequestInvalid: the body holds something else."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestInvalid("send the key as JSON, with the header `Content-Type: application/json`")
     try:

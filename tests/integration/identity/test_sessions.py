@@ -111,6 +111,15 @@ async def test_a_bad_sign_in_is_refused_and_opens_nothing(light_gate: Gate, cont
     assert await rows_of(light_gate) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"", 201), (b"{}", 201), (b'{"key": ""}', 400), (b"[1]", 400), (b"a" * 5000, 413)], ids=str
+)
+async def test_a_body_beside_the_header_is_read_as_well(light_gate: Gate, content: bytes, status: int) -> None:
+    headers = {"content-type": "application/json", "x-api-key": light_gate.admin}
+    answer = await light_gate.client.post("/v1/session", content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+
+
 async def test_another_sites_form_signs_nobody_in(light_gate: Gate) -> None:
     """Else a visitor would work, and upload, in the attacker's account."""
     body = f'{{"key": "{light_gate.admin}"}}'.encode()
