@@ -22,7 +22,8 @@ from tests.security.audit import ROOT, pins
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 
-# Lowest versions without a hole that would concern us. Source: GitHub's Advisory Database, looked up in November 2026.
+# Lowest versions without a hole that would concern us. Source: advisories as projects and GitHub tell of
+# them, looked up in November 2026.
 FLOORS = {
     "litellm": ("1.84.0", "CVE-2026-49468 GHSA-4xpc-pv4p-pm3w; CVE-2026-42208 GHSA-r75f-5x8p-qvmc; CVE-2026-59822"),
     "pyjwt": ("2.15.0", "CVE-2026-32597 GHSA-752w-5fwx-jx9f; CVE-2026-48523; CVE-2026-48526; CVE-2026-102275"),
