@@ -1,8 +1,9 @@
 """Mistakes that others made and published in 2025 and 2026, replayed here: would Stoker make them?
 
 Each test carries the identifiers of its advisories in its name or, where many tell of one mistake, in its first lines.
-All were looked up in November 2026: most in GitHub's Advisory Database (https://github.com/advisories/GHSA-...), eight in
-their projects' issues and files alone. Over the wire: `test_wire.py`. Versions below which a library of ours has one: `test_supply_chain.py`.
+All were looked up in November 2026: most in GitHub's Advisory Database (https://github.com/advisories/GHSA-...), eight
+in their projects' issues and files alone. Over the wire: `test_wire.py`. Versions below which a library of ours has one:
+`test_supply_chain.py`.
 """
 
 import ast
@@ -398,8 +399,8 @@ def test_media_that_come_along_and_hosts_that_are_opened_pass() -> None:
 
 
 def test_cve_2025_47277_32444_and_30202_parts_listen_on_this_machine_alone() -> None:
-    """vLLM's own parts spoke pickle on all interfaces (of its Mooncake transfer, GHSA-x3m8-f7g5-qhm7 tells the same); SGLang's do (CVE-2026-7301,
-    GHSA-gwv6-pq6m-p3rq)."""
+    """vLLM's own parts spoke pickle on all interfaces (of its Mooncake transfer, GHSA-x3m8-f7g5-qhm7 tells the same);
+    SGLang's do (CVE-2026-7301, GHSA-gwv6-pq6m-p3rq)."""
     assert ApiSettings.model_fields["host"].default == "127.0.0.1"
     for settings in (EmbeddingSettings, VllmSettings):
         assert settings.model_fields["host"].default == "127.0.0.1"
