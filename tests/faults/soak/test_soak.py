@@ -67,7 +67,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "STOKER_ADMISSION_LEASE_S": "4",
             "STOKER_ANSWER_MODEL": "telling",
             "STOKER_SWEEP_S": "5",
-            "STOKER_READER_GRACE_S": "10",
             **dict.fromkeys(("STOKER_ANSWER_CACHE_S", "STOKER_SEARCH_CACHE_S", "STOKER_QUESTION_CACHE_S"), "60"),
         }
         flags = ("--engine", "none", "--no-demo", "--config", str(config), "--workers", "2")
