@@ -2,8 +2,8 @@
 
 Each test carries the identifiers of its advisories in its name or, where many tell of one mistake, in its first lines.
 All were looked up in November 2026: most in GitHub's Advisory Database (https://github.com/advisories/GHSA-...), eight
-in their projects' issues and files alone. Over the wire: `test_wire.py`. Versions below which a library of ours has one:
-`test_supply_chain.py`.
+in their projects' issues and files alone. Over the wire: `test_wire.py`. Versions below which a library of ours
+has one: `test_supply_chain.py`.
 """
 
 import ast
