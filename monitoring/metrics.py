@@ -10,6 +10,7 @@ sends ever makes a series.
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -259,6 +260,18 @@ def forget_dead() -> None:
     for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
         if not Path("/proc", file.stem.rpartition("_")[2]).exists():
             file.unlink(missing_ok=True)
+
+
+def fill_holes() -> None:
+    """Give this process's files of metrics all the room that they are long; without that, a full disk is a SIGBUS.
+
+    A file that grows later has holes again. Where there is no room even now, all stays as it is.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return
+    for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob(f"*_{os.getpid()}.db"):
+        with suppress(OSError), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def clear_folder(folder: Path) -> None:

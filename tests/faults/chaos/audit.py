@@ -127,7 +127,7 @@ async def _ledger(books: Books, database: Database, seen: Seen, found: Audited) 
             found.note(
                 {row.tenant_id for row in rows} == {owners[name.partition("-")[0]]}, f"{name} is billed to another"
             )
-        if books.price:
+        if books.price and name.partition("-")[0] in owners:
             cost = sum(row.nano_usd for row in rows)
             found.note(cost == sum(tokens) * books.price, f"{name} costs {cost} for {tokens}")
 

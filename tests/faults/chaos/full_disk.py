@@ -17,6 +17,7 @@ from tests.faults.chaos.plain import Plain, plain
 from tests.faults.chaos.trial import examine
 
 _FULL_S = 8.0
+_RECOVERY_S = 150.0  # workers may have to start anew
 _STEP_BYTES = 2**16
 
 
@@ -49,7 +50,7 @@ async def trial(house: Plain, folder: Path) -> None:
         with filled(folder):
             await asyncio.sleep(_FULL_S)
             free_s = time.monotonic()
-        took_s = await recovered(seen, free_s)
+        took_s = await recovered(seen, free_s, _RECOVERY_S)
         met = Counter(one.outcome for one in seen.operations if one.ended_s >= since_s and one.began_s <= free_s)
     print(f"full for {_FULL_S:g} s: {met.total()} operations {dict(met)}, right again after {took_s:.1f} s")
     # Files of metrics are mapped: a worker that needs another page of one ends by SIGBUS, and another one comes.

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.chaos.trial import Figure
 from tests.support.process import ROOT
 
-pytestmark = pytest.mark.heavy  # every part is started
+pytestmark = pytest.mark.long  # every part is started, on a machine that may be slow
 
 _SIZE_MIB = 192
 _OWN = ("unshare", "--user", "--map-root-user", "--mount", "--kill-child", "--fork")
