@@ -30,6 +30,7 @@ def test_a_tab_follows_whoever_signs_in_in_another_one(someone: Someone, strange
     """They share the cookie: a tab that was left open showed the new one's data under the old one's name."""
     one = someone()
     one.go("keys", "Keys and people")
+    one.page.get_by_label("Find keys by a part of their name").fill("first admin")
     expect(one.page.get_by_role("row").filter(has_text="first admin")).to_be_visible()
     other = Visitor(one.page.context.new_page(), one.url)
     other.page.goto(f"{one.url}/")

@@ -44,16 +44,16 @@ def admin(gateway: Gateway) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def theirs(gateway: Gateway, admin: httpx.Client) -> Furnished:
-    """A tenant with one of everything."""
-    return furnish(gateway, admin, "bolt")
+@pytest.fixture(scope="module")
+def theirs(gateway: Gateway, admin: httpx.Client, request: pytest.FixtureRequest) -> Furnished:
+    """A tenant with one of everything; a file of tests may use all of it up."""
+    return furnish(gateway, admin, f"bolt-{request.path.stem}")
 
 
-@pytest.fixture(scope="session")
-def ours(gateway: Gateway, admin: httpx.Client) -> Furnished:
+@pytest.fixture(scope="module")
+def ours(gateway: Gateway, admin: httpx.Client, request: pytest.FixtureRequest) -> Furnished:
     """Another one, furnished alike, from which the attacks come."""
-    return furnish(gateway, admin, "acme")
+    return furnish(gateway, admin, f"acme-{request.path.stem}")
 
 
 @pytest.fixture

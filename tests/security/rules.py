@@ -206,7 +206,7 @@ QUERIES: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {
 }
 PLAIN = {
     *("limit", "order", "status", "filename", "version", "readers", "include[]", "stream", "days", "route"),
-    *("from", "to", "group_by", "format", "rating", "model", "purpose", "filter", "return_to"),
+    *("name", "from", "to", "group_by", "format", "rating", "model", "purpose", "filter", "return_to"),
 }
 _WITHIN = {"after", "before", "tenant", "hook"}  # behind an id in the path, or looked at below by a test of its own
 
