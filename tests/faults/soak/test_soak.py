@@ -87,7 +87,7 @@ async def churn(house: House, halt: asyncio.Event) -> None:
             (await admin.post("/v1/chat/completions", json=said, headers=own)).raise_for_status()
             name = f"churn-{number}"
             (await admin.post("/v1/collections", json={"name": name}, headers=own)).raise_for_status()
-            documents = [{"title": "one", "content": "The owl sleeps in the bell tower."}]
+            documents = [{"title": name, "content": "The owl sleeps in the bell tower."}]
             sent = await admin.post("/v1/ingest", json={"collection": name, "documents": documents}, headers=own)
             await _ended(admin, sent.raise_for_status().json()["job_id"])
             found = await admin.post("/v1/search", json={"collection": name, "query": "owl"}, headers=own)
