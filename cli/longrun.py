@@ -1,7 +1,8 @@
 """`./stoker test --long`: the whole suite in parts of less than 45 minutes, and a page of what each of them measured.
 
 A part that has passed is not run again until the code changes, so an interrupted run is gone on with by the same
-command. What passed stands in .stoker/long.json; the page is a section of docs/hardening.md.
+command, also on another machine: what passed last, and on which code, stands in docs/long-run.json. The page is a
+section of docs/hardening.md.
 """
 
 import hashlib
@@ -43,16 +44,32 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """A state of the code.
+
+    Attributes:
+        digest: of all files but pages, as they stand.
+        commit: the last one, abbreviated; with a "+" where files differ from it.
+    """
+
+    digest: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """A part that has passed.
 
     Attributes:
+        code, commit: as of `Code`.
         at: when it ended, in UTC.
         seed: of hypothesis; tests with seeds of their own name them in their figures.
         figures: test and text of each.
     """
 
     name: str
+    code: str
+    commit: str
     at: str
     seconds: float
     seed: int
@@ -62,30 +79,38 @@ class Passed:
 
 @dataclass
 class Book:
-    """What has passed, of one state of the code."""
+    """What has passed last, part by part."""
 
     file: Path
-    code: str
+    code: Code
     passed: dict[str, Passed] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, file: Path, code: str) -> "Book":
-        """Read it; what another code passed does not count."""
+    def open(cls, file: Path, code: Code) -> "Book":
+        """Read it."""
         book = cls(file, code)
         if file.exists():
-            kept = json.loads(file.read_text())
-            if kept["code"] == code:
-                rows = [{**row, "figures": tuple(map(tuple, row["figures"]))} for row in kept["passed"]]
-                book.passed = {row["name"]: Passed(**row) for row in rows}
+            rows = [{**row, "figures": tuple(map(tuple, row["figures"]))} for row in json.loads(file.read_text())]
+            book.passed = {row["name"]: Passed(**row) for row in rows}
         return book
 
     def add(self, passed: Passed) -> None:
-        """Keep it; whole or not at all."""
+        """Keep it in place of what its part was before; whole or not at all."""
         self.passed[passed.name] = passed
         written = self.file.with_suffix(".written")
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps({"code": self.code, "passed": [asdict(one) for one in self.passed.values()]}))
+        rows = sorted(map(asdict, self.passed.values()), key=lambda row: str(row["name"]))
+        written.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         written.replace(self.file)
+
+    def left(self, parts: Sequence[Part]) -> list[Part]:
+        """Those that have not passed on this code: first what never has, then what passed longest ago."""
+        waiting = [part for part in parts if part.name not in self.passed or not self.is_now(self.passed[part.name])]
+        return sorted(waiting, key=lambda part: self.passed[part.name].at if part.name in self.passed else "")
+
+    def is_now(self, passed: Passed) -> bool:
+        """Whether it was this code."""
+        return passed.code == self.code.digest
 
 
 def go_on(
@@ -96,7 +121,7 @@ def go_on(
     folder: Path,
     most_s: float | None = None,
 ) -> list[str]:
-    """Run the parts that have not passed, in order, and write the page after each.
+    """Run the parts that have not passed on this code, and write the page after each.
 
     Args:
         run: raises CliError where a step fails.
@@ -108,16 +133,15 @@ def go_on(
     Raises: CliError: a part failed; the ones before it have passed.
     """
     began_s = time.monotonic()
-    for part in parts:
-        if part.name in book.passed:
-            continue
+    waiting = book.left(parts)
+    for at, part in enumerate(waiting, 1):
         if most_s is not None and time.monotonic() - began_s > most_s:
             break
         seed = secrets.randbelow(10**6)
-        reports = [folder / f"{at}.xml" for at in range(len(part.steps))]
+        reports = [folder / f"{step}.xml" for step in range(len(part.steps))]
         for report in reports:
             report.unlink(missing_ok=True)
-        err.print(f"[bold]{part.name}[/bold] ({len(book.passed) + 1} of {len(parts)})")
+        err.print(f"[bold]{part.name}[/bold] ({at} of {len(waiting)})")
         part_s = time.monotonic()
         run([_reporting(step, report, seed) for step, report in zip(part.steps, reports, strict=True)])
         took_s = time.monotonic() - part_s
@@ -125,10 +149,12 @@ def go_on(
             err.print(f"[yellow]{part.name} took {short_time(took_s)}: a part is to take less than 45 minutes[/yellow]")
         told = [_read(report) for report in reports if report.exists()]
         figures = tuple(figure for _, found in told for figure in found)
-        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-        book.add(Passed(part.name, at, round(took_s, 1), seed, sum(count for count, _ in told), figures))
+        ended = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+        count = sum(count for count, _ in told)
+        code = book.code
+        book.add(Passed(part.name, code.digest, code.commit, ended, round(took_s, 1), seed, count, figures))
         write_page(page, book)
-    return [part.name for part in parts if part.name not in book.passed]
+    return [part.name for part in book.left(parts)]
 
 
 def _reporting(step: Step, report: Path, seed: int) -> Step:
@@ -162,20 +188,21 @@ def write_page(page: Path, book: Book) -> None:
 
 def told(book: Book) -> str:
     """The section, as Markdown."""
-    seconds = sum(one.seconds for one in book.passed.values())
-    tests = sum(one.tests for one in book.passed.values())
+    rows = sorted(book.passed.values(), key=lambda one: one.name)
     lines = [
-        f"{len(book.passed)} parts, {tests} tests, {short_time(seconds)} together; code {book.code[:12]}.",
+        f"{len(rows)} parts, {sum(one.tests for one in rows)} tests, {short_time(sum(one.seconds for one in rows))} "
+        f"together; {sum(book.is_now(one) for one in rows)} of them on the newest code that was run, "
+        f"{book.code.commit}. Each row is the last time that its part passed.",
         "",
-        "| part | ended (UTC) | took | tests | seed |",
-        "| --- | --- | --- | --- | --- |",
+        "| part | commit | ended (UTC) | took | tests | seed |",
+        "| --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {one.name} | {one.at} | {short_time(one.seconds)} | {one.tests or ''} | {one.seed} |"
-            for one in book.passed.values()
+            f"| {one.name} | {one.commit} | {one.at} | {short_time(one.seconds)} | {one.tests or ''} | {one.seed} |"
+            for one in rows
         ),
         "",
     ]
-    for one in book.passed.values():
+    for one in rows:
         if one.figures:
             lines += [f"{one.name}:", "", *(f"- `{test}`: {_plain(text)}" for test, text in one.figures), ""]
     return "\n".join(lines)
@@ -227,8 +254,12 @@ def parts_of(
     return made
 
 
-def code_of(root: Path) -> str:
-    """A digest of all code as it stands, pages apart; without git, of nothing: then the run is always gone on with."""
-    files = subprocess.run(["git", "ls-files", "-s", "--", ".", *_NO_CODE], cwd=root, capture_output=True, check=False)
-    changed = subprocess.run(["git", "diff", "HEAD", "--", ".", *_NO_CODE], cwd=root, capture_output=True, check=False)
-    return hashlib.sha256(files.stdout + changed.stdout).hexdigest()
+def code_of(root: Path) -> Code:
+    """All code as it stands, pages apart; without git, nothing: then the run is always gone on with."""
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).stdout
+
+    files, changed = git("ls-files", "-s", "--", ".", *_NO_CODE), git("diff", "HEAD", "--", ".", *_NO_CODE)
+    commit = git("rev-parse", "--short=8", "HEAD").decode().strip()
+    return Code(hashlib.sha256(files + changed).hexdigest()[:16], f"{commit}{'+' if changed else ''}")

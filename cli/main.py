@@ -424,11 +424,14 @@ def run_suite(
         typer.Option(
             "--long",
             help="The tests that take minutes, and the promises, too: in parts of less than 45 minutes, those left out "
-            "that have passed since the code changed.",
+            "that have passed since the code changed. With words behind it: these tests, in one go.",
         ),
     ] = False,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="With --long: begin no part after so many minutes.")
+    ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="With --long: only parts whose names hold this; again for more.")
     ] = None,
     promises: Annotated[
         bool,
@@ -440,10 +443,10 @@ def run_suite(
 
     if fast + long + promises > 1:
         raise CliError("--fast, --long and --promises exclude each other", "choose one")
-    if minutes is not None and (not long or context.args):
-        raise CliError("--minutes goes with --long alone", "leave it out, or the words behind it")
+    if (minutes is not None or part) and (not long or context.args):
+        raise CliError("--minutes and --part go with --long alone", "leave them out, or the words behind them")
     if long and not context.args:
-        run_long(minutes)
+        run_long(minutes, part or ())
         return
     if promises:
         run_promises(context.args)

@@ -51,13 +51,14 @@ def run_tests(extent: Extent, arguments: Sequence[str]) -> None:
     _run_all(_each(_plan(extent, arguments)))
 
 
-def run_long(minutes: float | None) -> None:
+def run_long(minutes: float | None, names: Sequence[str] = ()) -> None:
     """Run everything in parts, those that passed before left out.
 
     Args:
         minutes: no part is begun after so many; None: all of them are run.
+        names: only parts whose names hold one of these texts; none: all.
 
-    Raises: CliError: a part failed, or processes were left running.
+    Raises: CliError: a part failed, no part is named so, or processes were left running.
     """
 
     def work(run_id: str) -> None:
@@ -66,7 +67,11 @@ def run_long(minutes: float | None) -> None:
         promises = (ROOT / "docs" / "promises.toml").read_text(encoding="utf-8").count("[[promise]]")
         tests = longrun.long_tests(pytest, ROOT)
         parts = longrun.parts_of(_plan(Extent.USUAL, ()), tests, pytest, promises, python)
-        book = longrun.Book.open(ROOT / ".stoker" / "long.json", longrun.code_of(ROOT))
+        if names:
+            parts = [part for part in parts if any(name in part.name for name in names)]
+        if not parts:
+            raise CliError(f"no part's name holds {' or '.join(names)}", "names stand in docs/hardening.md")
+        book = longrun.Book.open(ROOT / "docs" / "long-run.json", longrun.code_of(ROOT))
         page, most_s = ROOT / "docs" / "hardening.md", None if minutes is None else minutes * 60
         with TemporaryDirectory() as folder:
             left = longrun.go_on(parts, book, lambda steps: _run(steps, run_id), page, Path(folder), most_s)

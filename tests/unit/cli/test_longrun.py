@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CliError
-from cli.longrun import BEGIN, END, Book, Part, Step, code_of, go_on, parts_of
+from cli.longrun import BEGIN, END, Book, Code, Part, Step, code_of, go_on, parts_of
 
 PAGE = f"# Hardening\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
 
@@ -41,7 +41,7 @@ def page(tmp_path: Path) -> Path:
 
 
 def book(folder: Path, code: str = "c1") -> Book:
-    return Book.open(folder / "state" / "long.json", code)
+    return Book.open(folder / "state" / "long.json", Code(code, f"{code}-commit"))
 
 
 def test_a_run_that_failed_is_gone_on_with_where_it_was(tmp_path: Path, page: Path) -> None:
@@ -58,6 +58,21 @@ def test_other_code_has_passed_nothing(tmp_path: Path, page: Path) -> None:
     again = Runner()
     go_on(parts("a"), book(tmp_path, "c2"), again, page, tmp_path)
     assert again.ran == ["a"]
+
+
+def test_what_never_passed_comes_first_and_what_passed_on_other_code_stays_on_the_page(
+    tmp_path: Path, page: Path
+) -> None:
+    go_on(parts("b", "c"), book(tmp_path), Runner(), page, tmp_path)
+    again = Runner(fails="c")
+    with pytest.raises(CliError, match="c failed"):
+        go_on(parts("a", "b", "c", "d"), book(tmp_path, "c2"), again, page, tmp_path)
+    assert again.ran == ["a", "d", "b"]
+    text = page.read_text()
+    assert "4 parts, 0 tests" in text
+    assert "3 of them on the newest code that was run, c2-commit" in text
+    assert "| c | c1-commit |" in text
+    assert "| b | c2-commit |" in text
 
 
 def test_no_part_is_begun_after_the_minutes(tmp_path: Path, page: Path) -> None:
@@ -127,6 +142,9 @@ def test_pages_are_no_code(tmp_path: Path) -> None:
     assert code_of(tmp_path) == before
     (tmp_path / "a.py").write_text("2\n")
     changed = code_of(tmp_path)
-    assert changed != before
+    assert changed.digest != before.digest
+    assert changed.commit == f"{before.commit}+"
     git("commit", "-am", "two")
-    assert code_of(tmp_path) not in (before, "")
+    after = code_of(tmp_path)
+    assert after.digest not in (before.digest, changed.digest, "")
+    assert len(after.commit) == 8
