@@ -1,8 +1,9 @@
-"""What FastAPI does not know of /openapi.json: model routes, whose bodies are forwarded, errors, and who may call."""
+"""What FastAPI does not know of /openapi.json: model routes, answers, errors, and who may call."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from api.answer_forms import STREAMED, described
 from api.fields import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -106,7 +107,7 @@ def model_paths() -> dict[str, Any]:
 
 
 def complete(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The description with the model routes, the form of errors, and what each operation asks of its caller.
+    """The description with the model routes, forms of answers and errors, and what each operation asks of its caller.
 
     Returns: a copy; each operation names its refusals as `4XX` and `5XX`, and public ones have no `security`.
     """
@@ -115,11 +116,18 @@ def complete(schema: Mapping[str, Any]) -> dict[str, Any]:
         path: {method: _completed(method, path, one, public) for method, one in methods.items()}
         for path, methods in {**model_paths(), **schema["paths"]}.items()
     }
+    answers, forms = described()
+    for (method, path), answer in answers.items():
+        kinds = {"application/json": {"schema": answer}}
+        if (method, path) in STREAMED:
+            kinds["text/event-stream"] = {"schema": {"type": "string"}}
+        _say(paths[path][method], kinds)
     for maker, named in _MAKERS.items():
         _link(paths, maker, named)
     components = dict(schema["components"])
     components["schemas"] = {
         **{name: one for name, one in components["schemas"].items() if name not in _UNTRUE},
+        **forms,
         **_SCHEMAS,
     }
     components["responses"] = {
@@ -147,8 +155,19 @@ def _link(paths: dict[str, Any], maker: str, named: str) -> None:
                 name = operation["operationId"]
                 links[name] = {"operationId": name, "parameters": {parameter: f"$response.body#/{named}"}}
     made = paths[maker]["post"]["responses"]
-    status = next(status for status in ("200", "201", "202") if status in made)
+    status = _success(made)
     made[status] = {**made[status], "links": links}
+
+
+def _say(operation: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Describe what an operation answers where it succeeds, by media type."""
+    made = operation["responses"]
+    status = _success(made)
+    made[status] = {**made[status], "content": kinds}
+
+
+def _success(responses: Mapping[str, Any]) -> str:
+    return next(status for status in ("200", "201", "202") if status in responses)
 
 
 def _completed(method: str, path: str, operation: Mapping[str, Any], public: set[tuple[str, str]]) -> dict[str, Any]:

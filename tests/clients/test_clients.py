@@ -9,7 +9,8 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from tests.support.process import ROOT
 
 PYTHON, TYPESCRIPT = ROOT / "clients" / "python", ROOT / "clients" / "typescript"
 NODE_PACKAGES = Path(os.environ.get("STOKER_ENVS_DIR", ROOT / ".stoker" / "envs")) / "console-node" / "node_modules"
+SHAPES = ("Collection", "Accepted", "JobDocument", "Job", "Passage", "Found", "Citation", "Answer")
 EXAMPLES = ("ingest", "follow", "search", "ask")
 
 sys.path.insert(0, str(PYTHON))
@@ -305,11 +307,43 @@ def fields_in_typescript(name: str) -> set[str]:
     return set(re.findall(r"^  (\w+)\??:", body[1], re.MULTILINE))
 
 
-@pytest.mark.parametrize(
-    "name", ["Collection", "Accepted", "JobDocument", "Job", "Passage", "Found", "Citation", "Answer"]
-)
+@pytest.mark.parametrize("name", SHAPES)
 def test_both_clients_know_the_same_fields(name: str) -> None:
     assert set(get_type_hints(getattr(shapes, name))) == fields_in_typescript(name)
+
+
+def kinds_described(schema: Mapping[str, Any], one: Mapping[str, Any]) -> set[str]:
+    """The JSON types that a described field may have; values of an enumeration stand for themselves."""
+    if "$ref" in one:
+        return kinds_described(schema, schema["components"]["schemas"][one["$ref"].rpartition("/")[2]])
+    if "anyOf" in one:
+        return {kind for each in one["anyOf"] for kind in kinds_described(schema, each)}
+    return set(one.get("enum") or [one["const"]] if "enum" in one or "const" in one else [one["type"]])
+
+
+def kinds_expected(hint: Any) -> set[str]:
+    """The same of a client's annotation."""
+    simple = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
+    if get_origin(hint) in (NotRequired, Required):
+        return kinds_expected(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return set(get_args(hint))
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return {kind for each in get_args(hint) for kind in kinds_expected(each)}
+    if hint is type(None):
+        return {"null"}
+    return {simple.get(get_origin(hint) or hint, "object")}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_clients_expect_what_the_gateway_describes(schema: dict[str, Any], name: str) -> None:
+    shape, about = getattr(shapes, name), schema["components"]["schemas"][name]
+    assert shape.__required_keys__ <= set(about["required"])
+    for field, hint in get_type_hints(shape, include_extras=True).items():
+        sent, expected = kinds_described(schema, about["properties"][field]), kinds_expected(hint)
+        words = sent - {"string", "integer", "number", "boolean", "object", "array", "null"}
+        allowed = expected | ({"integer"} if "number" in expected else set())
+        assert sent <= allowed | (words if "string" in expected else set()), (name, field, sent, expected)
 
 
 @pytest.fixture

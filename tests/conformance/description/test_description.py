@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.chaos.plain import Plain, plain
+from tests.faults.chaos.plain import Plain
 from tests.support.process import ROOT
 
 pytestmark = pytest.mark.heavy  # every part is started
@@ -24,14 +24,6 @@ _FLAGS = {
     "some": ("--phases", "fuzzing,stateful", "--max-examples", "3"),
     "all": ("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "25"),
 }
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    # Nobody is to be asked or told anything outside: no documents are fetched, and no keeper delivers.
-    with plain(tmp_path_factory.mktemp("described") / "house", {"STOKER_FETCH": "false"}) as one:
-        one.parts["keeper"].end()
-        yield one
 
 
 @pytest.mark.parametrize("extent", ["some", pytest.param("all", marks=pytest.mark.long)])
