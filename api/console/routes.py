@@ -25,7 +25,7 @@ POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
-_HEADERS = {
+HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -36,6 +36,8 @@ _HEADERS = {
     "cache-control": "no-cache",  # a browser asks each time, by the content's name, and mostly hears that it has it
     "vary": "accept-encoding",
 }
+"""What a browser must not do with a page of ours."""
+
 _REFUSED = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
@@ -63,7 +65,7 @@ def console_routes() -> list[BaseRoute]:
 
 
 def _answer(asset: Asset, request: Request) -> Response:
-    headers = {**_HEADERS, "etag": asset.etag}
+    headers = {**HEADERS, "etag": asset.etag}
     known = [name.strip().removeprefix("W/") for name in request.headers.get("if-none-match", "").split(",")]
     if asset.etag in known:
         return Response(status_code=304, headers=headers)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers
 
 from api.acting import Actor
+from api.console.refusal import refusal
 from api.errors import BodyTooLarge, LoginRefused, RequestInvalid
 from api.identities import Identity
 from api.identity import Acting, Identified, shown_text
@@ -23,6 +24,8 @@ _JOURNEY_PATH = "/v1/session/oidc"
 _JOURNEY_S = 600
 _MAX_BODY_BYTES = 4096  # read from whoever asks, known or not
 _NO_STORE = {"cache-control": "no-store"}
+
+_NOT_IN = ("You are not signed in", "Back to signing in")
 
 ReturnTo = Annotated[str, Query(description="Path of this gateway to go on to.")]
 
@@ -80,9 +83,12 @@ async def list_providers(state: State) -> dict[str, Any]:
 
 
 @routes.get("/oidc/{name}", status_code=302, response_class=Response)
-async def begin_sign_in(name: str, state: State, return_to: ReturnTo = "/") -> Response:
+async def begin_sign_in(name: str, request: Request, state: State, return_to: ReturnTo = "/") -> Response:
     """Go to the identity provider; a short-lived cookie binds the sign-in to this browser."""
-    address, journey = await state.directory.oidc.login(name).begin(return_to)
+    try:
+        address, journey = await state.directory.oidc.login(name).begin(return_to)
+    except Exception as error:
+        return refusal(request, error, *_NOT_IN)
     answer = RedirectResponse(address, 302, _NO_STORE)
     set_cookie(answer, state.settings, JOURNEY_COOKIE, journey.cookie, _JOURNEY_S, _JOURNEY_PATH)
     return answer
@@ -91,6 +97,13 @@ async def begin_sign_in(name: str, state: State, return_to: ReturnTo = "/") -> R
 @routes.get("/oidc/{name}/callback", status_code=303, response_class=Response)
 async def finish_sign_in(name: str, request: Request, state: State) -> Response:
     """Come back from the identity provider: the answer sets the session's cookie and leads on."""
+    try:
+        return await _finished(name, request, state)
+    except Exception as error:
+        return refusal(request, error, *_NOT_IN)
+
+
+async def _finished(name: str, request: Request, state: AppState) -> Response:
     said, journey = request.query_params, cookie_of(request.headers, JOURNEY_COOKIE)
     if len(said) != len(said.multi_items()):
         raise LoginRefused("a parameter of this callback came twice; sign in again")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -513,3 +513,26 @@ async def test_over_https_both_cookies_never_go_in_the_clear(
         cookies = [*begun.headers.get_list("set-cookie"), *finished.headers.get_list("set-cookie")]
         assert len(cookies) == 3
         assert all("; Secure" in cookie and "; HttpOnly" in cookie for cookie in cookies)
+
+
+@pytest.mark.parametrize("accept", ["text/html,application/xhtml+xml", "*/*"])
+async def test_who_was_led_back_by_a_browser_is_told_why_by_a_page(
+    guarded: Gate, browser: Browser, provider: TestProvider, accept: str
+) -> None:
+    """What a provider, or a link of somebody else, says in the address is shown as text or not at all."""
+    planted = "<script>alert(1)</script>"
+    begun = await browser.client.get(BEGIN)
+    state = parse_qs(urlsplit(begun.headers["location"]).query)["state"][0]
+    callback = f"{CALLBACK}?{urlencode({'error': planted, 'error_description': planted, 'state': state})}"
+    for path in (callback, f"{CALLBACK}?state={planted}", f"{BEGIN}?return_to=//elsewhere.example/{planted}"):
+        answer = await browser.client.get(path, headers={"accept": accept})
+        assert answer.status_code in (400, 401), answer.text
+        assert planted not in answer.text
+        if accept == "*/*":
+            assert answer.json()["error"]["message"]
+            continue
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "You are not signed in" in answer.text
+        assert '<a class="button wide" href="/">' in answer.text
+    assert await nobody_got_in(guarded, browser)

@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from api.app import create_app
 from api.console.assets import FOLDER, read_assets
+from api.console.refusal import refusal
 from api.console.routes import POLICY, console_routes
+from api.errors import RequestInvalid
+from api.record import SCOPE_KEY
 from api.settings import ApiSettings
+from monitoring.record import RequestRecord
 
 _MAX_BYTES = 300_000
 # What makes markup or code of a text, or keeps what must not be kept.
@@ -121,3 +126,16 @@ def test_every_module_that_another_one_names_is_there() -> None:
             assert (FOLDER / name).is_file(), (file.name, name)
     for name in re.findall(r'"/console/([\w.-]+)"', "".join(file.read_text() for file in FOLDER.glob("*.html"))):
         assert (FOLDER / name).is_file(), name
+
+
+def test_a_refusal_is_shown_as_text() -> None:
+    record = RequestRecord("req_1", "GET", 0.0)
+    scope = {"type": "http", "headers": [(b"accept", b"text/html")], SCOPE_KEY: record}
+    answer = refusal(Request(scope), RequestInvalid("no <script>alert(1)</script> & so on"), "Not in", "Back")
+    page = bytes(answer.body).decode()
+    assert (answer.status_code, record.error_code) == (400, "invalid_request")
+    assert "no &lt;script&gt;alert(1)&lt;/script&gt; &amp; so on" in page
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["cache-control"] == "no-store"
+    with pytest.raises(RequestInvalid):
+        refusal(Request({**scope, "headers": []}), RequestInvalid("no"), "Not in", "Back")
