@@ -120,7 +120,7 @@ async def all_duties(settings: ApiSettings, database: Database, clock: Clock, st
     level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
     deliverer = _deliverer(settings, database, clock)
     duties = [
-        Duty("leases", lambda: expire(database, clock), 1.0),
+        Duty("leases", lambda: expire(database, clock, settings.max_attempts), 1.0),
         # A keeper that ends after its gateway leaves nothing behind, on a volume that may go with them.
         Duty("ledger", partial(_ship, shipper), 0.5, at_end=True),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -33,10 +34,11 @@ class LogFiles:
     def shorten(self) -> None:
         """Move the contents of each file above the limit to NAME.log.1; lines written meanwhile may be lost."""
         for file in self._folder.glob("*.log"):
-            if file.stat().st_size > self._limit_bytes:
-                shutil.copyfile(file, file.with_suffix(".log.1"))
-                with file.open("r+b") as cut:
-                    cut.truncate(0)
+            with suppress(OSError):  # it is gone, or the disk is full: the next look tries again
+                if file.stat().st_size > self._limit_bytes:
+                    shutil.copyfile(file, file.with_suffix(".log.1"))
+                    with file.open("r+b") as cut:
+                        cut.truncate(0)
 
 
 def last_lines(file: Path, count: int) -> list[str]:

@@ -64,7 +64,7 @@ class Supervisor:
         self._stopping.set()
 
     async def run(self) -> None:
-        self._save()
+        self._state.save(self._run_dir)  # whoever has started this waits for it: without it nothing starts
         upkeep = asyncio.create_task(self._logs.keep_small())
         try:
             async with asyncio.TaskGroup() as group:
@@ -204,7 +204,11 @@ class Supervisor:
         self._save()
 
     def _save(self) -> None:
-        self._state.save(self._run_dir)
+        """What can't be written now, as on a full disk, is with the next change; no part may end for that."""
+        try:
+            self._state.save(self._run_dir)
+        except OSError as error:
+            _log.warning("the state can't be written", reason=str(error))
 
     async def _unless_stopping(self, work: object) -> None:
         """Wait for `work`, or for the stop if that comes first."""

@@ -21,7 +21,7 @@ from core.clock import Clock
 from core.principal import Principal
 from retrieval import snapshot
 from retrieval.access import EVERYONE, may_read, reads_as
-from retrieval.errors import CollectionMoved, InputInvalid
+from retrieval.errors import CollectionExpired, CollectionMoved, InputInvalid
 from retrieval.hosted import PREFIX
 from retrieval.index import Row, row_id
 from retrieval.milvus import VectorIndex
@@ -79,11 +79,14 @@ class Exporter:
         Args:
             readers: whose rights apply beside everyone's, as `user:ID` or `group:NAME`; never more than the caller's.
 
-        Raises: CollectionNotFound; InputInvalid: a reader is none, or the collection's vectors are a hosted model's.
+        Raises: CollectionNotFound, CollectionExpired; InputInvalid: a reader is none, or the collection's vectors are a
+            hosted model's.
         """
         wanted = check_readers(readers)
         now_s = self._clock.time()
         pinned = await snapshot.pin(self._database, principal.tenant_id, name, [])
+        if pinned.life.is_over(now_s):  # the sweep may not have come to its documents yet
+            raise CollectionExpired(name)
         if pinned.embedding_space.startswith(PREFIX):
             raise InputInvalid(
                 "name",

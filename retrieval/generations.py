@@ -119,9 +119,10 @@ async def retry(connection: AsyncConnection, collection: Any, now_s: float) -> i
 async def advance(database: Database, clock: Clock) -> int:
     """Queue the twins that generations lack, and switch to those that lack none. Returns: how many answer now.
 
-    Raises: DependencyError: SQL is away.
+    Raises: DependencyError: SQL is away, or was for one of them; the others have gone on.
     """
     switched = 0
+    failed: Exception | None = None
     for made in await fetch(database, sa.select(generations).where(generations.c.retired_at.is_(None))):
         if await fetch(database, _unfinished(made)) or await _is_stuck(database, made):
             continue
@@ -129,9 +130,15 @@ async def advance(database: Database, clock: Clock) -> int:
         async def go_on(connection: AsyncConnection) -> bool:
             return await _go_on(database, connection, made.collection_id, clock.time())  # noqa: B023
 
-        if await database.write(go_on, SWITCH_S):
-            switched += 1
-            _log.info("a new index answers", collection=made.collection_id, generation=made.number)
+        try:
+            if await database.write(go_on, SWITCH_S):
+                switched += 1
+                _log.info("a new index answers", collection=made.collection_id, generation=made.number)
+        except Exception as error:  # the next collection's is tried all the same
+            failed = error
+            _log.warning("a reindex could not go on", collection=made.collection_id, reason=str(error))
+    if failed is not None:
+        raise failed
     return switched
 
 

@@ -138,6 +138,7 @@ class Jobs:
                 .join(jobs, jobs.c.id == tasks.c.job_id)
                 .join(documents, documents.c.id == tasks.c.document_id)
                 .where(tasks.c.job_id == job_id, tasks.c.status.in_(UNFINISHED), _may_follow(principal))
+                .with_for_update(of=tasks)  # or one that just becomes ready would be called cancelled
             )
             ids = (await connection.execute(unfinished)).scalars().all()
             theirs = sa.and_(tasks.c.job_id == job_id, tasks.c.document_id.in_(ids))

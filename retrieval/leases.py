@@ -419,13 +419,18 @@ async def end_expired(database: Database, clock: Clock) -> int:
     Raises: DependencyError: SQL is away.
     """
     now_s = clock.time()
-    over = sa.select(documents.c.id).where(documents.c.expires_at <= now_s, documents.c.deleted_at.is_(None))
-    found = [row.id for row in await fetch(database, over.limit(_AT_ONCE))]
+    over = sa.select(documents.c.id, documents.c.collection_id).where(
+        documents.c.expires_at <= now_s, documents.c.deleted_at.is_(None)
+    )
+    found = await fetch(database, over.limit(_AT_ONCE))
 
-    for document_id in found:
+    for document_id, collection_id in found:
 
         async def hide(connection: AsyncConnection) -> None:
-            still = over.where(documents.c.id == document_id).with_for_update()  # noqa: B023
+            # The collection first, as whoever publishes or takes a newer version in.
+            owner = sa.select(collections.c.id).where(collections.c.id == collection_id)  # noqa: B023
+            await connection.execute(owner.with_for_update())
+            still = over.where(documents.c.id == document_id)  # noqa: B023
             if (await connection.execute(still)).one_or_none() is not None:
                 await lifecycle.hide_document(database, connection, document_id, now_s)  # noqa: B023
 

@@ -219,8 +219,13 @@ async def queue_refreshes(connection: AsyncConnection, now_s: float, most: int =
 
 async def hide_document(database: Database, connection: AsyncConnection, document_id: str, now_s: float) -> None:
     """Delete a document for every reader that starts from now on, and end the work on it."""
-    document = (await connection.execute(sa.select(documents).where(documents.c.id == document_id))).one()
-    collection = await _lock_collection_by_id(connection, document.collection_id)
+    this = sa.select(documents).where(documents.c.id == document_id)
+    owner = this.with_only_columns(documents.c.collection_id)
+    collection = await _lock_collection_by_id(connection, (await connection.execute(owner)).scalar_one())
+    # Read behind the lock: a revision may just have been published.
+    document = (await connection.execute(this)).one()
+    if document.deleted_at is not None:  # somebody was faster
+        return
     version = collection.version + 1
     await connection.execute(documents.update().where(documents.c.id == document_id).values(deleted_at=now_s))
     await cancel_tasks(connection, tasks.c.document_id == document_id, now_s, "the document was deleted")

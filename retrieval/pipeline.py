@@ -237,7 +237,7 @@ class Pipeline:
     async def _flush(self, lease: Lease) -> None:
         try:
             await self._index.flush(lease.place, self._settings.ingest_deadline_s)
-        except DependencyError as error:  # the document is ready: a late flush only costs speed
+        except (DependencyError, IndexRefused) as error:  # the document is ready: a late flush only costs speed
             _log.warning("flush postponed", collection=lease.collection_id, reason=str(error))
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:

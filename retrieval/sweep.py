@@ -34,6 +34,7 @@ from storage.sql import Database
 
 SWEPT_AT_ONCE = 200  # revisions, documents, generations or collections in one sweep
 _HANGING = (term_frequencies, coming_frequencies, collection_prompts, daily_evaluations, evaluations)
+_FORGOTTEN_AT_ONCE = 500  # documents in one transaction, however many a collection has
 _GONE = ""  # a deleted document's `source_key` once its file is deleted
 
 
@@ -185,6 +186,27 @@ class Sweep:
         return len(found)
 
     async def _forget(self, collection_id: str) -> None:
+        """In lots: a large collection's rows would take longer than a transaction may, each time anew."""
+        while await self._forget_some(collection_id):
+            pass
+        await self._forget_rest(collection_id)
+
+    async def _forget_some(self, collection_id: str) -> bool:
+        """Delete some documents of a collection and all that hangs on them. Returns: whether there may be more."""
+        first = sa.select(documents.c.id).where(documents.c.collection_id == collection_id)
+
+        async def delete(connection: AsyncConnection) -> bool:
+            ids = (await connection.execute(first.limit(_FORGOTTEN_AT_ONCE))).scalars().all()
+            theirs = sa.select(revisions.c.id).where(revisions.c.document_id.in_(ids))
+            await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(theirs)))
+            for table in (errands, tasks, document_readers, revisions):
+                await connection.execute(table.delete().where(table.c.document_id.in_(ids)))
+            await connection.execute(documents.delete().where(documents.c.id.in_(ids)))
+            return len(ids) == _FORGOTTEN_AT_ONCE
+
+        return await self._database.write(delete)
+
+    async def _forget_rest(self, collection_id: str) -> None:
         theirs = sa.select(revisions.c.id).where(revisions.c.collection_id == collection_id)
         kept = sa.select(documents.c.id).where(documents.c.collection_id == collection_id)
         owned = sa.select(jobs.c.id).where(jobs.c.collection_id == collection_id)

@@ -41,7 +41,7 @@ from storage.sql import Database
 
 _log = logger(__name__)
 
-_LOOKING = 20  # one part of so many of a worker's time goes into looking how far reindexes are
+_LOOKING = 20  # one part of so many of a worker's time goes into looking how far reindexes are, and one into tidying
 _NICE = 10  # whoever searches on the same processors goes first; so for the parsing child, which inherits it
 
 
@@ -68,6 +68,7 @@ class Worker:
         self._orphans = orphans
         self._clock = clock
         self._next_look_s = 0.0
+        self._next_tidy_s = clock.monotonic() + settings.lease_s
         self._next_sweep_s = 0.0
         self._next_orphans_s = clock.monotonic() + settings.orphans_s
 
@@ -79,6 +80,8 @@ class Worker:
                 lease = await self._leases.acquire()
                 if lease is not None:
                     await self.ingest(lease)
+                    if self._clock.monotonic() >= self._next_tidy_s:  # a queue may never be empty
+                        await self._tidy()
                     continue
                 await self._tidy()
             except DependencyError as error:
@@ -147,16 +150,30 @@ class Worker:
             await last_word()
 
     async def _look(self) -> None:
-        """Let reindexes go on, also while there is always something else to do."""
+        """Let reindexes go on, also while there is always something else to do; one that can't holds up nobody else."""
         began_s = self._clock.monotonic()
-        if began_s >= self._next_look_s:
-            self._next_look_s = began_s + self._settings.poll_s
+        if began_s < self._next_look_s:
+            return
+        try:
             await generations.advance(self._database, self._clock)
+        except DependencyError as error:
+            _log.warning("a reindex waits for a part that is away", part=error.name, reason=str(error))
+        except Exception:  # documents go on being ingested
+            _log.exception("a reindex could not go on")
+        finally:
             # Looking through a large collection takes its time, and is not to take all of it.
             took_s = self._clock.monotonic() - began_s
             self._next_look_s = began_s + max(self._settings.poll_s, _LOOKING * took_s)
 
     async def _tidy(self) -> None:
+        began_s = self._clock.monotonic()
+        try:
+            await self._put_in_order()
+        finally:
+            took_s = self._clock.monotonic() - began_s
+            self._next_tidy_s = began_s + max(self._settings.lease_s, _LOOKING * took_s)
+
+    async def _put_in_order(self) -> None:
         await expire(self._database, self._clock, self._settings.max_attempts)
         await end_expired(self._database, self._clock)
         await end_unused(self._database, self._clock)

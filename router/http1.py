@@ -364,6 +364,9 @@ class Response:
 
     def finish(self) -> None:
         self._done = True
+        if self._paused:  # all of it is here, and whoever has the connection next must hear its answer
+            self._paused = False
+            self._connection.resume()
         self._disarm()
         self._wake()
 

@@ -244,7 +244,8 @@ class Router:
         found = self._bounds.get(group)
         if found is None:
             named = (group, *self._experiments.others(group))
-            able = [name for one in named for name in (one, *self._config.fallbacks.get(one, ()))]
+            stand_ins = (self._config.fallbacks, self._config.context_fallbacks)
+            able = [name for one in named for name in (one, *(to for some in stand_ins for to in some.get(one, ())))]
             groups = [self._groups[name] for name in able if name in self._groups]
             prices = [member.deployment.price for each in groups for member in each.members]
             found = self._bounds[group] = Bound(

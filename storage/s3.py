@@ -43,9 +43,7 @@ class S3Store:
 
     async def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
-        await self._dependency.call(
-            lambda: asyncio.to_thread(self._client.put_object, Bucket=self._bucket, Key=name, Body=data)
-        )
+        await self._call(lambda: self._client.put_object(Bucket=self._bucket, Key=name, Body=data))
 
     async def put_parts(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """In S3's own parts, which nobody sees before the last; what fits into one is put whole."""
@@ -80,8 +78,18 @@ class S3Store:
         done = await self._call(lambda: self._client.upload_part(**upload.named, PartNumber=number, Body=data))
         upload.parts.append({"PartNumber": number, "ETag": done["ETag"]})
 
-    async def _call(self, work: Callable[[], Any]) -> Any:
-        return await self._dependency.call(lambda: asyncio.to_thread(work))
+    async def _call(self, work: Callable[[], T]) -> T:
+        """Raises: DependencyError: the store is away, or too busy; ClientError: it refuses."""
+
+        def run() -> T:
+            try:
+                return work()
+            except ClientError as error:
+                if _is_for_later(error):
+                    raise ConnectionError(f"the object store is too busy ({_code(error)})") from error
+                raise
+
+        return await self._dependency.call(lambda: asyncio.to_thread(run))
 
     async def get(self, key: str) -> bytes:
         name = self._name(key)
@@ -90,7 +98,7 @@ class S3Store:
             return self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
 
         try:
-            return await self._dependency.call(lambda: asyncio.to_thread(read))
+            return await self._call(read)
         except ClientError as error:
             if _code(error) in ("NoSuchKey", "404"):
                 raise ObjectNotFound(f"no object {key!r}") from error
@@ -98,9 +106,7 @@ class S3Store:
 
     async def delete(self, key: str) -> None:
         name = self._name(key)
-        await self._dependency.call(
-            lambda: asyncio.to_thread(self._client.delete_object, Bucket=self._bucket, Key=name)
-        )
+        await self._call(lambda: self._client.delete_object(Bucket=self._bucket, Key=name))
 
     async def list_keys(self, prefix: str) -> list[str]:
         def walk() -> list[str]:
@@ -110,7 +116,7 @@ class S3Store:
             names = (item["Key"] for page in pages for item in page.get("Contents", []))
             return sorted(name.removeprefix(self._prefix) for name in names)
 
-        return await self._dependency.call(lambda: asyncio.to_thread(walk))
+        return await self._call(walk)
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
@@ -180,11 +186,15 @@ class S3Source:
         try:
             return await self._dependency.call(lambda: asyncio.to_thread(work))
         except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _LATER:
+            if _is_for_later(error):
                 raise DependencyUnavailable("s3", f"The object store is too busy ({_code(error)}).") from error
             if _code(error) in ("NoSuchKey", "404"):
                 raise ObjectNotFound(f"There is no object s3://{what}.") from error
             raise ObjectRefused(f"The object store refuses s3://{what} ({_code(error)}).") from error
+
+
+def _is_for_later(error: ClientError) -> bool:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _LATER
 
 
 def _code(error: ClientError) -> str:

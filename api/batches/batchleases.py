@@ -21,6 +21,7 @@ from storage.sql import Database
 
 LINES_AT_ONCE = 1000
 _BYTES_AT_ONCE = 4 * 2**20  # of bodies, or a transaction of long lines would pass its deadline
+_ANSWERS_AT_ONCE = 10  # read before their sizes are looked at: one of embeddings may have megabytes
 _OPEN_AT_ONCE = 10_000
 
 
@@ -207,14 +208,26 @@ class BatchLeases:
         """
         statement = (
             sa.select(batch_lines.c.number, batch_lines.c.custom_id, batch_lines.c.status, batch_lines.c.answer)
-            .where(batch_lines.c.batch_id == lease.batch_id, batch_lines.c.number > after)
+            .where(batch_lines.c.batch_id == lease.batch_id)
             .order_by(batch_lines.c.number)
-            .limit(LINES_AT_ONCE)
+            .limit(_ANSWERS_AT_ONCE)
         )
+
+        async def find(connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
+            found: list[sa.Row[Any]] = []
+            last, size = after, 0
+            while len(found) < LINES_AT_ONCE and size < _BYTES_AT_ONCE:
+                some = (await connection.execute(statement.where(batch_lines.c.number > last))).all()
+                if not some:
+                    break
+                found += some
+                last, size = some[-1].number, size + sum(len(row.answer or "") for row in some)
+            return found
+
         await self._fenced(lease, {"lease_until": self._clock.time() + self._lease_s})
         return [
             Outcome(row.number, row.custom_id, row.status == LineStatus.COMPLETED, row.answer)
-            for row in await self._rows(statement)
+            for row in await self._database.read(find)
         ]
 
     async def end(

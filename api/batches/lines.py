@@ -130,7 +130,11 @@ def _read(number: int, raw: bytes, endpoint: str, most_bytes: int) -> Line:
     if not isinstance(body, dict):
         raise _invalid("missing_required_parameter", "body must be a JSON object: the request.", number, "body")
     model = body.get("model")
-    return Line(number, custom_id, orjson.dumps(body).decode(), model if isinstance(model, str) else None)
+    try:
+        text = orjson.dumps(body).decode()
+    except TypeError:  # more can be read than written
+        raise _invalid("invalid_json_line", "body is nested too deeply.", number, "body") from None
+    return Line(number, custom_id, text, model if isinstance(model, str) else None)
 
 
 def _invalid(code: str, message: str, line: int, param: str | None = None) -> LineInvalid:

@@ -140,11 +140,11 @@ class Following:
         kept = await self._book.kept()
         if kept == self.kept:
             return
-        self.kept = kept
         try:
             await self._use(self.tried(kept))
         except ConfigInvalid as error:
             _log.error("what administrators changed of the deployments is left out", reason=str(error))
+        self.kept = kept  # last: what was not put to use for another reason is tried again with the next look
 
     async def _use(self, config: RouterConfig) -> None:
         assert self._router is not None

@@ -1,5 +1,6 @@
 """A file as clients send it, and as they see it: OpenAI's `File`."""
 
+import re
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -74,7 +75,8 @@ def _expires_after(form: FormData) -> int | None:
     if isinstance(whole, dict) and whole.keys() <= {"anchor", "seconds"} and anchor is None and seconds is None:
         anchor, number = whole.get("anchor"), whole.get("seconds")
     else:
-        number = int(seconds) if whole is None and seconds and seconds.isascii() and seconds.isdigit() else None
+        is_number = whole is None and seconds is not None and re.fullmatch(r"[0-9]{1,18}", seconds) is not None
+        number = int(seconds or "") if is_number else None
     if type(number) is int and anchor in (None, "created_at"):
         return number
     raise RequestInvalid(

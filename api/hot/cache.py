@@ -1,5 +1,6 @@
 """Model requests that ask for the cache: what an upstream said to the very same request, told again byte for byte."""
 
+import re
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from router.router import Answer, Call
 
 _TOOLS = ("tools", "functions", "tool_choice", "function_call")  # what is said then may be acted upon
 _STREAM = b"text/event-stream; charset=utf-8"
+_FRAME = re.compile(rb".+?(?:\n\r?\n|\Z)", re.DOTALL)  # as upstreams write them: lines end in \n or \r\n
 
 
 def cache_wish(body: dict[str, Any], usual: CacheWish) -> CacheWish:
@@ -64,8 +66,8 @@ class Copies:
         body = entry["said"].encode()
         if self._call.stream:
             exchange.start(200, _STREAM, [*headers, (b"cache-control", b"no-cache")])
-            for frame in body.split(b"\n\n")[:-1]:
-                await exchange.piece(frame + b"\n\n")
+            for frame in _FRAME.finditer(body):
+                await exchange.piece(frame.group())
             await exchange.piece(b"", more=False)
         else:
             await exchange.whole(200, body, headers)

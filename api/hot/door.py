@@ -90,7 +90,8 @@ class HotDoor:
             pass
         except asyncio.CancelledError:
             if exchange.expired is not None and not exchange.left:
-                await _refuse(route, exchange, record, exchange.expired)
+                # It is one for all requests: without this it would keep the frames of each that it has ended.
+                await _refuse(route, exchange, record, exchange.expired.with_traceback(None))
             elif not exchange.left:
                 raise
         except Exception as error:

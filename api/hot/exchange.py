@@ -132,9 +132,11 @@ class Exchange:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def watch(self) -> None:
-        """From here on the answering task is cancelled when the client leaves, too."""
+        """From here on the answering task is cancelled when the client leaves, too, or has left already."""
         if self._connection is not None:
             self._connection.on_left = self._leave
+            if self._connection.lost:  # between its body and now
+                self._leave()
         else:
             self._watcher = asyncio.create_task(self._await_disconnect())
 
@@ -142,6 +144,9 @@ class Exchange:
         """End deadline and watch."""
         if self._timer is not None:
             self._timer.cancel()
+        self._let_leave()
+
+    def _let_leave(self) -> None:
         if self._connection is not None and self._connection.on_left == self._leave:
             self._connection.on_left = None  # after the last piece the connection may have its next request already
         if self._watcher is not None:
@@ -170,16 +175,18 @@ class Exchange:
     async def piece(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the body; with the last one the client may leave."""
         if not more:
-            self.unwatch()
+            self._let_leave()  # the deadline stays: who reads no further holds nobody for ever
         message = {"type": "http.response.body", "body": body, "more_body": more}
         if self._head is None:
             await self._send(message)
-            return
-        head, self._head = self._head, None
-        self.status = head["status"]
-        with self._connection.corked() if self._connection is not None else nullcontext():
-            await self._send(head)
-            await self._send(message)
+        else:
+            head, self._head = self._head, None
+            self.status = head["status"]
+            with self._connection.corked() if self._connection is not None else nullcontext():
+                await self._send(head)
+                await self._send(message)
+        if not more:
+            self.unwatch()
 
     async def whole(self, status: int, body: bytes, headers: Headers) -> None:
         """Send a JSON answer in one piece."""

@@ -20,11 +20,13 @@ class Protocol(HttpToolsProtocol):
 
     Attributes:
         on_left: called when the connection is lost, if set; whoever sets it takes it away again.
+        lost: it is.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.on_left: Callable[[], None] | None = None
+        self.lost = False
         self._head_bytes = 0
         self._in_body = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -46,6 +48,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_here()
+        self.lost = True
         super().connection_lost(exc)
         if self.on_left is not None:
             self.on_left()

@@ -17,6 +17,7 @@ from storage.sql import Database
 _DEADLINE_S = 5.0
 _LONGEST_REST_S = 300.0
 _GIVEN_UP_S = 3 * 86_400.0
+_MOST_FAILURES = 10  # that are counted: the rest is the longest by then
 _log = logger(__name__)
 
 
@@ -48,7 +49,7 @@ class Webhook:
         for alert in await self._waiting():
             if not await self._post(await self._body(alert)):
                 self._rest_until_s = self._clock.monotonic() + min(_LONGEST_REST_S, 2.0**self._failures)
-                self._failures += 1
+                self._failures = min(self._failures + 1, _MOST_FAILURES)
                 break
             self._failures = 0
             await self._note(alert)

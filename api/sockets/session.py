@@ -72,7 +72,7 @@ class SocketSession:
         except Exception as error:
             await self._tell_error(None, error, record)
             finish(record, state.clock.monotonic())
-            await self._socket.close(_REFUSED, "not authenticated")
+            await self._close(_REFUSED, "not authenticated")
             return None
 
     def _within_reach(self, who: Who) -> Who:
@@ -96,7 +96,7 @@ class SocketSession:
                     await self._obey(who, text)
         except TimeoutError:
             self._listening = False
-            await self._socket.close(_DONE, f"idle for {self._state.settings.socket_idle_s:g} s")
+            await self._close(_DONE, f"idle for {self._state.settings.socket_idle_s:g} s")
 
     def _rest(self) -> None:
         """Begin to count idle time, where nothing is being answered."""
@@ -147,7 +147,7 @@ class SocketSession:
             with suppress(*_GONE):
                 await self._tell_error(name, error, record)
                 if isinstance(error, NotAuthenticated):
-                    await self._socket.close(_REFUSED, "no longer authenticated")
+                    await self._close(_REFUSED, "no longer authenticated")
         finally:
             metrics.REQUESTS_RUNNING.dec()
             record.status = record.status or 499  # nginx's word for a client that left before the answer
@@ -181,7 +181,21 @@ class SocketSession:
 
     async def _tell(self, event: str, name: str | None, data: dict[str, Any]) -> None:
         said = {"event": event, "data": data} if name is None else {"event": event, "id": name, "data": data}
-        await self._socket.send_text(orjson.dumps(said).decode())
+        await self._sent(self._socket.send_text(orjson.dumps(said).decode()))
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self._sent(self._socket.close(code, reason))
+
+    async def _sent(self, sending: Awaitable[None]) -> None:
+        """Raises: WebSocketDisconnect: nobody has read for as long as an answer may take, so that nobody is there."""
+        limit = asyncio.timeout(self._state.settings.request_deadline_s)
+        try:
+            async with limit:
+                await sending
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise WebSocketDisconnect(1006) from error
 
     async def _tell_error(self, name: str | None, error: Exception, record: RequestRecord) -> None:
         """As an answer with this status would say it; who waits is told for how long."""

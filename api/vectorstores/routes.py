@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Query
 
 from api.identity import Caller
 from api.paging import After, Limit, checked_cursor, whole_page
+from api.roles import require
 from api.state import AppState, State
 from api.vectorstores import requests, shown
 from api.vectorstores.turning import Turn
@@ -27,6 +28,8 @@ async def _turn(after: After = None, before: Before = None, limit: Limit = 20, o
 async def create_store(asked: requests.NewStore, state: State, principal: Caller) -> dict[str, Any]:
     """Make a vector store, and attach files to it."""
     wanted = asked.attachments()
+    if wanted:  # a scope that makes stores puts nothing in
+        require(principal, "POST", "/v1/vector_stores/{store_id}/files")
     metadata = requests.check_store_metadata(asked.metadata)
     await state.attaching.check(principal, wanted)  # before there is a store that would be left empty
     made = await _make(state, principal, asked, metadata)

@@ -119,9 +119,11 @@ class Origins:
 class Placing:
     """Takes what a list held into its job, some at a time; killed in between, it goes on where it was."""
 
-    def __init__(self, intake: Intake, errands: Errands) -> None:
+    def __init__(self, intake: Intake, errands: Errands, at_once: int = _AT_ONCE) -> None:
+        """Args: at_once: files that `Intake.accept` takes in one call."""
         self._intake = intake
         self._errands = errands
+        self._at_once = min(_AT_ONCE, at_once)
 
     async def place(self, errand: Errand, addresses: list[str], left_out: int, delay_s: float) -> None:
         """Take the rest of a list in, and end its errand.
@@ -130,7 +132,7 @@ class Placing:
         """
         at = errand.placed
         while at < len(addresses):
-            part = addresses[at : at + _AT_ONCE]
+            part = addresses[at : at + self._at_once]
             try:
                 await self._take(errand, part, at, left_out, delay_s)
             except DocumentTaken:

@@ -65,7 +65,7 @@ def open_courier(
         settings,
         errands,
         Arrivals(settings, database, redis, objects, clock, errands),
-        Placing(intake, errands),
+        Placing(intake, errands, settings.max_batch_files),
         Origins(database, guard, buckets, clock, settings),
         guard,
         fetcher,

@@ -1,7 +1,7 @@
 """A catalog without an index: documents get into SQL by the transactions of `retrieval.lifecycle`, as a worker's do."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,16 @@ class Catalog:
         text: str,
         metadata: Mapping[str, Any] | None = None,
         acl: Mapping[str, Sequence[str]] | None = None,
+        before_commit: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """Show another revision of a document."""
-        await self.database.write(
-            lambda connection: self._write(connection, document_id, text, metadata, acl, publish=True)
-        )
+
+        async def write(connection: AsyncConnection) -> None:
+            await self._write(connection, document_id, text, metadata, acl, publish=True)
+            if before_commit is not None:
+                await before_commit()
+
+        await self.database.write(write)
 
     async def _write(
         self,

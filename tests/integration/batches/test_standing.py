@@ -1,7 +1,12 @@
 """Who a batch is sent for is who its key, or its user, is at that moment."""
 
+from collections import Counter
+
+import pytest
 import sqlalchemy as sa
 
+from api.batches.batchleases import BatchLease, BatchLeases, Outcome
+from api.batches.sending import Reply
 from api.identities import Identity
 from api.lookup import Lookup
 from core.priority import Priority
@@ -58,3 +63,26 @@ async def test_a_user_without_a_key_is_what_the_user_is_now(house: House) -> Non
     await change(house, sa.update(users).values(disabled_at=1.0))
     assert await lookup.standing(None, "user_1") is None
     assert await lookup.standing(None, None) is None
+
+
+async def test_long_answers_are_written_out_some_at_a_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of embeddings has gigabytes of answers: no more of them is read at once than fits a worker."""
+    read: list[int] = []
+    outcomes = BatchLeases.outcomes
+
+    async def counted(self: BatchLeases, lease: BatchLease, after: int) -> list[Outcome]:
+        found = await outcomes(self, lease, after)
+        read.append(sum(len(one.answer or "") for one in found))
+        return found
+
+    monkeypatch.setattr(BatchLeases, "outcomes", counted)
+    ids = [f"line-{number}" for number in range(40)]
+    text = "x" * 500_000
+    for one in ids:
+        house.provider.replies[one] = [Reply(200, {"said": text, "usage": {"prompt_tokens": 1, "total_tokens": 1}})]
+    batch = await house.batch(*ids)
+    async with house.working():
+        ended = await house.until(batch, limit_s=60)
+    assert (await house.out(ended))[0] == Counter(ids)
+    assert max(read) < 10_000_000
+    assert len(read) >= 5

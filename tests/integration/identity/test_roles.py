@@ -189,3 +189,10 @@ def test_admins_reach_everything_and_the_roles_widen_step_by_step() -> None:
     assert all(Role.ADMIN in rule.roles for rule in rules)
     assert all(Role.MANAGER in rule.roles for rule in rules if Role.MEMBER in rule.roles)
     assert all(Role.MEMBER in rule.roles for rule in rules if rule.roles & {Role.READER, Role.INGEST})
+
+
+async def test_a_key_that_makes_stores_puts_no_files_into_them(light_gate: Gate) -> None:
+    key = (await light_gate.key(scopes=["collections:write"]))["key"]
+    refused = await light_gate.call("POST", "/v1/vector_stores", key, json={"name": "a", "file_ids": ["file-none"]})
+    assert refused.status_code == 403, refused.text
+    assert "ingest" in refused.json()["error"]["message"]

@@ -16,6 +16,7 @@ from retrieval.collections import Collections
 from retrieval.cutting import OVERLAP, SIZE
 from retrieval.documents import Documents
 from retrieval.errors import CollectionExpired, DocumentNotFound, InputInvalid
+from retrieval.exporting import Exporter
 from retrieval.intake import Intake, NewFile
 from retrieval.life import DAY_S, Life
 from retrieval.query import Query
@@ -297,7 +298,9 @@ async def test_an_expired_store_finds_nothing_from_that_second_on(ageing: Ageing
     ):
         with pytest.raises(DocumentNotFound):
             await act
+    exporter = Exporter(ageing.house.database, ageing.house.retrieval.index, ageing.house.objects, ageing.clock, 5.0)
     for change in (
+        exporter.begin(who, "v", ()),  # no worker has come to its documents yet
         ageing.intake.accept(who, "v", [NewFile("b.md", None, b"The harbour.")]),
         ageing.documents.delete(who, "v", document.id),
         ageing.collections.change(who, "v", life=Life(5)),

@@ -9,7 +9,7 @@ from api.hot.protocol import SCOPE_KEY
 
 
 async def test_who_has_sent_its_last_piece_leaves_the_watch_to_the_next_request_of_the_connection() -> None:
-    connection = SimpleNamespace(on_left=None)
+    connection = SimpleNamespace(on_left=None, lost=False)
     went_on = asyncio.Event()
 
     async def nothing(*_: Any) -> Any: ...
@@ -26,7 +26,7 @@ async def test_who_has_sent_its_last_piece_leaves_the_watch_to_the_next_request_
     async def second() -> None:
         exchange().watch()
         went_on.set()
-        await asyncio.sleep(10)
+        await asyncio.sleep(60)
 
     one = asyncio.create_task(first())
     await asyncio.sleep(0)
@@ -36,3 +36,35 @@ async def test_who_has_sent_its_last_piece_leaves_the_watch_to_the_next_request_
     connection.on_left()
     await asyncio.wait([two])
     assert two.cancelled()
+
+
+async def test_a_client_that_left_while_its_model_was_chosen_is_noticed_by_who_begins_to_watch() -> None:
+    connection = SimpleNamespace(on_left=None, lost=True)
+
+    async def nothing(*_: Any) -> Any: ...
+
+    async def answer() -> None:
+        exchange = Exchange({"type": "http", "headers": [], SCOPE_KEY: connection}, nothing, nothing)
+        exchange.watch()
+        await asyncio.sleep(60)
+
+    answering = asyncio.create_task(answer())
+    await asyncio.wait([answering], timeout=30)
+    assert answering.cancelled()
+
+
+async def test_a_last_piece_that_nobody_reads_ends_at_the_deadline() -> None:
+    async def stuck(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    seen: list[Exchange] = []
+
+    async def answer() -> None:
+        seen.append(Exchange({"type": "http", "headers": []}, stuck, stuck))
+        seen[0].guard(0.01, TimeoutError("late"))
+        await seen[0].whole(200, b"{}", [])
+
+    answering = asyncio.create_task(answer())
+    await asyncio.wait([answering], timeout=30)
+    assert answering.cancelled()
+    assert seen[0].expired is not None

@@ -49,6 +49,7 @@ def test_lines_keep_their_numbers_whatever_stands_between_them() -> None:
         (request(method="GET"), ("invalid_method", 2, "method")),
         (request(url="/v1/embeddings"), ("invalid_url", 2, "url")),
         (request(url=CHAT + "/"), ("invalid_url", 2, "url")),
+        (orjson.dumps(request()).replace(b'"m"', b"[" * 300 + b"]" * 300), ("invalid_json_line", 2, "body")),
         (request(body=[]), ("missing_required_parameter", 2, "body")),
         (request(body={"text": "x" * 2000}), ("line_too_large", 2, None)),
     ],
