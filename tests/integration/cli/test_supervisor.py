@@ -150,3 +150,28 @@ def test_a_part_that_ends_on_sigint_does_so_although_the_supervisor_was_started_
     until(lambda: _all_ready(stack))
     assert end_stack(stack.run_dir)
     assert "closed" in stack.log("server")
+
+
+def test_a_disk_that_takes_nothing_ends_no_part(stack: Stack) -> None:
+    """The supervisor could not write down that a part had died, and ended all the others."""
+    stack.start(python_part("one", SERVE), python_part("other", SERVE))
+    until(lambda: _all_ready(stack))
+    run_id, first, other = stack.state.run_id, stack.part("one").pid, stack.part("other").process
+    assert first is not None
+    assert other is not None
+    kept, file = stack.run_dir / "kept.json", stack.run_dir / "state.json"
+    file.rename(kept)
+    file.mkdir()  # nothing can be put in its place
+    os.kill(first, signal.SIGKILL)
+
+    def begun() -> list[int]:
+        return [one.pid for one in marked(RUN_MARKER, run_id) if one.pid not in (first, other.pid)]
+
+    until(begun, "the part is started again, or nothing runs any more")
+    second = begun()
+    file.rmdir()
+    kept.rename(file)
+    for pid in second:  # a change that can be written again
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: _all_ready(stack) and stack.part("one").pid not in (None, first, *second))
+    assert stack.part("other").process == other

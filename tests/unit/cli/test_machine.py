@@ -1,7 +1,9 @@
 """Ports, processes, state and log files on this very machine."""
 
+import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -107,3 +109,20 @@ def test_a_log_that_grew_too_long_is_cut_in_place_while_it_is_being_written(tmp_
     assert (tmp_path / "a.log.1").read_bytes() == b"0123456789ab\n"
     assert last_lines(logs.path("a"), 5) == ["new"]
     assert last_lines(tmp_path / "none.log", 5) == []
+
+
+def test_a_log_that_cannot_be_cut_now_is_cut_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first full disk ended the task that shortens, and logs grew for good."""
+    logs = LogFiles(tmp_path, limit_bytes=10)
+    for name in ("a", "b"):
+        logs.path(name).write_bytes(b"0123456789ab\n")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        logs.shorten()
+    assert logs.path("a").stat().st_size == 13
+    logs.shorten()
+    assert [logs.path(name).stat().st_size for name in ("a", "b")] == [0, 0]

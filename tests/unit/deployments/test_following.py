@@ -99,6 +99,24 @@ async def test_a_changed_file_is_read_once_it_has_stood_still_for_a_look(house: 
     assert len(house.router.told) == 1
 
 
+async def test_what_could_not_be_put_to_use_is_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose first try failed for a passing reason never applied what the others did."""
+    await house.following.start()
+    house.book.rows = [added("x")]
+
+    async def fail(_: RouterConfig) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.router, "follow", fail)
+        with pytest.raises(MemoryError):
+            await house.following.follow_kept()
+    await house.following.follow_kept()
+    assert house.router.told == [["a-1", "x"]]
+    await house.following.follow_kept()
+    assert len(house.router.told) == 1
+
+
 async def test_guards_are_made_once_and_where_nobody_waits_for_them(house: House) -> None:
     def guards() -> list[Noted]:
         return [cast(Noted, posted.guard) for posted in house.following.config.guards.get("a", ())]
