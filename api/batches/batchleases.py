@@ -214,7 +214,7 @@ class BatchLeases:
         )
 
         async def find(connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
-            found: list[sa.Row[Any]] = []
+            found: list[Any] = []
             last, size = after, 0
             while len(found) < LINES_AT_ONCE and size < _BYTES_AT_ONCE:
                 some = (await connection.execute(statement.where(batch_lines.c.number > last))).all()
