@@ -16,6 +16,7 @@ from api.conversations.talk import Talk, open_talk
 from api.errors import RequestInvalid, describe
 from api.identities import Identity
 from api.identity import Identified
+from api.leaving import while_there
 from api.record import record_of
 from api.roles import require
 from api.state import AppState, State
@@ -38,7 +39,9 @@ async def query(asked: QueryRequest, request: Request, state: State, identity: I
             headers={**rate_headers(first), "cache-control": "no-cache"},
             media_type="text/event-stream",
         )
-    done = await last(events)
+    done = await while_there(request, last(events))
+    if done is None:
+        return Response(status_code=499)  # nobody hears it
     note(record, done)
     return JSONResponse(shown(done, asked.conversation_id), headers={**rate_headers(first), "x-cache": done.cache})
 

@@ -15,7 +15,7 @@ _BOUND = 2.0  # of the mean load, and one call more: no deployment is given more
 _LEAST_SHARE = 0.5  # of the prompt's blocks, which one must hold to be worth a queue; source: SGLang's router
 _REMEMBERED = 64 * 1024  # blocks of a deployment, 16 MiB of text; fewer where its engine says that it holds fewer
 _FEWEST = 64
-_TOKENS = 64  # of a block, about
+_TOKENS = 48  # of a block, rather too few: what an engine has just forgotten is as well sought there as elsewhere
 _SLACK = 1.5  # a deployment is as quick as the quickest if it takes up to so many times as long
 
 
@@ -114,11 +114,14 @@ class Strategy:
 
     def _by_prefix(self, members: Sequence[C], trail: Trail) -> list[C]:
         """Where one holds half of the prompt: who has least to do with it first, nobody much busier than the others;
-        else who every worker would choose for this conversation, unless it has more to do than the others.
+        else who every process would choose for this conversation, unless it has more to do than the others, or, where
+        one process knows all that was sent, would hold much more: chance gives most of a few conversations to one
+        engine, whose cache then holds none of them to its end.
 
         What there is to do are the blocks that are missing, and one for each call under way: it takes turns with them.
         """
         held = {member.deployment.name: self._matched(member.deployment.name, trail) for member in members}
+        filled = {name: len(self._held.get(name, ())) for name in held}
         worth = max(held.values()) >= max(1, _LEAST_SHARE * len(trail.blocks))
         mean = (sum(member.health.in_flight for member in members) + 1) / len(members)
         most = ceil(_BOUND * mean) + 1 if worth else ceil(mean)
@@ -129,7 +132,8 @@ class Strategy:
             if load + 1 > most:
                 return True, load, 0, rank
             if not worth:  # an engine that has to load the adapter first takes longer
-                return False, member.deployment.model not in member.health.holds.adapters, 0, rank
+                crowded = self._share == 1 and filled[name] - min(filled.values()) > len(trail.blocks)
+                return False, 2 * (member.deployment.model not in member.health.holds.adapters) + crowded, 0, rank
             return False, len(trail.blocks) - held[name] + load, load, rank
 
         return sorted(members, key=badness)

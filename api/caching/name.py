@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import orjson
 
+from api.errors import RequestInvalid
 from core.principal import Principal
 from retrieval.access import reads_as
 
@@ -57,6 +58,8 @@ def name_of(principal: Principal, kind: Kind, asked: Mapping[str, Any], document
     Args:
         asked: model, parameters, texts: JSON of whatever the client said, and of what settings made of it.
         documents: the collections that the answer is made from, at the versions that were seen before it was made.
+
+    Raises: RequestInvalid: it is nested too deeply to be written down.
     """
     parts = {
         "pipeline": PIPELINE,
@@ -67,7 +70,11 @@ def name_of(principal: Principal, kind: Kind, asked: Mapping[str, Any], document
         "asked": asked,
         "documents": [[one.collection_id, one.version] for one in documents],
     }
-    digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    try:
+        written = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # more can be read than written
+        raise RequestInvalid("the request is nested too deeply for a cache; ask without one, or flatter") from None
+    digest = hashlib.sha256(written).hexdigest()
     maker = [] if principal.key_id is None else [of_key(principal.key_id)]
     return Name(
         principal.tenant_id, kind, digest, (ALL, *maker, *(of_collection(one.collection_id) for one in documents))

@@ -26,6 +26,7 @@ from tests.integration.doors.conftest import (
 from tests.integration.hot.conftest import await_lines, events, new_key
 from tests.integration.querywork.test_gateway import House
 from tests.support.openai_server import Fault
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow  # a gateway, an ingestion worker and an index are started
 
@@ -269,6 +270,21 @@ def test_a_client_that_leaves_stops_the_model_and_pays_for_what_it_made(house: H
         time.sleep(0.02)
     (line_,) = await_lines(house.gate, 1, key_id=made["id"])
     assert 0 < line_["tokens_out"] < 60
+
+
+def test_a_client_that_leaves_a_whole_answer_stops_the_model_too(house: House) -> None:
+    """`/v1/query` in one piece: the model wrote on to the end for nobody, and was paid."""
+    made = new_key(house.client)
+    house.says["said"] = "word " * 60
+    house.server.pause_s, cancelled = 0.2, house.server.cancelled
+    body = {"query": ASKED, "collection": "fares", "filter": OF_2024, "max_tokens": 64, "model": "words"}
+    headers = {"authorization": f"Bearer {made['key']}", "x-request-id": name()}
+    with pytest.raises(httpx.ReadTimeout):
+        house.client.post("/v1/query", json={**body, "grounding": "off"}, headers=headers, timeout=3)
+    until(lambda: house.server.cancelled > cancelled, "the upstream is cut off")
+    (line,) = await_lines(house.gate, 1, key_id=made["id"])
+    assert (line["outcome"], line["status"]) == ("client_left", 499)
+    assert 0 < line["tokens_out"] < 60
 
 
 @BOTH

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from api.caching.name import Documents, Name, name_of
+from api.errors import RequestInvalid
 from core.principal import Principal, Role
 from core.reach import HOME
 
@@ -45,3 +46,12 @@ def test_what_changes_nothing_shares_an_entry() -> None:
 def test_an_entry_carries_what_it_may_be_purged_by() -> None:
     assert NAME.carried == ("all", "key:key_a", "collection:col_a")
     assert NAME.key.startswith("{ten_a}:cache:answer:")
+
+
+def test_what_is_nested_too_deeply_to_be_written_is_refused() -> None:
+    """More can be read than written: such a request was a 500."""
+    deep: list[object] = []
+    for _ in range(400):
+        deep = [deep]
+    with pytest.raises(RequestInvalid, match="nested too deeply"):
+        name_of(Principal("t", "k", Role.MEMBER), "chat", {"body": deep})

@@ -143,6 +143,18 @@ def test_conversations_with_the_same_long_beginning_are_spread_also_one_after_th
     assert min(chosen.values()) > 0
 
 
+def test_a_few_conversations_fill_all_engines_alike_where_one_process_sends_them() -> None:
+    """By hashing alone two engines may get ten and two of twelve."""
+    splits, hashed = Counter[int](), Counter[int]()
+    for seed in range(40):
+        for share, counted in ((1, splits), (2, hashed)):
+            one = Group("g", replicas(2), ManualClock(), strategy=Strategy("prefix-affinity", share))
+            chosen = Counter(first(one, call(f"document {seed} {at} " * 200)).deployment.name for at in range(12))
+            counted[max(chosen.values())] += 1
+    assert max(splits) <= 7
+    assert max(hashed) >= 9
+
+
 def test_nothing_shared_means_nobody_has_more_to_do_than_another() -> None:
     one = group("prefix-affinity", *replicas(3))
     for number in range(300):
@@ -164,7 +176,7 @@ def test_what_an_engine_held_is_forgotten_when_it_was_away() -> None:
 def test_an_engine_is_not_taken_to_hold_more_than_it_can() -> None:
     strategy, trails = Strategy("prefix-affinity", share=2), [trail_of(call(f"{at}" * 256 * 100)) for at in range(3)]
     for trail in trails:
-        strategy.sent("d0", trail, kv_tokens=2 * 64 * 150)
+        strategy.sent("d0", trail, kv_tokens=2 * 48 * 150)
     assert [strategy._matched("d0", trail) for trail in trails] == [0, 50, 100]
     strategy.sent("d0", trails[0])
     assert strategy._matched("d0", trails[0]) == 100
