@@ -1,7 +1,7 @@
 """What reads the words of others, fed with what nobody wrote: it reads them or says why not, and takes no long time.
 
-Files of every format are mutated in tests/unit/retrieval/test_mutated_files.py. `STOKER_FUZZ_S` is how many seconds
-each of these takes in the long run, `STOKER_FUZZ_SEED` names it; a failure names the case by which it is seen again.
+Files of every format are mutated in tests/unit/retrieval/test_mutated_files.py. `FUZZ_S` is how many seconds
+each of these takes in the long run, `FUZZ_SEED` names it; a failure names the case by which it is seen again.
 """
 
 import itertools
@@ -27,8 +27,8 @@ from tests.support.process import ROOT
 from tests.unit.retrieval.mutations import mutated
 from tests.unit.retrieval.test_expression import outside_strings
 
-SEED = int(os.environ.get("STOKER_FUZZ_SEED", "1"))
-LONG_S = float(os.environ.get("STOKER_FUZZ_S", "300"))
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+LONG_S = float(os.environ.get("FUZZ_S", "300"))
 FEW = 300
 _PATIENCE_S = 5.0  # of one case, on a machine that others use
 _WORDS: list[Any] = [

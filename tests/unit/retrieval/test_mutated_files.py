@@ -21,8 +21,8 @@ DEADLINE_S = 60.0  # as in the settings; a busy machine may stand still for long
 MEMORY_BYTES = 2**30
 PARENT_GROWTH_BYTES = 200 * 2**20
 FEW = 126  # files; the same ones in each run
-LONG_S = float(os.environ.get("STOKER_FUZZ_S", "60"))
-SEED = int(os.environ.get("STOKER_FUZZ_SEED", "1"))
+LONG_S = float(os.environ.get("FUZZ_S", "1800"))
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
 def _outcome(reason: str) -> str:
