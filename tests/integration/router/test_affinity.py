@@ -31,7 +31,7 @@ async def _asked(router: Router, call: Call) -> str:
 async def test_a_conversation_stays_on_its_replica_in_every_worker(server: OpenAiServer) -> None:
     async with AsyncExitStack() as stack:
         twins = [server, *[await stack.enter_async_context(openai_server(server.model)) for _ in range(2)]]
-        workers = [await stack.enter_async_context(open_router(_affine(*twins))) for _ in range(2)]
+        workers = [await stack.enter_async_context(open_router(_affine(*twins), workers=2)) for _ in range(2)]
         places = set()
         for number in range(12):
             said = [f"conversation {number}: {'what of it? ' * 60}"]
