@@ -146,9 +146,8 @@ def _attachment(part: EmailMessage, bounds: Bounds, read: Read) -> list[str]:
     name = normalise(" ".join((part.get_filename() or unnamed).split()))[-_NAME:]
     if is_message:
         inner = part.get_payload()
-        # Headers are written as they came: folding them anew may fail.
         first = inner[0] if isinstance(inner, list) and inner else None
-        data = first.as_bytes(policy=email.policy.compat32) if isinstance(first, Message) else b""
+        data = _written(first) if isinstance(first, Message) else b""
     else:
         data = _bytes(part)
     kind = media.EML if is_message else media.detect(name, part.get_content_type(), data)
@@ -159,6 +158,14 @@ def _attachment(part: EmailMessage, bounds: Bounds, read: Read) -> list[str]:
     except DocumentRejected as rejection:
         return [f"## Attachment: {name}", "", f"(not read: {rejection.reason})"]
     return [f"## Attachment: {name}", "", *_demoted(parsed)]
+
+
+def _written(message: "Message[str, str]") -> bytes:
+    """An attached message as a file of its own, its headers as they came: folding them anew may fail."""
+    try:
+        return message.as_bytes(policy=email.policy.compat32)
+    except UnicodeEncodeError:  # a boundary that is no ASCII
+        return message.as_string(policy=email.policy.compat32).encode("utf-8", "surrogateescape")
 
 
 def _demoted(parsed: Parsed) -> Iterator[str]:

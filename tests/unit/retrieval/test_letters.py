@@ -97,6 +97,18 @@ def test_parts_without_a_name_are_read_too_and_a_message_may_be_nothing_but_one(
     assert "The words of no part." in read(torn, "a.eml").text
 
 
+def test_an_attached_message_whose_boundary_is_no_ascii_costs_a_message_nothing() -> None:
+    """It cannot be written as it stands, and the whole e-mail failed."""
+    inner = (
+        'Subject: Piers\nContent-Type: multipart/mixed; boundary="B\u00e4"\n\n'
+        "--B\u00e4\n\nThe innermost words.\n--B\u00e4--\n"
+    ).encode()
+    for sent in (inner, inner.replace("\u00e4".encode(), b"\xff")):
+        found = read(b"Subject: Fwd\nContent-Type: message/rfc822\n\n" + sent, "a.eml").text
+        assert "## Attachment: message.eml\n\n### Piers" in found
+        assert "The innermost words." in found or "(not read: " in found  # nobody can tell where its parts begin
+
+
 def test_emails_in_emails_are_read_so_deep_and_no_deeper() -> None:
     text = read(samples.nested_letters(3), "a.eml").text
     assert "The innermost words." in text
