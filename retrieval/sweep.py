@@ -207,6 +207,7 @@ class Sweep:
         return await self._database.write(delete)
 
     async def _forget_rest(self, collection_id: str) -> None:
+        """Delete what hangs on the collection alone, and documents that were still on their way into it."""
         theirs = sa.select(revisions.c.id).where(revisions.c.collection_id == collection_id)
         kept = sa.select(documents.c.id).where(documents.c.collection_id == collection_id)
         owned = sa.select(jobs.c.id).where(jobs.c.collection_id == collection_id)
