@@ -130,9 +130,10 @@ def go_on(
 
     Returns: names of the parts that are left.
 
-    Raises: CliError: a part failed; the ones before it have passed.
+    Raises: CliError: parts failed; what is left was run all the same.
     """
     began_s = time.monotonic()
+    failed: list[str] = []
     waiting = book.left(parts)
     for at, part in enumerate(waiting, 1):
         if most_s is not None and time.monotonic() - began_s > most_s:
@@ -143,7 +144,12 @@ def go_on(
             report.unlink(missing_ok=True)
         err.print(f"[bold]{part.name}[/bold] ({at} of {len(waiting)})")
         part_s = time.monotonic()
-        run([_reporting(step, report, seed) for step, report in zip(part.steps, reports, strict=True)])
+        try:
+            run([_reporting(step, report, seed) for step, report in zip(part.steps, reports, strict=True)])
+        except CliError as error:
+            err.print(f"[red]{error}[/red] (seed {seed})")
+            failed.append(part.name)
+            continue
         took_s = time.monotonic() - part_s
         if took_s > PART_S:
             err.print(f"[yellow]{part.name} took {short_time(took_s)}: a part is to take less than 45 minutes[/yellow]")
@@ -154,6 +160,8 @@ def go_on(
         code = book.code
         book.add(Passed(part.name, code.digest, code.commit, ended, round(took_s, 1), seed, count, figures))
         write_page(page, book)
+    if failed:
+        raise CliError(f"{len(failed)} parts failed: {'; '.join(failed)}", "mend what stands above, then run it again")
     return [part.name for part in book.left(parts)]
 
 
@@ -161,7 +169,8 @@ def _reporting(step: Step, report: Path, seed: int) -> Step:
     """The same step; pytest tells what it measured, and takes its examples from a seed that is kept."""
     if "pytest" not in step.command:
         return step
-    return replace(step, command=(*step.command, f"--junitxml={report}", f"--hypothesis-seed={seed}"))
+    family = ("-o", "junit_family=xunit1")  # the other one has no place for figures
+    return replace(step, command=(*step.command, f"--junitxml={report}", *family, f"--hypothesis-seed={seed}"))
 
 
 def _read(report: Path) -> tuple[int, list[tuple[str, str]]]:
