@@ -224,7 +224,7 @@ def _plain(text: str) -> str:
 
 def long_tests(pytest: Sequence[str], root: Path) -> dict[str, list[str]]:
     """The tests that take minutes, by their file. Raises: CliError: they can't be collected."""
-    command = [*pytest, "long", "--collect-only", "-q", "--no-header"]
+    command = [*pytest, "long", "--collect-only", "-o", "addopts=-q", "--no-header"]  # a name in each line
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CliError(f"the long tests can't be collected: {done.stdout[-500:]}", "mend what pytest says")

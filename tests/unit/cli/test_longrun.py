@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cli.errors import CliError
-from cli.longrun import BEGIN, END, Book, Code, Part, Step, code_of, go_on, parts_of
+from cli.longrun import BEGIN, END, Book, Code, Part, Step, code_of, go_on, long_tests, parts_of
+from tests.support.process import ROOT
 
 PAGE = f"# Hardening\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
 
@@ -117,6 +118,16 @@ def test_a_page_without_a_place_is_refused(tmp_path: Path, page: Path) -> None:
     page.write_text("# Hardening\n")
     with pytest.raises(CliError, match="has no place"):
         go_on(parts("a"), book(tmp_path), Runner(), page, tmp_path)
+
+
+def test_the_long_tests_of_this_suite_are_found(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text(
+        "import pytest\n@pytest.mark.long\ndef test_hours(): ...\ndef test_seconds(): ...\n"
+    )
+    found = long_tests((sys.executable, "-m", "pytest", "-m"), tmp_path)
+    assert found == {"tests/test_a.py": ["tests/test_a.py::test_hours"]}
 
 
 def test_every_long_test_and_every_promise_is_in_one_part() -> None:
