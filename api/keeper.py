@@ -41,7 +41,7 @@ from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED
 from monitoring.sentry import report_errors
 from monitoring.serving import serving
 from retrieval.evaluation.telling import Telling
-from retrieval.leases import expire, waiting
+from retrieval.leases import LostTasks, waiting
 from retrieval.sources.fetcher import Bounds, Fetcher
 from retrieval.sources.open import open_guard
 from storage.open import open_store
@@ -119,8 +119,9 @@ async def all_duties(settings: ApiSettings, database: Database, clock: Clock, st
     session = await stack.enter_async_context(aiohttp.ClientSession())
     level = Counting(database, clock, socket.gethostname(), partial(ready, session, settings.gateway_url))
     deliverer = _deliverer(settings, database, clock)
+    lost = LostTasks(database, clock, settings.lease_s, settings.max_attempts)
     duties = [
-        Duty("leases", lambda: expire(database, clock, settings.max_attempts), 1.0),
+        Duty("leases", lost.take_back, 1.0),
         # A keeper that ends after its gateway leaves nothing behind, on a volume that may go with them.
         Duty("ledger", partial(_ship, shipper), 0.5, at_end=True),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),

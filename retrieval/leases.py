@@ -23,6 +23,7 @@ from retrieval.index import Place
 from retrieval.rows import fetch
 from retrieval.status import STAGES, Fault, Status
 from storage.schema import collections, documents, generations, revision_terms, revisions, tasks, tenants
+from storage.silence import Silence
 from storage.sql import Database
 
 _log = logger(__name__)
@@ -363,54 +364,53 @@ async def waiting(database: Database) -> tuple[int, float | None]:
     return await database.read(look)
 
 
-async def expire(database: Database, clock: Clock, max_attempts: int = 3) -> int:
-    """Take documents back from workers that went silent; a document that silenced too many is failed.
+class LostTasks:
+    """Takes documents back from workers that went silent.
 
-    Returns: how many leases had run out.
-
-    Raises: DependencyError: SQL is away.
+    Args:
+        lease_s: as the workers have it.
+        max_attempts: a document that silenced so many workers is failed.
     """
-    now_s = clock.time()
-    overdue = sa.and_(tasks.c.status.in_(STAGES), tasks.c.lease_until < now_s)
 
-    async def look(connection: AsyncConnection) -> int:
-        return (await connection.execute(sa.select(sa.func.count()).select_from(tasks).where(overdue))).scalar_one()
+    def __init__(self, database: Database, clock: Clock, lease_s: float, max_attempts: int) -> None:
+        held = tasks.c.status.in_(STAGES)
+        self._silence = Silence(database, clock, tasks, lease_s, held=held, free=self._free)
+        self._clock = clock
+        self._max_attempts = max_attempts
 
-    async def take_back(connection: AsyncConnection) -> int:
-        found = (await connection.execute(sa.select(tasks).where(overdue).with_for_update(skip_locked=True))).all()
-        for task in found:
-            hopeless = task.attempts >= max_attempts
-            status = Status.FAILED if hopeless else Status.QUEUED
-            error = f"The worker stopped {task.attempts} times at this document." if hopeless else None
-            await connection.execute(
-                tasks.update()
-                .where(tasks.c.job_id == task.job_id, tasks.c.document_id == task.document_id)
-                .values(
-                    status=status,
-                    error=error,
-                    progress=0.0,
-                    worker=None,
-                    lease_until=None,
-                    fence=task.fence + 1,
-                    finished_at=now_s if hopeless else None,
-                )
+    async def take_back(self) -> int:
+        """As `Silence.take_back`. Returns: how many leases were lost. Raises: DependencyError: SQL is away."""
+        taken = await self._silence.take_back()
+        metrics.LEASES_EXPIRED.inc(taken)
+        if taken:
+            _log.warning("took documents back from silent workers", leases=taken)
+        return taken
+
+    async def _free(self, connection: AsyncConnection, task: sa.Row[Any]) -> None:
+        now_s = self._clock.time()
+        hopeless = task.attempts >= self._max_attempts
+        status = Status.FAILED if hopeless else Status.QUEUED
+        error = f"The worker stopped {task.attempts} times at this document." if hopeless else None
+        await connection.execute(
+            tasks.update()
+            .where(tasks.c.job_id == task.job_id, tasks.c.document_id == task.document_id)
+            .values(
+                status=status,
+                error=error,
+                progress=0.0,
+                worker=None,
+                lease_until=None,
+                fence=task.fence + 1,
+                finished_at=now_s if hopeless else None,
             )
-            if not task.refresh:
-                await connection.execute(
-                    documents.update()
-                    .where(documents.c.id == task.document_id)
-                    .values(status=status, error=error, fault=Fault.SERVER if hopeless else None)
-                )
-            await lifecycle.give_up(connection, task.document_id, now_s, of_twins=task.generation is not None)
-        return len(found)
-
-    if await database.read(look) == 0:  # the usual case takes no write lock
-        return 0
-    taken = await database.write(take_back)
-    metrics.LEASES_EXPIRED.inc(taken)
-    if taken:
-        _log.warning("took documents back from silent workers", leases=taken)
-    return taken
+        )
+        if not task.refresh:
+            await connection.execute(
+                documents.update()
+                .where(documents.c.id == task.document_id)
+                .values(status=status, error=error, fault=Fault.SERVER if hopeless else None)
+            )
+        await lifecycle.give_up(connection, task.document_id, now_s, of_twins=task.generation is not None)
 
 
 async def end_expired(database: Database, clock: Clock) -> int:

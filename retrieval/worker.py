@@ -25,7 +25,7 @@ from retrieval.errors import DocumentRejected, LeaseLost, RetrievalError, SpaceM
 from retrieval.evaluation.runner import Runner
 from retrieval.evaluation.turns import Turns
 from retrieval.expiry import end_unused
-from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
+from retrieval.leases import Lease, Leases, LostTasks, end_expired, refresh_stale
 from retrieval.media import SUPPORTED
 from retrieval.open import open_retrieval
 from retrieval.orphans import Orphans
@@ -67,6 +67,7 @@ class Worker:
         self._sweep = sweep
         self._orphans = orphans
         self._clock = clock
+        self._lost = LostTasks(database, clock, settings.lease_s, settings.max_attempts)
         self._next_look_s = 0.0
         self._next_tidy_s = clock.monotonic() + settings.lease_s
         self._next_sweep_s = 0.0
@@ -174,7 +175,7 @@ class Worker:
             self._next_tidy_s = began_s + max(self._settings.lease_s, _LOOKING * took_s)
 
     async def _put_in_order(self) -> None:
-        await expire(self._database, self._clock, self._settings.max_attempts)
+        await self._lost.take_back()
         await end_expired(self._database, self._clock)
         await end_unused(self._database, self._clock)
         await refresh_stale(self._database, self._clock)

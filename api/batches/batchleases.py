@@ -17,6 +17,7 @@ from api.batches.lines import Line, Problem, one_model
 from api.batches.states import ON_PAPER, LineStatus, Status, before, reached
 from core.clock import Clock
 from storage.schema import batch_lines, batches
+from storage.silence import Silence
 from storage.sql import Database
 
 LINES_AT_ONCE = 1000
@@ -84,9 +85,11 @@ class BatchLeases:
         self._clock = clock
         self._worker = worker
         self._lease_s = lease_s
+        self._silence = Silence(database, clock, batches, lease_s, held=batches.c.ended_at.is_(None))
 
     async def open_ones(self) -> list[OpenBatch]:
         """The batches that have not ended, the oldest first. Raises: DependencyError: SQL is away."""
+        await self._silence.take_back()
         now_s = self._clock.time()
         columns = (batches.c.status, batches.c.lease_until, batches.c.not_before, batches.c.expires_at)
         open_ones = sa.select(batches.c.id, *columns).where(batches.c.ended_at.is_(None))
@@ -94,7 +97,7 @@ class BatchLeases:
             OpenBatch(
                 row.id,
                 Status(row.status),
-                row.lease_until is None or row.lease_until < now_s,
+                row.lease_until is None,
                 row.not_before > now_s,
                 row.expires_at <= now_s,
             )
@@ -107,7 +110,7 @@ class BatchLeases:
         free = sa.select(batches).where(
             batches.c.id == batch_id,
             batches.c.status.in_(ON_PAPER),
-            sa.or_(batches.c.lease_until.is_(None), batches.c.lease_until < now_s),
+            batches.c.lease_until.is_(None),
         )
 
         async def lease(connection: AsyncConnection) -> BatchLease | None:

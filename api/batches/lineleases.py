@@ -19,6 +19,7 @@ from api.batches.forms import LineUsage
 from api.batches.states import LineStatus, Status, reached
 from core.clock import Clock
 from storage.schema import batch_lines, batches
+from storage.silence import Silence
 from storage.sql import Database
 
 
@@ -65,6 +66,8 @@ class LineLeases:
         self._clock = clock
         self._worker = worker
         self._lease_s = lease_s
+        held = batch_lines.c.status == LineStatus.RUNNING
+        self._silence = Silence(database, clock, batch_lines, lease_s, held=held, free=_wait_again)
 
     async def acquire(self, batch_ids: Sequence[str]) -> LineLease | None:
         """Take the first waiting line of the first of these batches that has one. Raises: DependencyError."""
@@ -222,27 +225,15 @@ class LineLeases:
 
     async def take_back(self) -> int:
         """Take lines back from workers that went silent. Returns: how many. Raises: DependencyError: SQL is away."""
-        now_s = self._clock.time()
-        overdue = sa.and_(batch_lines.c.status == LineStatus.RUNNING, batch_lines.c.lease_until < now_s)
-        names = sa.select(batch_lines.c.batch_id, batch_lines.c.number, batch_lines.c.fence).where(overdue).limit(1000)
-
-        async def look(connection: AsyncConnection) -> bool:
-            return (await connection.execute(names)).first() is not None
-
-        if not await self._database.read(look):  # nearly always: no write lock for that
-            return 0
-
-        async def write(connection: AsyncConnection) -> int:
-            found = (await connection.execute(names.with_for_update(skip_locked=True))).all()
-            for row in found:
-                same = sa.and_(batch_lines.c.batch_id == row.batch_id, batch_lines.c.number == row.number)
-                await connection.execute(batch_lines.update().where(same).values(_WAITING))
-            return len(found)
-
-        return await self._database.write(write)
+        return await self._silence.take_back()
 
 
 _WAITING: dict[str, Any] = {"status": LineStatus.QUEUED, "worker": None, "lease_until": None}
+
+
+async def _wait_again(connection: AsyncConnection, line: sa.Row[Any]) -> None:
+    same = sa.and_(batch_lines.c.batch_id == line.batch_id, batch_lines.c.number == line.number)
+    await connection.execute(batch_lines.update().where(same).values(_WAITING))
 
 
 def _held(lease: LineLease) -> sa.ColumnElement[bool]:

@@ -18,11 +18,13 @@ from retrieval.rows import fetch
 from retrieval.sources.fetcher import Fetcher
 from retrieval.sources.guard import Guard
 from storage.schema import deliveries, endpoints, tenants
+from storage.silence import Silence
 from storage.sql import Database
 
 _PARALLEL = 8
 _LONGEST_PAUSE_S = 7200.0
 _KEPT_S = 30 * 86_400.0
+_WAITING = deliveries.c.status == "waiting"
 _log = logger(__name__)
 
 
@@ -52,12 +54,14 @@ class Deliverer:
         self._guard = guard
         self._fetcher = fetcher
         self._patience = patience
+        self._silence = Silence(database, clock, deliveries, patience.lease_s, held=_WAITING)
 
     async def deliver(self) -> int:
         """Tell what is due, several webhooks at once, each one thing at a time. Returns: how much was tried.
 
         Raises: DependencyError: SQL is away; what was under way is told again.
         """
+        await self._silence.take_back()
         return sum(await asyncio.gather(*(self._lane() for _ in range(_PARALLEL))))
 
     async def forget(self) -> int:
@@ -82,7 +86,7 @@ class Deliverer:
     def _due(self) -> sa.Select[Any]:
         """What may be told now: of each webhook one thing, and first for the tenant that is told least just then."""
         now_s = self._clock.time()
-        running = sa.and_(deliveries.c.status == "waiting", deliveries.c.lease_until > now_s)
+        running = sa.and_(_WAITING, deliveries.c.lease_until.is_not(None))
         busy = sa.select(deliveries.c.endpoint_id).where(running)
         shares = sa.select(deliveries.c.tenant_id, sa.func.count().label("count")).where(running)
         shared = shares.group_by(deliveries.c.tenant_id).subquery()
@@ -92,9 +96,9 @@ class Deliverer:
             .join(tenants, tenants.c.id == endpoints.c.tenant_id)
             .outerjoin(shared, shared.c.tenant_id == deliveries.c.tenant_id)
             .where(
-                deliveries.c.status == "waiting",
+                _WAITING,
                 deliveries.c.next_at <= now_s,
-                sa.or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until <= now_s),
+                deliveries.c.lease_until.is_(None),
                 deliveries.c.endpoint_id.not_in(busy),
                 tenants.c.disabled_at.is_(None),
             )
@@ -146,5 +150,5 @@ class Deliverer:
             values |= {"status": "given_up", "ended_at": now_s}
         else:
             values["next_at"] = now_s + pause_s
-        mine = sa.and_(deliveries.c.id == row.id, deliveries.c.fence == row.fence + 1, deliveries.c.status == "waiting")
+        mine = sa.and_(deliveries.c.id == row.id, deliveries.c.fence == row.fence + 1, _WAITING)
         await connection.execute(deliveries.update().where(mine).values(**values))

@@ -18,6 +18,7 @@ from retrieval.evaluation.daily import Result
 from retrieval.evaluation.evaluator import Judged
 from retrieval.life import DAY_S
 from storage.schema import collections, daily_evaluations, evaluations, tenants
+from storage.silence import Silence
 from storage.sql import Database
 
 LEASE_S = 120.0
@@ -51,9 +52,11 @@ class Turns:
         self._database = database
         self._clock = clock
         self._worker = worker
+        self._silence = Silence(database, clock, daily_evaluations, LEASE_S)
 
     async def take(self) -> Turn | None:
         """Take the set that has been due for longest; None where none is due."""
+        await self._silence.take_back()
         now = self._clock.time()
         table = daily_evaluations.c
         statement = (
@@ -62,7 +65,7 @@ class Turns:
             .join(tenants, tenants.c.id == table.tenant_id)
             .where(
                 table.due_at <= now,
-                sa.or_(table.lease_until.is_(None), table.lease_until <= now),
+                table.lease_until.is_(None),
                 collections.c.deleted_at.is_(None),
                 collections.c.expired_at.is_(None),
                 tenants.c.disabled_at.is_(None),

@@ -22,6 +22,7 @@ from retrieval.rows import fetch
 from retrieval.sources.fetcher import Known
 from retrieval.status import Fault, Status
 from storage.schema import documents, errands, hosts, tasks
+from storage.silence import Silence
 from storage.sql import Database
 
 Also = Callable[[AsyncConnection], Awaitable[None]]
@@ -141,6 +142,7 @@ class Errands:
         self._max_attempts = max_attempts
         self._delay_s = delay_s
         self._retry_s = retry_s
+        self._silence = Silence(database, clock, errands, lease_s, held=errands.c.status == ErrandStatus.OPEN)
 
     async def any_open(self) -> bool:
         """Whether there is anything to fetch, now or later; takes no write lock. Raises: DependencyError."""
@@ -150,6 +152,7 @@ class Errands:
 
     async def acquire(self) -> Errand | None:
         """Take an errand; None when none may be begun now. Raises: DependencyError: SQL is away."""
+        await self._silence.take_back()
         return await self._database.write(self._acquire)
 
     async def renew(self, errand: Errand) -> None:
@@ -218,7 +221,7 @@ class Errands:
 
     async def _acquire(self, connection: AsyncConnection) -> Errand | None:
         now_s = self._clock.time()
-        running = errands.c.lease_until > now_s
+        running = errands.c.lease_until.is_not(None)
         asked = sa.select(errands.c.host).where(running, errands.c.host.is_not(None))
         shares = (
             sa.select(errands.c.tenant_id, sa.func.count().label("count"))
@@ -235,7 +238,7 @@ class Errands:
             .where(
                 errands.c.status == ErrandStatus.OPEN,
                 errands.c.not_before <= now_s,
-                sa.or_(errands.c.lease_until.is_(None), errands.c.lease_until <= now_s),
+                errands.c.lease_until.is_(None),
                 sa.or_(errands.c.document_id.is_(None), tasks.c.status == Status.FETCHING),
                 sa.or_(errands.c.host.is_(None), errands.c.host.not_in(asked) & errands.c.host.not_in(rests)),
             )

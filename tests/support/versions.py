@@ -263,7 +263,7 @@ class Model:
 
     def expire(self, now_s: float) -> list[Task]:
         """Take tasks back whose lease has run out."""
-        over = [task for task in self.tasks if task.state is State.LEASED and task.lease_until < now_s]
+        over = [task for task in self.tasks if task.state is State.LEASED and task.lease_until <= now_s]
         for task in over:
             task.state, task.begun, task.fence = State.WAITING, False, task.fence + 1
         return over

@@ -150,9 +150,13 @@ class House:
         )
 
     @asynccontextmanager
-    async def working(self, **how: Any) -> AsyncIterator[None]:
-        """A worker runs while the block does."""
-        task = asyncio.create_task(self.runner(**how).run())
+    async def working(self, *, later_s: float = 0.0, **how: Any) -> AsyncIterator[None]:
+        """A worker runs while the block does; first it sees what others hold, and then so much time passes."""
+        runner = self.runner(**how)
+        await runner._batches.open_ones()
+        await runner._lines.take_back()
+        self.clock.ahead_s += later_s
+        task = asyncio.create_task(runner.run())
         try:
             yield
         finally:

@@ -85,8 +85,7 @@ async def test_a_death_at_any_write_loses_and_doubles_nothing(
         batch = await house.batch(*ids)
         dying = await die_at(house, write, committed=committed)
         deaths[(await house.now(batch)).status] += dying
-        house.clock.ahead_s += LEASE_S + 1
-        async with house.working():
+        async with house.working(later_s=LEASE_S):
             ended = await house.until(batch)
         assert ended.status is Status.COMPLETED
         assert (ended.total, ended.completed, ended.failed) == (7, 7, 0)
@@ -108,9 +107,8 @@ async def test_a_file_of_thousands_is_taken_apart_on_from_where_a_worker_died(
     assert await die_at(house, write, committed=True)
     there = sa.select(sa.func.count()).where(batch_lines.c.batch_id == batch.id)
     assert [tuple(row) for row in await house.rows(there)] == [(lines,)]
-    house.clock.ahead_s += LEASE_S + 1
     house.provider.gate.clear()
-    async with house.working():
+    async with house.working(later_s=LEASE_S):
         assert (await house.until(batch, Status.IN_PROGRESS)).total == 2500
     assert [tuple(row) for row in await house.rows(there)] == [(2500,)]
     await house.batches.cancel(house.principal, batch.id)
@@ -147,7 +145,8 @@ async def test_a_zombie_can_neither_answer_nor_hand_back_a_line(house: House) ->
     zombie, successor = house.runner()._lines, house.runner()._lines
     lease = await held(house, batch_id)
     assert await zombie.renew([lease]) == {lease}
-    house.clock.ahead_s += LEASE_S + 1
+    assert await successor.take_back() == 0
+    house.clock.ahead_s += LEASE_S
     assert await successor.take_back() == 1
     with pytest.raises(LeaseLost):
         await zombie.finish(lease, DONE)  # though nobody has it now
@@ -182,7 +181,9 @@ async def test_a_zombie_reads_and_ends_nothing(house: House) -> None:
     lease = await zombie.take(batch.id)
     assert lease is not None
     assert await zombie.take(batch.id) is None
-    house.clock.ahead_s += LEASE_S + 1
+    assert not (await zombie.open_ones())[0].free
+    house.clock.ahead_s += LEASE_S
+    assert (await zombie.open_ones())[0].free
     new = await zombie.take(batch.id)
     assert new is not None
     lines, _ = read_lines(await house.files.content(house.principal, batch.input_file_id), CHAT, BOUNDS)

@@ -154,10 +154,12 @@ async def test_a_dead_workers_turn_is_anothers_once_its_lease_is_over_and_it_wri
     await days.put()
     dead = await days.turns("dead").take()
     assert dead is not None
+    other = days.runner(Scripted(0.5), "other")
+    assert not await other.once()
     days.clock.advance(LEASE_S - 1)
-    assert await days.turns("other").take() is None
+    assert not await other.once()
     days.clock.advance(1)
-    assert await days.runner(Scripted(0.5)).once()
+    assert await other.once()
     late = new_result("whole", None, {"measures": {}}, days.clock.time())
     for act in (days.turns("dead").renew(dead), days.turns("dead").release(dead)):
         with pytest.raises(LeaseLost):
@@ -185,11 +187,12 @@ async def test_a_set_that_is_named_again_is_not_that_of_whoever_had_the_one_befo
 async def test_a_long_evaluation_stays_with_its_worker(days: Days) -> None:
     await days.put()
     evaluator = Scripted()
+    other = days.turns("other")
     others: list[Turn | None] = []
 
     async def half_a_lease() -> None:
         days.clock.advance(LEASE_S / 2)
-        others.append(await days.turns("other").take())
+        others.append(await other.take())
 
     evaluator.during = half_a_lease
     assert await days.runner(evaluator).once()

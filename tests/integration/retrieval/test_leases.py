@@ -12,7 +12,7 @@ from retrieval.errors import LeaseLost
 from retrieval.fingerprint import of_said
 from retrieval.index import Place
 from retrieval.intake import NewFile
-from retrieval.leases import Lease, Leases, expire, waiting
+from retrieval.leases import Lease, Leases, LostTasks, waiting
 from retrieval.lifecycle import NewRevision
 from retrieval.milvus import VectorIndex
 from retrieval.parsing import Parser
@@ -93,8 +93,10 @@ async def test_a_zombie_can_neither_report_nor_start_nor_publish(house: House) -
     lease = await held(zombie)
     revision = revision_of(lease, tide=1)
     await zombie.start(lease, revision)
-    clock.advance(31)
-    assert await expire(house.database, clock, 3) == 1
+    lost = LostTasks(house.database, clock, 30, 3)
+    assert await lost.take_back() == 0
+    clock.advance(30)
+    assert await lost.take_back() == 1
     successor = house.leases("successor")
     new = await held(successor)
     assert new.fence > lease.fence
@@ -165,11 +167,12 @@ async def test_a_document_that_silences_three_workers_is_failed_and_can_be_delet
     await house.retrieval.collections.create(house.principal, "c")
     job_id = await accepted(house, "c")
     clock = ManualClock(SystemClock().time())
+    lost = LostTasks(house.database, clock, 30, 3)
     for _ in range(3):
         await held(Leases(house.database, clock, "mortal", 30, 3))
-        assert await expire(house.database, clock, 3) == 0
-        clock.advance(31)
-        assert await expire(house.database, clock, 3) == 1
+        assert await lost.take_back() == 0
+        clock.advance(30)
+        assert await lost.take_back() == 1
     job = await house.retrieval.jobs.get(house.principal, job_id)
     assert job.status is JobStatus.FAILED
     assert "stopped 3 times" in (job.documents[0].error or "")
@@ -236,8 +239,10 @@ async def test_rows_without_a_published_revision_are_never_found(house: House, p
     index = house.retrieval.index
     assert await index.count(lease.place) == 1
     assert (await house.retrieval.searcher.search(house.principal, Query("c", "tide"))).passages == []
-    clock.advance(31)
-    await expire(house.database, clock, 3)
+    lost = LostTasks(house.database, clock, 30, 3)
+    await lost.take_back()
+    clock.advance(30)
+    await lost.take_back()
     leases = house.leases()
     await house.pipeline(leases, parser).run(await held(leases))
     found = await house.retrieval.searcher.search(house.principal, Query("c", "tide"))

@@ -30,7 +30,7 @@ from retrieval.embedder import Embedder
 from retrieval.errors import LeaseLost
 from retrieval.index import Place
 from retrieval.intake import Intake, NewFile
-from retrieval.leases import Lease, Leases, end_expired, expire, refresh_stale
+from retrieval.leases import Lease, Leases, LostTasks, end_expired, refresh_stale
 from retrieval.milvus import VectorIndex, owner_of
 from retrieval.orphans import Orphans
 from retrieval.parsing import Parser
@@ -240,6 +240,7 @@ class Walk:
         settings = world.settings.model_copy(update={"data_dir": world.settings.data_dir / tenant_id})
         settings.data_dir.mkdir()
         self.database = Database(fresh_sqlite(settings.data_dir / "stoker.db"), settings.sql_deadline_s)
+        self.lost = LostTasks(self.database, clock, LEASE_S, max_attempts=10**6)
         self.objects = open_store(settings.object_store_url(), settings.object_deadline_s)
         self.collections = Collections(self.database, world.embedder, clock, settings)
         self.documents = Documents(self.database, world.redis, self.objects, clock)
@@ -447,14 +448,22 @@ class Walk:
 
     def wait(self) -> None:
         """Time passes, and whoever tidies up does."""
-        self.clock.advance(self.chance.choice([1.0, 12.0, 31.0]))
+        self.pass_time(self.chance.choice([1.0, 12.0, 31.0]))
         for reader in [one for one in self.readers if self.now_s - one.began_s > GRACE_S - 1]:
             self.read_to_the_end(reader)
         self.tidy()
 
+    def pass_time(self, seconds: float) -> None:
+        """Whoever looks for lost leases has seen just before what is held."""
+        self.take_back()
+        self.clock.advance(seconds)
+
+    def take_back(self) -> None:
+        assert self.run(self.lost.take_back()) == len(self.model.expire(self.now_s))
+
     def tidy(self) -> None:
         database, clock = self.database, self.clock
-        assert self.run(expire(database, clock, 10**6)) == len(self.model.expire(self.now_s))
+        self.take_back()
         self.run(end_expired(database, clock))
         self.model.end_expired(self.now_s)
         made = self.model.queue_refreshes()
@@ -480,7 +489,7 @@ class Walk:
 
     def sweep_late(self) -> None:
         self.all_read_to_the_end()
-        self.clock.advance(GRACE_S + 1)
+        self.pass_time(GRACE_S + 1)
         self.sweep_now()
 
     def sweep_now(self) -> None:
@@ -502,7 +511,7 @@ class Walk:
         for worker in self.workers[::2]:
             self.finish(worker)
         for _ in range(3):  # a change makes rows be written anew
-            self.clock.advance(LEASE_S + 1)
+            self.pass_time(LEASE_S + 1)
             self.tidy()
             self.work_all_off()
         assert {task.state for task in self.model.tasks} <= {State.READY, State.CANCELLED}
