@@ -229,7 +229,7 @@ class Errands:
             .group_by(errands.c.tenant_id)
             .subquery()
         )
-        rests = sa.select(hosts.c.host).where(hosts.c.next_at > now_s)
+        rests = sa.select(hosts.c.host).where(self._rests(now_s))
         of_task = sa.and_(tasks.c.job_id == errands.c.job_id, tasks.c.document_id == errands.c.document_id)
         waiting = (
             sa.select(errands)
@@ -290,9 +290,13 @@ class Errands:
         """Let the host rest from now on; False: another worker was there a moment before."""
         insert = self._database.upsert(hosts).values(host=host, next_at=now_s + self._delay_s)
         taken = insert.on_conflict_do_update(
-            index_elements=[hosts.c.host], set_={"next_at": now_s + self._delay_s}, where=hosts.c.next_at <= now_s
+            index_elements=[hosts.c.host], set_={"next_at": now_s + self._delay_s}, where=sa.not_(self._rests(now_s))
         )
         return (await connection.execute(taken)).rowcount == 1
+
+    def _rests(self, now_s: float) -> sa.ColumnElement[bool]:
+        """Which hosts were asked just now; one that seems to rest for longer was asked before a clock was set back."""
+        return sa.and_(hosts.c.next_at > now_s, hosts.c.next_at <= now_s + self._delay_s)
 
     async def _fail_document(
         self, connection: AsyncConnection, job_id: str, document_id: str | None, reason: str, fault: Fault

@@ -74,6 +74,20 @@ async def test_each_errand_is_taken_once_and_a_host_by_one_worker(desks: Open) -
         assert [errand.host for errand in await all_now(workers(desk, clock, 8))] == ["a"]
 
 
+async def test_a_clock_that_is_set_back_has_no_host_rest_for_longer(desks: Open) -> None:
+    async with desks() as desk:
+        clock = Hand()
+        await send(desk, "a", "a")
+        (one,) = workers(desk, clock)
+        errand = await one.acquire()
+        assert errand is not None
+        await one.write(errand, {"status": "done", "lease_until": None})
+        await one._database.write(lambda connection: connection.execute(errands.update().values(not_before=0.0)))
+        assert await one.acquire() is None, "the host rests"
+        clock.now_s -= 3600.0
+        assert await one.acquire() is not None
+
+
 async def test_an_errand_of_a_silent_worker_goes_to_another_and_the_first_is_turned_away(desks: Open) -> None:
     async with desks() as desk:
         clock = Hand()
@@ -82,6 +96,7 @@ async def test_an_errand_of_a_silent_worker_goes_to_another_and_the_first_is_tur
         lost = await one.acquire()
         assert lost is not None
         for attempt in (2, 3):
+            assert await one.acquire() is None
             clock.now_s += 31
             again = await one.acquire()
             assert again is not None
@@ -90,6 +105,7 @@ async def test_an_errand_of_a_silent_worker_goes_to_another_and_the_first_is_tur
             await one.renew(lost)
         with pytest.raises(ErrandLost):
             await one.fail(lost, "too late")
+        assert await one.acquire() is None
         clock.now_s += 31
         assert await one.acquire() is None
         job = await desk.gate.state.retrieval.jobs.get(SOMEBODY, job_id)
