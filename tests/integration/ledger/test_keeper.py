@@ -11,14 +11,19 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import SecretStr
 from redis import Redis
+from sqlalchemy import select
 
 from api.keeper import all_duties, keep
 from api.ledger.ledger import Ledger
 from api.settings import ApiSettings
-from core.clock import SystemClock
+from core.clock import ManualClock, SystemClock
+from retrieval.rows import fetch
+from retrieval.status import Status
+from storage.schema import tasks
 from storage.sql import Database
 from tests.integration.ledger.test_alerts import hook, limit, stored
 from tests.integration.ledger.test_kills import files_in, outcomes, until
+from tests.support.catalog import new_catalog
 from tests.support.ledger import PRICE, a_line, finished
 from tests.support.process import running
 from tests.support.valkey import valkey_server
@@ -94,3 +99,23 @@ def _told(folder: Path) -> dict[tuple[str, tuple[str, ...]], float]:
         for family in registry.collect()
         for sample in family.samples
     }
+
+
+async def test_a_document_has_as_many_attempts_as_the_operator_says(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    """A worker gives up by the same setting; the keeper, which takes leases back too, went by three."""
+    catalog, clock = await new_catalog(database), ManualClock()
+    document_id = await catalog.put(publish=False)
+    its = tasks.c.document_id == document_id
+    nowhere = SecretStr("redis://127.0.0.1:9/0")
+    settings = ApiSettings(data_dir=tmp_path, database_url=SecretStr(url), redis_url=nowhere, max_attempts=5)
+    async with AsyncExitStack() as stack:
+        (leases,) = [one for one in await all_duties(settings, database, clock, stack) if one.name == "leases"]
+        for attempts, ends_as in ((4, Status.QUEUED), (5, Status.FAILED)):
+            silent = {"status": Status.INDEXING, "attempts": attempts, "worker": "w", "lease_until": clock.time() + 30}
+            await database.write(lambda connection: connection.execute(tasks.update().where(its).values(silent)))  # noqa: B023
+            for _ in range(3):
+                clock.advance(3600)
+                await leases.work()
+            assert [row.status for row in await fetch(database, select(tasks.c.status).where(its))] == [ends_as]
