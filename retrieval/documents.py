@@ -228,12 +228,12 @@ class Documents:
                 connection, principal.tenant_id, collection_name, self._clock.time()
             )
             before = await self._find(connection, principal, collection_name, document_id)
-            await connection.execute(documents.update().where(documents.c.id == document_id).values(values))
-            if "acl" in values:
-                await set_readers(connection, document_id, values["acl"])
             if "metadata" in values:  # an upload that is on its way in came before
                 uploads = sa.and_(tasks.c.document_id == document_id, tasks.c.status.in_(UNFINISHED), ~tasks.c.refresh)
                 await connection.execute(tasks.update().where(uploads).values(metadata=values["metadata"]))
+            await connection.execute(documents.update().where(documents.c.id == document_id).values(values))
+            if "acl" in values:
+                await set_readers(connection, document_id, values["acl"])
             if before.version and len(values) > 1:
                 await lifecycle.make_stale(connection, collection, document_id)
             after = self._any(collection.id).where(

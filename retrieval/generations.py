@@ -187,6 +187,8 @@ async def _queue(
 async def _switch(database: Database, connection: AsyncConnection, collection: Any, made: Any, now_s: float) -> None:
     """Let a generation answer in which every visible revision has its twin."""
     version = collection.version + 1
+    # Before any document, as workers do; `_begin_anew` changes them.
+    await connection.execute(sa.select(tasks.c.job_id).where(_leased(collection)).with_for_update())
     theirs = visible(collection.id)
     old = sa.select(documents.c.revision_id).where(theirs)
     await connection.execute(revision_terms.delete().where(revision_terms.c.revision_id.in_(old)))
@@ -274,10 +276,15 @@ async def _exchange_counts(database: Database, connection: AsyncConnection, coll
     await _forget_counts(connection, collection_id)
 
 
+def _leased(collection: Any) -> sa.ColumnElement[bool]:
+    """The clause that holds for tasks of documents of the collection that workers are at, in the index that answers."""
+    theirs = sa.select(documents.c.id).where(documents.c.collection_id == collection.id)
+    return sa.and_(tasks.c.document_id.in_(theirs), tasks.c.generation.is_(None), tasks.c.status.in_(STAGES))
+
+
 async def _begin_anew(connection: AsyncConnection, collection: Any, now_s: float) -> None:
     """Hand back uploads that workers are at: what they have written is in the old generation."""
-    theirs = sa.select(documents.c.id).where(documents.c.collection_id == collection.id)
-    leased = sa.and_(tasks.c.document_id.in_(theirs), tasks.c.generation.is_(None), tasks.c.status.in_(STAGES))
+    leased = _leased(collection)
     uploads = sa.select(tasks.c.document_id).where(leased, ~tasks.c.refresh)
     await connection.execute(
         documents.update().where(documents.c.id.in_(uploads)).values(status=Status.QUEUED, error=None)

@@ -130,15 +130,13 @@ class Jobs:
 
         async def end(connection: AsyncConnection) -> None:
             now_s = self._clock.time()
-            owned = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.tenant_id == principal.tenant_id)
-            if (await connection.execute(owned)).one_or_none() is None:
-                raise JobNotFound(job_id)
+            await _hold(connection, principal, job_id)
             unfinished = (
                 sa.select(tasks.c.document_id)
                 .join(jobs, jobs.c.id == tasks.c.job_id)
                 .join(documents, documents.c.id == tasks.c.document_id)
                 .where(tasks.c.job_id == job_id, tasks.c.status.in_(UNFINISHED), _may_follow(principal))
-                .with_for_update(of=tasks)  # or one that just becomes ready would be called cancelled
+                .with_for_update(of=tasks)  # or one that just ends would be called cancelled
             )
             ids = (await connection.execute(unfinished)).scalars().all()
             theirs = sa.and_(tasks.c.job_id == job_id, tasks.c.document_id.in_(ids))
@@ -172,6 +170,7 @@ class Jobs:
 
         async def queue(connection: AsyncConnection) -> None:
             now_s = self._clock.time()
+            await _hold(connection, principal, job_id)
             newer = tasks.alias()
             later = sa.exists().where(
                 newer.c.document_id == tasks.c.document_id, newer.c.created_at > tasks.c.created_at, ~newer.c.refresh
@@ -207,6 +206,17 @@ class Jobs:
         await self._database.write(queue)
         await self._redis.nudge_ingestion()
         return await self.get(principal, job_id)
+
+
+async def _hold(connection: AsyncConnection, principal: Principal, job_id: str) -> None:
+    """Lock a job's collection and its errands, which come before tasks and documents. Raises: JobNotFound."""
+    owned = sa.select(jobs.c.collection_id).where(jobs.c.id == job_id, jobs.c.tenant_id == principal.tenant_id)
+    collection_id = (await connection.execute(owned)).scalar_one_or_none()
+    if collection_id is None:
+        raise JobNotFound(job_id)
+    await lifecycle.lock_collection_by_id(connection, collection_id)
+    theirs = sa.select(errands.c.id).where(errands.c.job_id == job_id)
+    await connection.execute(theirs.with_for_update())
 
 
 async def _fetch_again(

@@ -119,7 +119,7 @@ class Leases:
         async def add(connection: AsyncConnection) -> None:
             await lifecycle.start(connection, revision, self._clock.time())
 
-        await self._fenced(lease, {"lease_until": self._clock.time() + self._lease_s}, also=add)
+        await self._fenced(lease, {"lease_until": self._clock.time() + self._lease_s}, also=add, whole=True)
 
     async def visible(self, lease: Lease) -> lifecycle.NewRevision:
         """The document's visible revision. Raises: LeaseLost: it has none any more; DependencyError: SQL is away."""
@@ -163,7 +163,7 @@ class Leases:
                 return
             await lifecycle.publish(self._database, connection, lease.job_id, revision_id, self._clock.time())
 
-        await self._fenced(lease, self._ended(Status.READY) | {"progress": 1.0, "error": None}, also=show)
+        await self._fenced(lease, self._ended(Status.READY) | {"progress": 1.0, "error": None}, also=show, whole=True)
 
     async def fail(self, lease: Lease, reason: str, fault: Fault = Fault.SERVER) -> None:
         """Finish without success; an earlier version of the document stays visible.
@@ -287,10 +287,18 @@ class Leases:
         error: str | None = None,
         also: Callable[[AsyncConnection], Awaitable[None]] | None = None,
         fault: Fault | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
-        """Change the task only while its fence is the lease's, and with it the document and what `also` does."""
+        """Change the task only while its fence is the lease's, and with it the document and what `also` does.
+
+        Args:
+            whole: `also` needs the collection's row. It is locked first, as whoever deletes has it before any task.
+        """
 
         async def change(connection: AsyncConnection) -> None:
+            if whole:
+                await lifecycle.lock_collection_by_id(connection, lease.collection_id)
             held = sa.and_(
                 tasks.c.job_id == lease.job_id,
                 tasks.c.document_id == lease.document_id,
@@ -428,8 +436,7 @@ async def end_expired(database: Database, clock: Clock) -> int:
 
         async def hide(connection: AsyncConnection) -> None:
             # The collection first, as whoever publishes or takes a newer version in.
-            owner = sa.select(collections.c.id).where(collections.c.id == collection_id)  # noqa: B023
-            await connection.execute(owner.with_for_update())
+            await lifecycle.lock_collection_by_id(connection, collection_id)  # noqa: B023
             still = over.where(documents.c.id == document_id)  # noqa: B023
             if (await connection.execute(still)).one_or_none() is not None:
                 await lifecycle.hide_document(database, connection, document_id, now_s)  # noqa: B023

@@ -3,6 +3,10 @@
 A revision is invisible until `publish` and again after a later `publish`, `hide_document` or `hide_collection`. Each
 of them raises the collection's version and brings its lexical statistics along, so that a reader who pinned a
 version finds revisions, counts and frequencies that belong together.
+
+PostgreSQL lets two wait for one another for a second, then ends one of them. So locks are taken in one order: the
+collection, jobs, errands, tasks, documents, and what hangs on these. Who changes one document's task and the document
+alone needs no more than these two.
 """
 
 from collections import Counter
@@ -84,6 +88,12 @@ async def lock_collection(connection: AsyncConnection, tenant_id: str, name: str
     return row
 
 
+async def lock_collection_by_id(connection: AsyncConnection, collection_id: str) -> Any:
+    """Hold a collection, deleted or not, until the transaction ends. Returns: its row."""
+    statement = sa.select(collections).where(collections.c.id == collection_id).with_for_update()
+    return (await connection.execute(statement)).one()
+
+
 async def start(connection: AsyncConnection, revision: NewRevision, now_s: float) -> None:
     """Write a revision down before any of its rows or files exist, so that whatever an attempt leaves can be found."""
     await give_up(connection, revision.document_id, now_s, of_twins=revision.twin_of is not None)
@@ -135,7 +145,7 @@ async def publish(database: Database, connection: AsyncConnection, job_id: str, 
     revision = (await connection.execute(found)).one_or_none()
     if revision is None:
         raise LeaseLost("the revision was given up")
-    collection = await _lock_collection_by_id(connection, revision.collection_id)
+    collection = await lock_collection_by_id(connection, revision.collection_id)
     document = (await connection.execute(sa.select(documents).where(documents.c.id == revision.document_id))).one()
     if collection.deleted_at is not None or document.deleted_at is not None:
         raise LeaseLost("the document was deleted")
@@ -172,7 +182,7 @@ async def finish_twin(
     database: Database, connection: AsyncConnection, collection_id: str, revision_id: str, now_s: float
 ) -> None:
     """Say that all rows of a twin are there. Raises: LeaseLost: nobody waits for it any more."""
-    await _lock_collection_by_id(connection, collection_id)
+    await lock_collection_by_id(connection, collection_id)
     await twins.finish(database, connection, revision_id, now_s)
 
 
@@ -221,14 +231,15 @@ async def hide_document(database: Database, connection: AsyncConnection, documen
     """Delete a document for every reader that starts from now on, and end the work on it."""
     this = sa.select(documents).where(documents.c.id == document_id)
     owner = this.with_only_columns(documents.c.collection_id)
-    collection = await _lock_collection_by_id(connection, (await connection.execute(owner)).scalar_one())
+    collection = await lock_collection_by_id(connection, (await connection.execute(owner)).scalar_one())
     # Read behind the lock: a revision may just have been published.
     document = (await connection.execute(this)).one()
     if document.deleted_at is not None:  # somebody was faster
         return
     version = collection.version + 1
-    await connection.execute(documents.update().where(documents.c.id == document_id).values(deleted_at=now_s))
+    # Its tasks first, as whoever works at one; then the document.
     await cancel_tasks(connection, tasks.c.document_id == document_id, now_s, "the document was deleted")
+    await connection.execute(documents.update().where(documents.c.id == document_id).values(deleted_at=now_s))
     await give_up(connection, document_id, now_s)
     await twins.discard(database, connection, document, now_s)
     await _change_collection(database, connection, collection, version, gained=None, lost=document.revision_id)
@@ -272,11 +283,6 @@ async def cancel_tasks(
         )
     )
     return result.rowcount
-
-
-async def _lock_collection_by_id(connection: AsyncConnection, collection_id: str) -> Any:
-    statement = sa.select(collections).where(collections.c.id == collection_id).with_for_update()
-    return (await connection.execute(statement)).one()
 
 
 async def _retire(connection: AsyncConnection, revision_id: str, version: int, now_s: float) -> None:
