@@ -1,7 +1,7 @@
 """What is asked of the router."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from core.priority import Priority
@@ -29,6 +29,7 @@ class Call:
         stream: answer with server-sent events.
         reach: the hosted deployments that may be used.
         request_id: sent along as `x-request-id`.
+        tenant: whose text it is, by the tenant's id; an engine shows it to no other by the time that it takes.
         rescue: where the stream breaks, another deployment may go on with it.
         who: the caller, for experiments; all calls of one caller go the same way.
         shadow: nobody waits for it, so it may harm nobody who does: it is tried once, and says nothing of anybody.
@@ -42,6 +43,7 @@ class Call:
     stream: bool
     reach: Reach
     request_id: str
+    tenant: str = field(kw_only=True)
     priority: Priority = Priority.NORMAL
     rescue: bool = True
     who: str = ""
@@ -94,13 +96,16 @@ class Call:
             and _prompt_signs(self.body) <= _MAX_ID_SIGNS
         )
 
-    def upstream_body(self, model: str, *, ids: bool = False) -> dict[str, Any]:
+    def upstream_body(self, model: str, *, ids: bool = False, salt: str | None = None) -> dict[str, Any]:
         """The body for an upstream: its own name for the model, and usage asked for in every stream.
 
         Args:
             ids: the upstream can name its tokens, and is asked to where that helps.
+            salt: under which alone it is to look for beginnings of prompts that it has read; None: under any.
         """
         body = {**self.body, "model": model}
+        if salt is not None:
+            body["cache_salt"] = salt
         if ids and self.wants_ids:
             body["return_token_ids"] = True
         if self.stream and self.kind != "messages":

@@ -10,6 +10,7 @@ from router.call import Call
 from router.deployment import Deployment, Kind, LaneName
 from router.gate import Gate
 from router.health import Health, rest_outliers
+from router.salt import salt_of
 from router.strategy import Name as StrategyName
 from router.strategy import Strategy
 from router.trail import Trail, trail_of
@@ -118,7 +119,10 @@ class Group:
     def trail(self, call: Call) -> Trail | None:
         """The trail of a call's prompt, where its group looks at it; else None."""
         looks = self.strategy.wants_trail and call.needs == "chat" and len(self.members) > 1
-        return trail_of(call) if looks else None
+        if not looks:
+            return None
+        salted = any(member.deployment.salted for member in self.members)
+        return trail_of(call, salt_of(call.tenant) if salted else "")
 
     def eligible(self, *, reach: Reach, native_only: bool = False) -> list[Member]:
         """Those that such a call may go to, whatever their health."""

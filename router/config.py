@@ -20,7 +20,7 @@ from core.reach import Reach
 from core.secretfile import SecretUnread, secret
 from monitoring.logs import logger
 from router import guards, http1, providers, yamlfile
-from router.deployment import Deadlines, Deployment, Kind, LaneName
+from router.deployment import VLLM, Deadlines, Deployment, Kind, LaneName
 from router.errors import ConfigInvalid
 from router.experiments import Experiment, Stop
 from router.guards import Posted
@@ -36,7 +36,7 @@ ADMIN_SOURCE = "/v1/admin/deployments"
 Source = Literal["up", "file", "admin"]
 """Where a deployment comes from: `./stoker up`, the file, or an administrator's request."""
 
-_NATIVE_PREFIX = "hosted_vllm/"
+_NATIVE_PREFIX = f"{VLLM}/"
 _SECRET_PREFIX = "os.environ/"  # noqa: S105 - LiteLLM's way to name an environment variable
 
 
@@ -232,9 +232,15 @@ class _Reader:
             rescue=entry.model_info.rescue,
             wakes_in_s=entry.model_info.wakes_in_s,
             draining=name in self._changes.draining,
+            parts_tenants=self._parts_tenants(entry),
             deadlines=self._deadlines(values, on_cpu),
             breaker=self._breaker(hosted=not native),
         )
+
+    def _parts_tenants(self, entry: ModelEntry) -> bool:
+        """Servers of vectors and reranking that are no vLLM may refuse a field that they don't know."""
+        knows = entry.model_info.mode == "chat" or entry.model_info.engine is not None
+        return knows and self._stoker.prefix_cache == "tenant"
 
     def _deadlines(self, values: dict[str, Any], on_cpu: bool) -> Deadlines:
         wanted, routing = self._stoker.deadlines, self._form.router_settings

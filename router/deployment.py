@@ -8,6 +8,9 @@ from typing import Any, Literal
 from core.breaker import BreakerPolicy
 from core.money import Price
 
+VLLM = "hosted_vllm"
+"""The provider whose engines are vLLMs of one's own."""
+
 Kind = Literal["chat", "embedding", "rerank"]
 
 
@@ -45,6 +48,7 @@ _ABOUT_IT: Mapping[str, Any] = {
     "weight": 1.0,
     "rescue": True,
     "draining": False,
+    "parts_tenants": True,
     "deadlines": Deadlines(),
     "breaker": BreakerPolicy(),
 }
@@ -71,6 +75,7 @@ class Deployment:
         rescue: another deployment may go on with a stream that breaks here.
         wakes_in_s: it may be asleep or scaled to zero, and takes so many seconds to come back; None: it never is.
         draining: it is given no new calls; those under way go on.
+        parts_tenants: what it keeps of one tenant's prompts is of use to no other, where it is a vLLM.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Deployment:
     rescue: bool = True
     wakes_in_s: float | None = None
     draining: bool = False
+    parts_tenants: bool = True
     deadlines: Deadlines = Deadlines()
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
@@ -103,3 +109,9 @@ class Deployment:
     def names_tokens(self) -> bool:
         """It takes `return_token_ids`, as vLLM does."""
         return self.lane is LaneName.NATIVE and self.rescue
+
+    @property
+    def salted(self) -> bool:
+        """It takes `cache_salt`, as vLLM does, and is told one for each tenant."""
+        is_vllm = self.lane is LaneName.NATIVE or self.parameters.get("custom_llm_provider") == VLLM
+        return is_vllm and self.parts_tenants

@@ -216,6 +216,7 @@ class StokerSection(_Strict):
     experiments: dict[Name, ExperimentSettings] = {}
     guards: dict[Name, list[GuardSettings]] = {}
     media_hosts: list[Name] = []
+    prefix_cache: Literal["tenant", "shared"] = "tenant"
 
 
 class Form(_Lenient):

@@ -24,6 +24,7 @@ from router.deployment import Deployment
 from router.errors import RouterError, UpstreamFailed, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from router.events import frame
 from router.lane import Whole
+from router.salt import salt_of
 from router.sse import SseScanner
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import fetches a price list
@@ -175,6 +176,8 @@ def _arguments(deployment: Deployment, call: Call) -> dict[str, Any]:
         "num_retries": 0,
         "drop_params": False,
     }
+    if deployment.salted:
+        arguments["extra_body"] = {"cache_salt": salt_of(call.tenant)}
     if call.kind != "embeddings":
         arguments["_skip_mcp_handler"] = True  # with tools it would import a package that only LiteLLM's proxy has
     return {name: value for name, value in arguments.items() if value is not None}

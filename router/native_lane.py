@@ -20,6 +20,7 @@ from router.errors import (
     UpstreamUnavailable,
 )
 from router.lane import Whole
+from router.salt import salt_of
 
 _PATHS = {
     "chat.completions": "/chat/completions",
@@ -85,7 +86,8 @@ class NativeLane:
         await self._client.aclose()
 
     async def _post(self, deployment: Deployment, call: Call) -> http1.Response:
-        body = _encoded(call.upstream_body(deployment.model, ids=deployment.names_tokens))
+        salt = salt_of(call.tenant) if deployment.salted else None
+        body = _encoded(call.upstream_body(deployment.model, ids=deployment.names_tokens, salt=salt))
         head = _head(deployment, call.request_id)
         return await self._send(deployment, self._origin(deployment), _PATHS[call.kind], head, body)
 

@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from router.deployment import VLLM
+
 _BARE_NAMES = {"claude": "anthropic", "command": "cohere", "embed-": "cohere", "rerank-": "cohere", "voyage": "voyage"}
-_NATIVE = "hosted_vllm"
 _CONNECTION = (
     "api_version",
     "organization",
@@ -48,7 +49,7 @@ def parameters(model: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def why_not(model: str, mode: str, values: Mapping[str, Any]) -> str | None:
     """What can't be done with a provider, so that it is said at the start and not by the first request."""
     provider = provider_of(model, values)
-    if provider == _NATIVE:
+    if provider == VLLM:
         return None
     if mode == "rerank":
         return "rerank is served by engines of your own alone"

@@ -229,7 +229,7 @@ class Router:
         guarded = self._guarded.get(group)
         looked = () if guarded is None else guarded.guards
         reach = self._within(group, reach)
-        call = Call(operation, group, {}, stream=False, reach=reach, request_id="", guards=looked)
+        call = Call(operation, group, {}, stream=False, reach=reach, request_id="", tenant="", guards=looked)
         members = [member for member in self._members_for(call) if member.health.ejected in (None, "asleep")]
         if any(member.breaker.state is BreakerState.CLOSED for member in members):
             return "good"

@@ -31,8 +31,12 @@ class Trail:
     key: bytes
 
 
-def trail_of(call: Call) -> Trail:
-    """The trail of a call's prompt; one that is no text has no blocks."""
+def trail_of(call: Call, salt: str = "") -> Trail:
+    """The trail of a call's prompt; one that is no text has no blocks.
+
+    Args:
+        salt: under which alone engines find the prompt again: under two salts nothing is shared.
+    """
     body, text, begin = call.body, bytearray(), _MOST_BYTES
     for role, piece in _pieces(body):
         text += piece
@@ -40,13 +44,13 @@ def trail_of(call: Call) -> Trail:
             begin = min(begin, len(text))
         if len(text) >= _MOST_BYTES:
             break
-    blocks, chain = [], hash((call.group, body.get("model")))
+    blocks, chain = [], hash((call.group, body.get("model"), salt))
     for at in range(0, min(len(text), _MOST_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
         chain = hash((chain, bytes(text[at : at + BLOCK_BYTES])))
         blocks.append(chain)
     named = body.get("prompt_cache_key")
     first = named.encode(errors="replace") if isinstance(named, str) and named else bytes(text[:begin])
-    return Trail(tuple(blocks), blake2b(first, digest_size=16).digest())
+    return Trail(tuple(blocks), blake2b(first, digest_size=16, key=salt.encode()).digest())
 
 
 def rank_of(key: bytes, name: str) -> bytes:

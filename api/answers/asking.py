@@ -79,6 +79,7 @@ class Asker:
             request_id=f"{self._request_id}.{step}",
             priority=principal.priority,
             rescue=principal.rescue,
+            tenant=principal.tenant_id,
             who=principal.who,
         )
 

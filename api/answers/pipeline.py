@@ -282,6 +282,7 @@ class Answerer:
             request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,
+            tenant=principal.tenant_id,
             who=principal.who,
         )
 

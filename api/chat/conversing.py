@@ -161,6 +161,7 @@ async def _open(router: Router, turn: NewTurn, group: str, request_id: str) -> A
             request_id=request_id,
             priority=principal.priority,
             rescue=principal.rescue,
+            tenant=principal.tenant_id,
             who=principal.who,
         )
         try:

@@ -136,6 +136,7 @@ class HotDoor:
             request_id=exchange.request_id,
             priority=priority_of(identity.principal.priority, exchange.priority),
             rescue=rescue_of(identity.principal.rescue, exchange.rescue),
+            tenant=identity.principal.tenant_id,
             who=identity.principal.who,
         )
         bound = state.router.bound(call.group)

@@ -164,6 +164,7 @@ class Responder:
                 request_id=wishes.request_id,
                 priority=wishes.priority,
                 rescue=wishes.rescue,
+                tenant=principal.tenant_id,
                 who=principal.who,
             )
             try:

@@ -32,6 +32,7 @@ from api.issuers import Issuer
 from api.keytext import new_text
 from api.settings import ApiSettings
 from core.principal import Principal, Role
+from core.reach import ANYWHERE
 from inference.settings import EmbeddingSettings, VllmSettings
 from retrieval.errors import AddressRefused, DocumentRejected, FetchFailed
 from retrieval.expression import Scope, parse_filter
@@ -42,11 +43,14 @@ from retrieval.parsers.xml import read as read_xml
 from retrieval.sources.fetcher import Bounds as FetchBounds
 from retrieval.sources.fetcher import Fetcher
 from retrieval.sources.guard import Guard, is_public
+from router.config import load
 from router.errors import MediaRefused
 from router.media import check_media
+from router.router import Call, open_router
 from storage.objects import ObjectError, checked_key
 from tests.integration.sources.test_guard import serving
 from tests.support.database import fresh_sqlite
+from tests.support.exact.server import exact_server
 from tests.support.gate import Gate, open_gate
 from tests.support.process import ROOT
 
@@ -333,6 +337,22 @@ def test_vllm_fields_that_change_the_server_are_refused_and_known_to_no_route(fi
     for value in ("{% for x in range(10**9) %}{% endfor %}", {"tokenize": True}, None, ""):
         with pytest.raises(RequestInvalid, match=field):
             sort_fields({"model": "m", field: value}, CHAT_FIELDS)
+
+
+async def test_cve_2025_46570_nobody_can_time_what_another_tenant_has_asked() -> None:
+    """vLLM answered sooner what anybody had asked before (GHSA-4qjh-9fv9-r85r): as `hosted_vllm` is configured, without
+    a word more, it finds a prompt for its own tenant alone."""
+    secret = {"model": "m", "messages": [{"role": "user", "content": f"The takeover bid is {'very ' * 200}high."}]}
+    async with exact_server("m") as engine:
+        entry = {"model_name": "m", "litellm_params": {"model": "hosted_vllm/m", "api_base": engine.base_url}}
+        async with open_router(load(None, [entry])) as router:
+            for tenant in ("victim", "attacker", "", "attacker2", "victim"):
+                body = {**secret, "max_tokens": 2, "user": tenant}
+                call = Call("chat.completions", "m", body, False, ANYWHERE, "r", tenant=tenant)
+                await (await router.open(call)).aclose()
+    *others, own = (served.cached_tokens for served in engine.log)
+    assert others == [0, 0, 0, 0]
+    assert own > 100
 
 
 @pytest.mark.parametrize("n", [9, 10**6, 2**63, 1.5, "2", [1], True and 9])

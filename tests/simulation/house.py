@@ -299,7 +299,7 @@ class House:
             body["max_tokens"] = 100
         return Call(
             "completions" if kind < 0.25 else "chat.completions", group, body, stream, ANYWHERE, name,
-            draw.choice(list(Priority)), draw.random() < 0.95,
+            draw.choice(list(Priority)), draw.random() < 0.95, tenant="t",
         )  # fmt: skip
 
     def _draw_faults(self) -> list[Coroutine[Any, Any, None]]:
@@ -702,7 +702,7 @@ class House:
                 for _ in range(count):
                     self._served += 1
                     body = {"model": name, "max_tokens": 2, "stream": True, "prompt": "sing a song"}
-                    call = Call("completions", name, body, True, ANYWHERE, f"q{self._served}")
+                    call = Call("completions", name, body, True, ANYWHERE, f"q{self._served}", tenant="t")
                     seen = Seen(self.loop.time(), [])
                     plan = Plan(0.0, worker, call, self.subjects[-1])
                     await self._ask(plan, seen)

@@ -19,6 +19,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from tests.support.exact.prefixes import salt_refusal
+
 CONTEXT_TOKENS = 4096
 _SAID = web.RequestKey("said", str)
 
@@ -125,6 +127,8 @@ class OpenAiServer:
             request[_FAULT] = told
         elif told is not None:
             request[_SAID] = told
+        if (refusal := salt_refusal(body)) is not None:
+            return _error(400, refusal, "BadRequestError", param="cache_salt")
         try:
             early = await self._fail_early(request)
             response: web.StreamResponse = early or await handler(request, body)

@@ -52,7 +52,7 @@ def chat(*, stream: bool = True, group: str = "g", **more: Any) -> Call:
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return Call("chat.completions", group, body | more, stream, ANYWHERE, f"req_{number}")
+    return Call("chat.completions", group, body | more, stream, ANYWHERE, f"req_{number}", tenant="t")
 
 
 def completion(*, stream: bool = True, group: str = "g", **more: Any) -> Call:

@@ -51,7 +51,7 @@ async def watched(engine: Engine) -> AsyncIterator[tuple[Router, Health]]:
 def _story() -> Call:
     messages = [{"role": "user", "content": f"Tell a long story about the number {time.time_ns()}."}]
     body = {"model": "g", "messages": messages, "max_tokens": 2000, "ignore_eos": True, "stream": True}
-    return Call("chat.completions", "g", body, True, HOME, "req_wedged")
+    return Call("chat.completions", "g", body, True, HOME, "req_wedged", tenant="t")
 
 
 async def _until(look: Callable[[], object], seconds: float) -> float:

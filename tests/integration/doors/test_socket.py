@@ -5,7 +5,22 @@ import time
 
 import pytest
 
-from tests.integration.doors.conftest import ASKED, CLOSED, OF_2024, OF_2025, OF_ANY, SOURCED, begin, name, talk
+from api.first_key import DEFAULT_TENANT
+from router.salt import salt_of
+from tests.integration.doors.conftest import (
+    ASKED,
+    CHAT,
+    CLOSED,
+    MESSAGES,
+    OF_2024,
+    OF_2025,
+    OF_ANY,
+    SOURCED,
+    answered,
+    begin,
+    name,
+    talk,
+)
 from tests.integration.doors.lines import Said, awaited, known
 from tests.integration.hot.conftest import await_lines, new_key
 from tests.integration.querywork.test_gateway import House
@@ -162,3 +177,19 @@ def test_each_question_is_counted_and_logged_as_a_request_is(house: House) -> No
     assert 'method="WS",route="/v1/query/ws"' in house.client.get("/metrics").text
     assert "ws://" not in house.gate.log
     assert "[accepted]" not in house.gate.log
+
+
+def test_every_door_to_documents_tells_the_engine_the_tenants_salt(house: House) -> None:
+    seen = len(house.server.bodies)
+    body = {"query": ASKED, "collection": "fares", "filter": OF_2024, "max_tokens": 64}
+    for fields in ({}, {"query_work": {"hyde": True}}):
+        answer = house.client.post("/v1/query", json={**body, **fields}, headers={"x-request-id": name()})
+        assert answer.status_code == 200, answer.text
+    for path in (CHAT, MESSAGES):
+        answered(house, path)
+    with known(house) as one:
+        one.ask()
+        assert one.until("done", "error")[-1]["event"] == "done"
+    salts = [each.get("cache_salt") for each in house.server.bodies[seen:]]
+    assert len(salts) >= 6
+    assert set(salts) == {salt_of(DEFAULT_TENANT)}

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,31 @@ def test_an_adapter_comes_and_goes_while_the_engine_runs(house: House) -> None:
     unloaded = httpx.post(f"{house.engine.url}/v1/unload_lora_adapter", json={"lora_name": "third"}, timeout=60)
     assert unloaded.status_code == 200
     assert httpx.post(f"{house.engine.url}/v1/completions", json=asked, timeout=60).status_code == 404
+
+
+def test_what_one_tenant_asked_is_found_for_that_tenant_alone(house: House, figure: Callable[[str], None]) -> None:
+    admin = {"authorization": f"Bearer {house.gate.key}"}
+
+    def made(what: str, **fields: str) -> dict[str, Any]:
+        answer = httpx.post(f"{house.gate.url}/v1/admin/{what}", json={"name": "other", **fields}, headers=admin)
+        return dict(answer.raise_for_status().json())
+
+    def hits() -> float:
+        lines = httpx.get(f"{house.engine.url}/metrics").text.splitlines()
+        return sum(float(one.rpartition(" ")[2]) for one in lines if one.startswith("vllm:prefix_cache_hits_total"))
+
+    keys = (house.gate.key, made("keys", tenant=made("tenants")["id"], role="member")["key"])
+    said = [{"role": "user", "content": f"{uuid.uuid4()}: say it again. " * 40}]
+    found = []
+    for path in ("chat/completions", "messages"):
+        for key in (*keys, *keys):
+            before, own = hits(), {"authorization": f"Bearer {key}"}
+            asked = {"model": NAMES[0], "messages": said, "max_tokens": 2}
+            httpx.post(f"{house.gate.url}/v1/{path}", json=asked, headers=own, timeout=180).raise_for_status()
+            found.append(hits() - before)
+    figure(f"tokens found in the engine's prefix cache, of two tenants in turn: {found}")
+    assert found[:2] == [0, 0]
+    assert min(found[2:]) >= 256, "what a tenant asked is there for the tenant"
 
 
 def test_a_trace_goes_on_in_the_engine(house: House, figure: Callable[[str], None]) -> None:

@@ -33,12 +33,12 @@ SAID = Told("Be brief: ünïcode.", "Count, please.", 50, 0.3, ["END", "STOP"])
 
 def chat(group: str, *, stream: bool = False, **more: Any) -> Call:
     body = {"model": group, **ASKED, **more, **({"stream": True} if stream else {})}
-    return Call("chat.completions", group, body, stream, ANYWHERE, REQUEST, who=WHO)
+    return Call("chat.completions", group, body, stream, ANYWHERE, REQUEST, tenant="t", who=WHO)
 
 
 def embed(group: str, **more: Any) -> Call:
     body = {"model": group, "input": ["a b", "c d e"], **more}
-    return Call("embeddings", group, body, False, ANYWHERE, REQUEST, who=WHO)
+    return Call("embeddings", group, body, False, ANYWHERE, REQUEST, tenant="t", who=WHO)
 
 
 @dataclass

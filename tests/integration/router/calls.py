@@ -36,13 +36,15 @@ def config(*deployments: Deployment, **fallbacks: list[str]) -> RouterConfig:
     return RouterConfig(deployments, fallbacks)
 
 
-def chat(text: str = "one two three four", stream: bool = False, group: str = "g", **more: Any) -> Call:
+def chat(
+    text: str = "one two three four", stream: bool = False, group: str = "g", tenant: str = "t", **more: Any
+) -> Call:
     """A chat call; keywords beyond Call's own fields go into the body."""
     reach = more.pop("reach", ANYWHERE)
     body = {"model": group, "messages": [{"role": "user", "content": text}], **more}
     if stream:
         body["stream"] = True
-    return Call("chat.completions", group, body, stream, reach, "req_1")
+    return Call("chat.completions", group, body, stream, reach, "req_1", tenant=tenant)
 
 
 async def read(answer: Answer) -> bytes:

@@ -50,7 +50,7 @@ async def test_anthropics_route_and_embeddings_are_guarded(server: OpenAiServer)
     body = {"model": "g", "max_tokens": 50, "messages": [{"role": "user", "content": "to Ada Byron"}]}
     async with open_router(guarded(native(server), g=[ALIAS])) as router:
         for stream in (False, True):
-            call = Call("messages", "g", {**body, "stream": stream}, stream, chat().reach, "req_1")
+            call = Call("messages", "g", {**body, "stream": stream}, stream, chat().reach, "req_1", tenant="t")
             answer = await router.open(call)
             said = await read(answer) if stream else answer.body
             await answer.aclose()
@@ -58,7 +58,9 @@ async def test_anthropics_route_and_embeddings_are_guarded(server: OpenAiServer)
             assert b"Byron" in said
             assert server.bodies[-1]["messages"][-1]["content"] == "to person 1"
     async with open_router(guarded(native(server, kind="embedding"), g=[ALIAS])) as router:
-        call = Call("embeddings", "g", {"model": "g", "input": ["Ada Byron", "b"]}, False, chat().reach, "req_1")
+        call = Call(
+            "embeddings", "g", {"model": "g", "input": ["Ada Byron", "b"]}, False, chat().reach, "req_1", tenant="t"
+        )
         await (await router.open(call)).aclose()
         assert server.bodies[-1]["input"] == ["person 1", "b"]
 

@@ -57,7 +57,9 @@ async def test_a_stream_is_translated_with_its_usage(server: OpenAiServer) -> No
 
 async def test_embeddings_pass(server: OpenAiServer) -> None:
     async with open_router(config(hosted(server, kind="embedding"))) as router:
-        call = Call("embeddings", "hosted", {"model": "hosted", "input": ["a b", "c"]}, False, ANYWHERE, "r")
+        call = Call(
+            "embeddings", "hosted", {"model": "hosted", "input": ["a b", "c"]}, False, ANYWHERE, "r", tenant="t"
+        )
         answer = await router.open(call)
     assert len(orjson.loads(answer.body)["data"]) == 2
     assert answer.usage == Usage(3, 0)

@@ -53,7 +53,7 @@ async def test_a_stream_is_passed_on_and_its_usage_chunk_is_kept_from_a_caller_w
 
 async def test_embeddings_pass(server: OpenAiServer) -> None:
     async with open_router(config(native(server, kind="embedding"))) as router:
-        call = Call("embeddings", "g", {"model": "g", "input": ["a b", "c"]}, False, ANYWHERE, "r")
+        call = Call("embeddings", "g", {"model": "g", "input": ["a b", "c"]}, False, ANYWHERE, "r", tenant="t")
         answer = await router.open(call)
         assert [model.kind for model in router.models()] == ["embedding"]
     assert len(orjson.loads(answer.body)["data"]) == 2
@@ -219,7 +219,7 @@ async def test_an_unknown_model_names_the_known_ones(server: OpenAiServer) -> No
 async def test_a_chat_model_is_not_for_embeddings(server: OpenAiServer) -> None:
     async with open_router(config(native(server))) as router:
         with pytest.raises(UpstreamRefused, match="is for /v1/chat/completions"):
-            await router.open(Call("embeddings", "g", {"input": "a"}, False, ANYWHERE, "r"))
+            await router.open(Call("embeddings", "g", {"input": "a"}, False, ANYWHERE, "r", tenant="t"))
 
 
 async def test_a_body_of_megabytes_arrives_whole(server: OpenAiServer) -> None:

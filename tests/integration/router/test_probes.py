@@ -79,7 +79,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> float:
 
 def one_token() -> Call:
     body = {"model": "g", "messages": [{"role": "user", "content": "a word"}], "max_tokens": 1}
-    return Call("chat.completions", "g", body, False, ANYWHERE, "req_1")
+    return Call("chat.completions", "g", body, False, ANYWHERE, "req_1", tenant="t")
 
 
 async def outcomes(routers: list[Router], each: int) -> list[str]:

@@ -83,7 +83,7 @@ async def _turn(
     """Ask the next question of one conversation, and the answer to it."""
     messages = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)]
     body = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "stream": True}
-    call = Call("chat.completions", "g", body, stream=True, reach=HOME, request_id=f"{number}")
+    call = Call("chat.completions", "g", body, stream=True, reach=HOME, request_id=f"{number}", tenant="t")
     async with free:
         began_s = time.monotonic()
         answer = await router.open(call)

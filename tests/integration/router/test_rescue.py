@@ -37,7 +37,7 @@ def story(**more: Any) -> Call:
     body = {"messages": [{"role": "user", "content": TEXT}], "max_tokens": 40, "stream": True, "temperature": 0}
     body |= {"stream_options": {"include_usage": True}, "model": "g", **more}
     rescue = body.pop("rescue", True)
-    return Call("chat.completions", "g", body, True, ANYWHERE, "req_1", rescue=rescue)
+    return Call("chat.completions", "g", body, True, ANYWHERE, "req_1", tenant="t", rescue=rescue)
 
 
 class Told:
@@ -225,7 +225,7 @@ async def test_a_text_completion_goes_on_too() -> None:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        call = Call("completions", "g", {**body, "model": "g"}, True, ANYWHERE, "req_1")
+        call = Call("completions", "g", {**body, "model": "g"}, True, ANYWHERE, "req_1", tenant="t")
         right = await uninterrupted(router, call)
         fails(first, second, Failure(Fault.CUT, 9))
         told = await tell(router, call)

@@ -1,5 +1,6 @@
 """What the router relies on in an upstream: the same suite against vLLM and against the fakes that stand in for it."""
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -155,3 +156,45 @@ async def test_a_message_that_is_too_long_is_400_and_names_the_limit(upstream: U
     status, kind, body = await _message(upstream, "word " * 6000, stream=stream)
     assert (status, kind) == (400, "application/json")
     assert "maximum context length is 4096 tokens" in orjson.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize("salt", ["", 7, "a/b", "a@b", "a\\b", "a\0", "a" * 129])
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+async def test_a_salt_that_is_none_is_400(upstream: Upstream, path: str, salt: object) -> None:
+    body = {"model": upstream[1], "prompt": "one", "messages": [{"role": "user", "content": "one"}], "max_tokens": 2}
+    del body["prompt" if path == "chat/completions" else "messages"]
+    status, _, answer = await _post(upstream, orjson.dumps({**body, "cache_salt": salt}), path)
+    assert status == 400
+    assert "cache_salt" in orjson.loads(answer)["error"]["message"]
+    assert (await _post(upstream, orjson.dumps({**body, "cache_salt": "a" * 128}), path))[0] == 200
+
+
+async def _hits(upstream: Upstream) -> float:
+    """Tokens of prompts that the engine has found so far."""
+    address = f"{upstream[0].removesuffix('/v1')}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(address) as response:
+        lines = (await response.text()).splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:prefix_cache_hits_total"))
+
+
+@pytest.mark.parametrize("upstream", ["exact", pytest.param("vllm", marks=pytest.mark.vllm)], indirect=True)
+async def test_what_was_read_under_one_salt_is_found_under_no_other(upstream: Upstream) -> None:
+    text, other = f"{uuid.uuid4()} {'a long beginning ' * 200}", f"{uuid.uuid4()} {'a long beginning ' * 200}"
+    asked = {"model": upstream[1], "messages": [{"role": "user", "content": text}], "max_tokens": 2, "temperature": 0}
+
+    async def found(path: str, body: dict[str, Any], **more: str) -> float:
+        before = await _hits(upstream)
+        status, _, answer = await _post(upstream, orjson.dumps({**body, **more}), path)
+        assert status == 200, answer
+        return await _hits(upstream) - before
+
+    assert await found("chat/completions", asked, cache_salt="one") == 0
+    assert await found("chat/completions", asked, cache_salt="two") == 0
+    assert await found("chat/completions", asked) == 0
+    assert await found("chat/completions", asked, cache_salt="one") >= 256
+    assert await found("messages", asked, cache_salt="two") >= 256
+    assert await found("messages", asked, cache_salt="three") == 0
+    old = {"model": upstream[1], "prompt": other, "max_tokens": 2}
+    assert await found("completions", old, cache_salt="one") == 0
+    assert await found("completions", old, cache_salt="two") == 0
+    assert await found("completions", old, cache_salt="two") >= 256

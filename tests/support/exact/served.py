@@ -12,6 +12,7 @@ class Served:
 
     Attributes:
         name: of the request, from `x-request-id` or the body's `user`.
+        cached_tokens: of the prompt, found in what was read before under the same `cache_salt`.
         made, sent: token ids generated; how many of them were written to the socket.
         ended: the answer was written whole.
         failed: the fault that met it.
@@ -23,6 +24,7 @@ class Served:
     body: dict[str, Any]
     began_s: float
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     made: list[int] = field(default_factory=list)
     sent: int = 0
     ended: bool = False

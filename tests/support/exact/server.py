@@ -22,6 +22,7 @@ from tests.support.exact import model as exact
 from tests.support.exact.breaking import Broken, break_stream, break_whole, fail_early, refuse, send, send_json
 from tests.support.exact.faults import Failure, Fault
 from tests.support.exact.forms import FORMS, Form
+from tests.support.exact.prefixes import Prefixes, salt_refusal
 from tests.support.exact.served import Served
 from tests.support.exact.wire import Connection, Request
 
@@ -54,6 +55,7 @@ class ExactServer:
         self.takes_ids = True
         self.accepted = 0
         self.log: list[Served] = []
+        self._prefixes = Prefixes()
         self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
 
@@ -183,6 +185,8 @@ class ExactServer:
             f"vllm:prompt_tokens_total{label} {sum(each.prompt_tokens for each in self.log)}",
             "# TYPE vllm:generation_tokens_total counter",
             f"vllm:generation_tokens_total{label} {sum(len(each.made) for each in self.log)}",
+            "# TYPE vllm:prefix_cache_hits_total counter",
+            f"vllm:prefix_cache_hits_total{label} {self._prefixes.hits}",
         ]
         return "\n".join([*lines, ""]).encode()
 
@@ -191,6 +195,9 @@ class ExactServer:
         body, path = served.body, served.path
         if body.get("model") != self.model:
             await refuse(connection, 404, f"The model `{body.get('model')}` does not exist.", "NotFoundError", "model")
+            return
+        if (refusal := salt_refusal(body)) is not None:
+            await refuse(connection, 400, refusal, "BadRequestError", "cache_salt")
             return
         try:
             if path == "/embeddings":
@@ -201,6 +208,7 @@ class ExactServer:
             await refuse(connection, 400, str(error), "BadRequestError", error.param)
             return
         served.prompt_tokens = len(asked.prompt)
+        served.cached_tokens = self._prefixes.read(asked.prompt, body.get("cache_salt"))
         form = FORMS[path](self.model, served, asked, gives_ids=self.gives_ids)
         if body.get("stream"):
             await self._stream(connection, served, asked, form, failure)

@@ -80,7 +80,9 @@ def write(
 
     def call(shown: Sequence[Excerpt], again: bool) -> Call:
         name = "req.again" if again else "req"
-        return Call("chat.completions", "m", {"excerpts": len(shown)}, True, ANYWHERE, name, Priority.NORMAL)
+        return Call(
+            "chat.completions", "m", {"excerpts": len(shown)}, True, ANYWHERE, name, Priority.NORMAL, tenant="t"
+        )
 
     async def work(clock: Clock) -> None:
         book: Any = came.book

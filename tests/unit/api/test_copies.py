@@ -30,7 +30,7 @@ async def test_a_stream_is_told_again_byte_for_byte_whatever_ends_its_lines(end:
     cache: Any = SimpleNamespace(look=look)
     exchange: Any = SimpleNamespace(start=lambda *_: None, piece=piece)
     metered: Any = SimpleNamespace(served=lambda _: None)
-    call = Call("chat.completions", "m", {"model": "m"}, stream=True, reach=ANYWHERE, request_id="r")
+    call = Call("chat.completions", "m", {"model": "m"}, stream=True, reach=ANYWHERE, request_id="r", tenant="t")
     copies = Copies(cache, Principal("t", "k", Role.MEMBER), "/v1/chat/completions", call, "m", None, 60.0)
     assert await copies.tell(exchange, metered, [])
     assert b"".join(told) == said

@@ -59,7 +59,7 @@ def _router(*writings: _Writing) -> Router:
 
 def _call(text: str = "hello", *, stream: bool = True) -> Call:
     body: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": text}], "max_tokens": 9}
-    return Call("chat.completions", "small", body, stream=stream, reach=HOME, request_id="r")
+    return Call("chat.completions", "small", body, stream=stream, reach=HOME, request_id="r", tenant="t")
 
 
 async def _frames(router: Router) -> bytes:

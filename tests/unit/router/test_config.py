@@ -82,6 +82,24 @@ stoker: {deadlines: {first_token_s: 2, between_tokens_s: 1.5}, waking: {hold_s: 
     assert (native.name, azure.name, config.num_retries) == ("a-1", "a-2", 4)
 
 
+@pytest.mark.parametrize(("said", "parted"), [("", True), ("tenant", True), ("shared", False)])
+def test_engines_keep_prompts_apart_by_tenant_unless_told_otherwise(tmp_path: Path, said: str, parted: bool) -> None:
+    vllm = "litellm_params: {model: hosted_vllm/x, api_base: 'http://h:1/v1'}"
+    entries = (
+        f"- {{model_name: chat, {vllm}}}",
+        f"- {{model_name: unnamed, {vllm}, model_info: {{mode: embedding}}}}",
+        f"- {{model_name: vectors, {vllm}, model_info: {{mode: embedding, engine: vllm}}}}",
+        "- {model_name: hosted, litellm_params: {model: openai/x, api_key: k, api_base: 'http://h:1/v1'}}",
+        "- {model_name: lite, litellm_params: {model: x, custom_llm_provider: hosted_vllm, api_base: 'http://h:1/v1'}}",
+    )
+    text = "model_list:\n" + "\n".join(entries) + (f"\nstoker: {{prefix_cache: {said}}}" if said else "")
+    found = {one.group: one.salted for one in load(_file(tmp_path, text)).deployments}
+    # Of servers that give vectors only vLLM is known to take the field.
+    assert found == {"chat": parted, "unnamed": False, "vectors": parted, "hosted": False, "lite": parted}
+    (own,) = load(None, [LOCAL]).deployments
+    assert own.salted
+
+
 def test_the_watch_is_on_and_its_settings_are_the_files(tmp_path: Path) -> None:
     assert load(None).health == HealthPolicy()
     config = load(_file(tmp_path, "stoker: {health: {enabled: false, poll_s: 0.25, standstill_s: 5}}\n"))

@@ -195,7 +195,7 @@ def test_where_nothing_is_held_an_engine_comes_first_that_has_the_adapter() -> N
 def test_other_strategies_do_not_look_at_prompts() -> None:
     assert group("least-busy", *replicas(2)).trail(call("a" * 5000)) is None
     assert group("prefix-affinity", *replicas(1)).trail(call("a" * 5000)) is None
-    embedding = Call("embeddings", "g", {"input": "a" * 5000}, False, ANYWHERE, "req_1")
+    embedding = Call("embeddings", "g", {"input": "a" * 5000}, False, ANYWHERE, "req_1", tenant="t")
     assert group("prefix-affinity", *replicas(2)).trail(embedding) is None
 
 

@@ -14,7 +14,9 @@ from router.trail import BLOCK_BYTES, rank_of, trail_of
 
 def call(*said: str, kind: Operation = "chat.completions", **fields: Any) -> Call:
     messages = [{"role": "user" if at % 2 == 0 else "assistant", "content": text} for at, text in enumerate(said)]
-    return Call(kind, "g", {"messages": messages, **fields}, stream=True, reach=ANYWHERE, request_id="req_1")
+    return Call(
+        kind, "g", {"messages": messages, **fields}, stream=True, reach=ANYWHERE, request_id="req_1", tenant="t"
+    )
 
 
 def shared(one: Call, other: Call) -> int:
@@ -69,13 +71,24 @@ def test_what_is_added_behind_changes_no_block(said: list[str], more: list[str])
     ],
 )
 def test_every_form_of_a_prompt_has_a_trail_of_bounded_length(body: dict[str, Any]) -> None:
-    found = trail_of(Call("completions", "g", body, stream=False, reach=ANYWHERE, request_id="req_1"))
+    found = trail_of(Call("completions", "g", body, stream=False, reach=ANYWHERE, request_id="req_1", tenant="t"))
     assert 10 <= len(found.blocks) <= 256
 
 
 @pytest.mark.parametrize("body", [{}, {"messages": [7, None]}, {"messages": 7}, {"prompt": 7}, {"prompt": []}])
 def test_what_is_no_prompt_has_none(body: dict[str, Any]) -> None:
-    assert trail_of(Call("completions", "g", body, stream=False, reach=ANYWHERE, request_id="req_1")).blocks == ()
+    assert (
+        trail_of(Call("completions", "g", body, stream=False, reach=ANYWHERE, request_id="req_1", tenant="t")).blocks
+        == ()
+    )
+
+
+def test_under_two_salts_nothing_is_shared_and_a_conversation_has_two_places() -> None:
+    asked = call("a" * 3 * BLOCK_BYTES, prompt_cache_key="k")
+    one, again, other, none = (trail_of(asked, salt) for salt in ("one", "one", "other", ""))
+    assert one == again
+    assert len({*one.blocks, *other.blocks, *none.blocks}) == 9
+    assert len({one.key, other.key, none.key}) == 3
 
 
 def test_a_conversation_has_one_place_for_all_workers_and_a_named_one_its_own() -> None:
