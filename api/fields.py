@@ -10,6 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from api.errors import RequestInvalid
+from api.shapes.shapes import check_shapes
 
 _OPENAI_CHAT = """messages model audio frequency_penalty function_call functions logit_bias logprobs
 max_completion_tokens max_tokens metadata modalities n parallel_tool_calls prediction
@@ -71,7 +72,8 @@ def read_json_object(body: bytes) -> dict[str, Any]:
 def sort_fields(body: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[str, Any], list[str]]:
     """Divide a body into what goes upstream and the names of what is dropped.
 
-    Raises: RequestInvalid: a dangerous field, or `n` out of range.
+    Raises: RequestInvalid: a dangerous field, `n` out of range, or a schema, expression or grammar that an engine
+        should not be given.
     """
     for name in body:
         if name in DANGEROUS_FIELDS:
@@ -80,6 +82,7 @@ def sort_fields(body: Mapping[str, Any], known: frozenset[str]) -> tuple[dict[st
     if n is not None and not (isinstance(n, int) and 1 <= n <= MAX_N):
         raise RequestInvalid(f"n must be a whole number from 1 to {MAX_N}", "n")
     passed = {name: value for name, value in body.items() if name in known}
+    check_shapes(passed)
     return passed, sorted(set(body) - set(passed))
 
 

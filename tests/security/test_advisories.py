@@ -362,6 +362,81 @@ def test_cve_2026_34756_a_request_asks_for_at_most_eight_answers(n: Any) -> None
         sort_fields({"n": n}, CHAT_FIELDS)
 
 
+def _shaped(**fields: Any) -> dict[str, Any]:
+    return {"structured_outputs": fields}
+
+
+def _called(schema: Any) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
+
+
+def _formed(schema: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+
+
+def _property(**said: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": {"type": "string", **said}}}
+
+
+@pytest.mark.parametrize(
+    ("advisory", "body", "where"),
+    [
+        ("CVE-2025-48944", _called(_property(pattern="[")), "tools[0].function.parameters.properties.a.pattern"),
+        ("CVE-2025-48944", _called(_property(type="str")), "tools[0].function.parameters.properties.a.type"),
+        ("CVE-2025-48944", _called(_property(type={"a": 1})), "tools[0].function.parameters.properties.a.type"),
+        ("CVE-2025-48942", _shaped(json="hello"), "structured_outputs.json"),
+        ("CVE-2025-48942", _shaped(json={"properties": {"a": {"type": "stsring"}}}), "structured_outputs.json.prop"),
+        ("CVE-2025-48942", _formed({"type": "nope"}), "response_format.json_schema.schema.type"),
+        ("CVE-2025-48943", _shaped(regex="foo**"), "structured_outputs.regex"),
+        ("CVE-2025-48943", _shaped(regex=r"[.*+{"), "structured_outputs.regex"),
+        ("CVE-2025-57809 GHSA-5cmr-4px5-23pc", _formed({"$ref": "#"}), "response_format.json_schema.schema"),
+        ("CVE-2025-58446 GHSA-9q5r-wfvf-rr7f", _formed({"enum": ["word" * 9] * 9999}), "response_format.json_schema"),
+        ("CVE-2025-58446 GHSA-9q5r-wfvf-rr7f", _shaped(grammar='root ::= "a"' + ' | "a"' * 20_000), "structured"),
+        (
+            "CVE-2026-25048 GHSA-7rgv-gqhr-fxg3",
+            _shaped(grammar="root ::= " + "(" * 30_000 + "a"),
+            "structured_outputs.g",
+        ),
+        (
+            "CVE-2026-55574 GHSA-rwxx-mrjm-wc2m",
+            _shaped(regex="((a{1,500}){1,500}){1,500}b"),
+            "structured_outputs.regex",
+        ),
+    ],
+)
+async def test_what_an_engine_broke_of_is_refused_at_every_door_and_named(
+    worker: Gate, advisory: str, body: dict[str, Any], where: str
+) -> None:
+    """vLLM's engine, or xgrammar in it, ended for everybody by one request's schema, expression or grammar."""
+    said = [{"role": "user", "content": "Go on."}]
+    doors = [("/v1/chat/completions", {"messages": said})]
+    if "tools" not in body:
+        doors.append(("/v1/completions", {"prompt": "Go on."}))
+    for path, asked in doors:
+        answer = await worker.call("POST", path, json={"model": "small", "max_tokens": 2, **asked, **body})
+        assert answer.status_code == 400, (advisory, path)
+        error = answer.json()["error"]
+        assert error["param"].startswith(where), (advisory, path)
+        assert error["code"] == "invalid_request"
+
+
+async def test_cve_2025_48944_and_48942_in_other_forms_too(worker: Gate) -> None:
+    """The same in Anthropic's form, and in responses."""
+    bad = _property(pattern="(")
+    shape = {"format": {"type": "json_schema", "name": "a", "schema": bad}}
+    for path, body, where in (
+        ("/v1/messages", {"tools": [{"name": "f", "input_schema": bad}]}, "tools[0].input_schema."),
+        ("/v1/messages", {"output_config": shape}, "output_config.format.schema."),
+        ("/v1/responses", {"input": "a", "tools": [{"type": "function", "name": "f", "parameters": bad}]}, "tools[0]."),
+        ("/v1/responses", {"input": "a", "text": shape}, "text.format.schema."),
+    ):
+        more = {} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2}
+        answer = await worker.call("POST", path, json={"model": "small", **more, **body})
+        assert answer.status_code == 400, path
+        assert f"{where}" in answer.text
+        assert "properties.a.pattern: this is no regular expression" in answer.text
+
+
 INSIDE = (
     *(
         "http://127.0.0.1:8081/health",
