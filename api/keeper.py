@@ -38,7 +38,9 @@ from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from monitoring.logs import configure_logs, logger
 from monitoring.metrics import INGEST_WAITED, INGEST_WAITING, LEDGER_SHIPPED
+from monitoring.names import NamePage
 from monitoring.sentry import report_errors
+from monitoring.series import Series
 from monitoring.serving import serving
 from retrieval.evaluation.telling import Telling
 from retrieval.leases import LostTasks, waiting
@@ -125,6 +127,7 @@ async def all_duties(settings: ApiSettings, database: Database, clock: Clock, st
         # A keeper that ends after its gateway leaves nothing behind, on a volume that may go with them.
         Duty("ledger", partial(_ship, shipper), 0.5, at_end=True),
         Duty("queue", partial(_count_waiting, database, clock), 15.0),
+        Duty("series", Series(NamePage()).look, 5.0),
         Duty("evaluations", Telling(database).tell, 5.0),
         Duty("recounts", recounts.check, 0.5),
         Duty("alerts", alerts.check, 5.0),

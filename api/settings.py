@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from api.issuers import Issuer
 from api.login.provider import Provider, origin_of
 from core.limits import Limits
+from monitoring.names import GRACE_S
 from retrieval.settings import RetrievalSettings
 
 
@@ -235,6 +236,13 @@ class ApiSettings(RetrievalSettings):
         le=10_000,
         description="Tenants that have series of their own in /metrics, by their ids, of requests, tokens and money; "
         "`other` has the rest. 0: none, since /metrics asks nobody who is there.",
+    )
+    metrics_grace_s: float = Field(
+        GRACE_S,
+        ge=0,
+        le=86_400,
+        description="Seconds for which /metrics tells counters of a deployment, model or experiment that is gone; "
+        "longer than Prometheus takes between two scrapes.",
     )
     budget_webhook: SecretStr | None = Field(
         None,

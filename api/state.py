@@ -48,6 +48,8 @@ from api.vectorstores.store import VectorStores
 from core.clock import Clock, SystemClock
 from core.dependency import DependencyError
 from core.limits import Subject
+from monitoring.names import NamePage
+from monitoring.series import Series
 from retrieval.open import Retrieval, open_retrieval
 from router.router import Router
 from storage.open import open_store
@@ -57,6 +59,7 @@ from storage.sql import Database
 
 _JUDGED_EVERY_S = 2.0
 _BREAKERS_EVERY_S = 1.0
+_SERIES_EVERY_S = 5.0
 _VECTOR_PATIENCE_S = 1.0  # for somebody else's vector; after that a question is embedded twice
 
 
@@ -123,6 +126,8 @@ async def open_state(settings: ApiSettings) -> AsyncIterator[AppState]:
         await stack.enter_async_context(looking(judging.look, _JUDGED_EVERY_S))
         parts = (database.dependency, redis.dependency, *retrieval.dependencies())
         await stack.enter_async_context(looking(Breakers(parts, router).look, _BREAKERS_EVERY_S))
+        series = Series(NamePage(settings.metrics_grace_s), following.names)
+        await stack.enter_async_context(looking(series.look, _SERIES_EVERY_S))
         auto = await stack.enter_async_context(
             open_auto(router, retrieval.embedder, settings.auto_models, settings.auto_thresholds)
         )

@@ -9,6 +9,7 @@ sends ever makes a series.
 """
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
@@ -28,6 +29,7 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from monitoring.names import PAGE, hidden
 from monitoring.replaced import FILES, ReplacedGauge
 
 FOLDER_ID = "made"
@@ -224,8 +226,13 @@ class _Folder(Collector):
     """What all processes have counted in the shared folder; a file that one is just making says nothing yet."""
 
     def collect(self) -> Iterable[Metric]:
-        files = [str(file) for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db") if _size(file)]
+        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        files = [str(file) for file in folder.glob("*.db") if _size(file)]
         found: Iterable[Metric] = multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        gone = hidden(folder, time.monotonic())  # after what it hides was read: who takes that away has seen it, too
+        for family in found if gone else ():
+            if family.type != "gauge":  # which each process takes away by itself
+                family.samples = [sample for sample in family.samples if not gone.has(sample.labels)]
         return chain(found, EVALUATION_SCORE.collect(), EVALUATED_AT.collect())
 
 
@@ -277,5 +284,5 @@ def fill_holes() -> None:
 def clear_folder(folder: Path) -> None:
     """Empty the shared folder; call it before any process of a new run starts."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in (*folder.glob("*.db"), *folder.glob(FILES), folder / FOLDER_ID):
+    for file in (*folder.glob("*.db"), *folder.glob(FILES), folder / FOLDER_ID, folder / PAGE):
         file.unlink(missing_ok=True)

@@ -2,13 +2,14 @@
 
 import logging
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 from prometheus_client import Counter, Histogram
 
 from core.usage import Usage
 from monitoring import metrics
 from monitoring.logs import write_line
+from monitoring.series import found_once
 from monitoring.tally import tally
 from monitoring.tracing import Span
 from monitoring.tracing import finish as finish_trace
@@ -92,17 +93,17 @@ def finish(record: RequestRecord, ended_s: float) -> None:
 
 
 # Finding a series by its labels costs more than counting in it.
-@lru_cache(maxsize=1000)
+@found_once
 def _requests(route: str, method: str, status: int) -> Counter:
     return metrics.REQUESTS.labels(route, method, str(status))
 
 
-@lru_cache(maxsize=1000)
+@found_once
 def _seconds(route: str) -> Histogram:
     return metrics.REQUEST_SECONDS.labels(route)
 
 
-@lru_cache(maxsize=1000)
+@found_once
 def _tokens(group: str) -> tuple[Counter, Counter, Counter, Histogram, Histogram]:
     return (
         metrics.TOKENS.labels(group, "in"),

@@ -33,7 +33,7 @@ class ReplacedGauge(Collector):
         """Tell these series and no others. Raises: OSError: the folder can't be written."""
         self._own = dict(values)
         if (file := self._file()) is not None:
-            _write_whole(file, json.dumps([[*labels, value] for labels, value in values.items()]))
+            write_whole(file, json.dumps([[*labels, value] for labels, value in values.items()]))
 
     def describe(self) -> Iterable[Metric]:
         return [GaugeMetricFamily(self._name, self._documentation, labels=self.labels)]
@@ -57,7 +57,8 @@ class ReplacedGauge(Collector):
         return None if folder is None else Path(folder) / FILES.replace("*", self._name)
 
 
-def _write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that others read, so that they find the old text or the new one."""
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".")
     with os.fdopen(handle, "w") as out:
         out.write(text)

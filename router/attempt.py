@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from core.usage import Usage
 from monitoring import tracing
 from monitoring.logs import logger
 from monitoring.metrics import UPSTREAM_CALLS
+from monitoring.series import found_once
 from monitoring.tally import tally
 from monitoring.tracing import genai
 from router.answer import Answer, FrameStream, read_whole
@@ -285,7 +286,7 @@ def _nothing() -> None:
     pass
 
 
-@lru_cache(maxsize=1000)
+@found_once
 def _calls(group: str, deployment: str, outcome: str) -> Counter:
     return UPSTREAM_CALLS.labels(group, deployment, outcome)  # finding a series costs more than counting in it
 

@@ -281,6 +281,11 @@ class Router:
             counts[name] = counts.get(name, 0) + member.health.in_flight
         return counts
 
+    def present(self) -> tuple[set[str], set[str]]:
+        """The names of deployments and of groups: those that there are, and of those removed, who still have calls."""
+        there = [*self.members(), *(member for member in self._leaving if member.health.in_flight)]
+        return {each.deployment.name for each in there}, {each.deployment.group for each in there}
+
     def status(self) -> list[DeploymentStatus]:
         """Every deployment, as this process sees it."""
         return [_status(member) for member in self.members()]

@@ -6,7 +6,7 @@ common, tenant, readers, documents and parameters (`api/caching/name.py`). Then 
 
 import random
 import re
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from math import sqrt
 
@@ -16,7 +16,9 @@ from api.caching.cache import Cache, Hit
 from api.caching.name import Name
 from api.caching.sameness import Judge
 from monitoring import metrics
+from monitoring.series import take_away
 
+_MOST_CHECKED = 1000  # collections of which checks are remembered, and told: those that were checked last
 _MOST = 64  # questions that are remembered beside each other, the newest first
 _LONGEST = 300  # characters of one
 _LOOKED_AT = 8  # of them those that share most words
@@ -44,7 +46,8 @@ class Similar:
         self._judge = judge
         self._check_share = check_share
         self._chance = chance
-        self._trust: defaultdict[str, Trust] = defaultdict(lambda: Trust(bound))
+        self._bound = bound
+        self._trust: dict[str, Trust] = {}  # of collections; what was checked last stands last
 
     async def find(self, beside: Name, collection_id: str, text: str) -> Hit | None:
         """The entry of a question that asks the same as this text.
@@ -52,7 +55,8 @@ class Similar:
         Args:
             beside: the name of all that may be told to this asker, whatever the question's words are.
         """
-        if len(text) > _LONGEST or not self._trust[collection_id].holds:
+        trust = self._trust.get(collection_id)
+        if len(text) > _LONGEST or (trust is not None and not trust.holds):
             return None
         for digest, like in _nearest(text, await self._asked(beside)):
             if self._judge.ask_the_same(text, like):
@@ -72,8 +76,13 @@ class Similar:
 
     def checked(self, collection_id: str, *, same: bool) -> None:
         """Take note of how a check went."""
-        trust = self._trust[collection_id]
+        trust = self._trust.pop(collection_id, None) or Trust(self._bound)
         trust.observe(same=same)
+        self._trust[collection_id] = trust
+        while len(self._trust) > _MOST_CHECKED:
+            oldest = next(iter(self._trust))
+            del self._trust[oldest]
+            take_away([(metrics.SEMANTIC_FALSE_SHARE, (oldest,))])
         metrics.SEMANTIC_CHECKS.labels("same" if same else "different").inc()
         metrics.SEMANTIC_FALSE_SHARE.labels(collection_id).set(trust.most)
 

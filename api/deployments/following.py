@@ -17,6 +17,7 @@ from core.clock import Clock
 from core.dependency import DependencyError
 from monitoring.logs import logger
 from monitoring.metrics import CONFIGURATION_READS, UPSTREAM_RUNNING
+from monitoring.names import Names
 from router.config import Changes, RouterConfig, assembled, written
 from router.errors import ConfigInvalid
 from router.router import Router, open_router
@@ -110,6 +111,13 @@ class Following:
             if marked != self._marked or now_s >= self._rows_s + _ROWS_EVERY_S:
                 self._marked, self._rows_s = marked, now_s
                 await self._follow_kept()
+
+    def names(self) -> Names:
+        """The names there are that stand in labels of metrics; also of what was removed, and still has calls."""
+        assert self._router is not None
+        deployments, groups = self._router.present()
+        experiments = {experiment.name for experiment in self.config.experiments}
+        return {"deployment": deployments, "model_group": groups, "experiment": experiments}
 
     async def reload(self) -> None:
         """Read the file now. Raises: ConfigInvalid: nothing has changed."""

@@ -171,6 +171,8 @@ class Judging:
 
     async def look(self) -> None:
         """Judge each experiment that runs. Raises: DependencyError: SQL is away."""
+        names = {one.name for one in self._following.config.experiments}
+        self._before = {name: before for name, before in self._before.items() if name in names}  # their counts go, too
         judged = [one for one in self._following.config.experiments if not one.stopped and not one.shadow and one.stop]
         told = await _counted() if judged else {}
         for experiment in judged:

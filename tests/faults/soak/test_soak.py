@@ -67,6 +67,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             "STOKER_ADMISSION_LEASE_S": "4",
             "STOKER_ANSWER_MODEL": "telling",
             "STOKER_SWEEP_S": "5",
+            "STOKER_METRICS_GRACE_S": "2",
             "STOKER_READER_GRACE_S": "26",  # for so long what was deleted is held open
             **dict.fromkeys(("STOKER_ANSWER_CACHE_S", "STOKER_SEARCH_CACHE_S", "STOKER_QUESTION_CACHE_S"), "60"),
         }
@@ -101,7 +102,7 @@ async def churn(house: House, halt: asyncio.Event) -> None:
 
 
 async def _deploy(house: House, admin: httpx.AsyncClient, number: int) -> None:
-    base, name = f"http://127.0.0.1:{house.engines[1].port}/v1", f"passing-{number % 4}"  # names are used again
+    base, name = f"http://127.0.0.1:{house.engines[1].port}/v1", f"passing-{number}"
     entry = {
         "model_name": name,
         "litellm_params": {"model": f"hosted_vllm/{EXACT}", "api_base": base},
@@ -152,8 +153,8 @@ async def soak(house: House, seconds: float, every_s: float, figure: Figure, bou
 
 
 async def test_a_minute_of_churn_leaves_nothing_open(house: House, figure: Figure) -> None:
-    """What memory does in a minute is warming up: it is only told."""
-    await soak(house, 85, 2, figure, Bounds(memory_share=None), base_s=45)
+    """What memory does in a minute is warming up: it is only told. Series go some seconds after deployments."""
+    await soak(house, 85, 2, figure, Bounds(memory_share=None, series=0.25), base_s=45)
 
 
 @pytest.mark.long

@@ -21,6 +21,7 @@ def standing(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
     settings = {
         "STOKER_WORKERS": "2",
         "STOKER_CONFIG_POLL_S": "0.1",
+        "STOKER_METRICS_GRACE_S": "1",
         "FIRST_API_KEY": "sk-planted",
         "STOKER_DEPLOYMENT_SECRETS": "FIRST_API_KEY",
     }

@@ -64,6 +64,21 @@ def test_a_deployment_of_the_file_is_shown_whole(admin: httpx.Client, upstream: 
     assert listed["configuration"]["error"] is None
 
 
+def test_series_of_deployments_that_were_taken_away_go(admin: httpx.Client, upstream: Upstream) -> None:
+    names = [f"fleeting-{number}" for number in range(10)]
+    for name in names:
+        added = {**entry(upstream.port), "model_name": name, "model_info": {"id": name}}
+        assert admin.post("/v1/admin/deployments", json=added).status_code == 201
+    for name in names:
+        until(everywhere(admin, name, 200), "both workers know it")
+    told = admin.get("/metrics").text
+    assert all(f'stoker_upstream_calls_total{{deployment="{name}"' in told for name in names)
+    for name in names:
+        assert admin.delete(f"/v1/admin/deployments/{name}").status_code == 200
+    until(lambda: "fleeting-" not in admin.get("/metrics").text, "their series are told")
+    assert f'stoker_upstream_running{{deployment="{FIRST}"}}' in admin.get("/metrics").text
+
+
 def test_one_that_is_added_answers_in_every_worker_and_one_that_is_removed_does_not(
     admin: httpx.Client, upstream: Upstream
 ) -> None:

@@ -46,3 +46,13 @@ def test_every_gpu_figure_is_listed_and_no_other() -> None:
         *([f"`{name}`", about] for name, (_, about) in (SHARES | FIGURES).items()),
         [f"`{UP[0]}`", UP[1]],
     ]
+
+
+def test_of_each_label_of_each_metric_it_is_said_what_bounds_its_values() -> None:
+    carried: dict[str, list[str]] = {}
+    for name, _, labels, *_ in _rows(r"metric \| kind \| labels \| unit \| what it is"):
+        for label in filter(None, labels.split(", ")):
+            carried.setdefault(label, []).append(name)
+    said = {label: (names.split(", "), bound) for label, names, bound in _rows(r"label \| metrics \| .*")}
+    assert {label: names for label, (names, _) in said.items()} == carried
+    assert all(bound for _, bound in said.values())
