@@ -210,6 +210,7 @@ class Answer:
     Attributes:
         deployment: the one that answers now; another one after a rescue.
         fallback: its group, where that isn't the one that was asked for.
+        by_others: another group than the one that was asked for gave it, or a part of it.
         said: usage and finish reason of an answer in one piece, as `read_whole` found them.
         status: 200; whatever failed early was raised.
         frames: server-sent events; iterate it once, then call `aclose`. It ends in `[DONE]`, or in an error event.
@@ -235,6 +236,7 @@ class Answer:
         self.body: bytes = content.body if isinstance(content, Whole) else b""
         self.media_type = content.media_type if isinstance(content, Whole) else "text/event-stream"
         self.frames: AsyncIterator[bytes] | None = self._frames(self._stream) if self._stream else None
+        self.by_others = deployment.group != asked
         self.broken = False
         self.refused: GuardRefused | GuardFailed | None = None
         self.rescue: Rescue | None = None
@@ -312,6 +314,7 @@ class Answer:
 
     def _take_over(self, old: FrameStream, new: FrameStream) -> None:
         self._stream, self.deployment = new, new.deployment
+        self.by_others = self.by_others or self.fallback is not None
         said = new.said()
         if self.on_switch is not None and said is not None:
             prompt = len(said.prompt_ids) if said.prompt_ids else 0

@@ -40,6 +40,7 @@ class Asker:
 
     Attributes:
         usage: of all steps so far.
+        by_others: a fallback group did some of them.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Asker:
         self._model = model
         self._request_id = request_id
         self.usage = Usage()
+        self.by_others = False
 
     async def __call__(self, step: Step, prompt: Prompt) -> str:
         if self._model is None:
@@ -103,6 +105,7 @@ class Asker:
             whole = answer.over and not answer.broken
             usage = answer.usage or Usage(0, answer.tokens)
             self.usage += usage
+            self.by_others = self.by_others or answer.by_others
             count_tokens(call.group, usage)
             metered.finish(usage, "ok" if whole else "failed")
         if prompt.whole and answer.finish_reason == "length":

@@ -279,11 +279,12 @@ def answering(
 
 
 def _is_whole(events: list[Event], edition: Edition) -> bool:
-    """Whether all parts were at work, each sentence has its source, and the collection is still the same."""
+    """Whether all parts and no stand-ins were at work, nothing lacks a source, and the collection is still the same."""
     done = events[-1]
     seen = [event.result.collection_version for event in events if isinstance(event, Retrieved)]
-    whole = isinstance(done, Done) and done.degraded_reason is None and not done.unsupported and not _failed(done)
-    return whole and seen == [edition.version]
+    if not isinstance(done, Done) or done.by_others:
+        return False
+    return done.degraded_reason is None and not done.unsupported and not _failed(done) and seen == [edition.version]
 
 
 def _seen(events: list[Event]) -> dict[str, Seen]:

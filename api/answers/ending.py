@@ -68,6 +68,7 @@ class Written:
             model=self.model,
             deployment=answer.deployment.name,
             fallback=answer.fallback,
+            by_others=answer.by_others,
             first_token_s=answer.first_token_s,
             cut=spoken.is_own and answer.finish_reason == "length",
         )

@@ -63,6 +63,7 @@ class Done:
     Attributes:
         degraded_reason: why this is less than a generated answer with all parts at work; None if it is that.
         model: the group that answered; None where passages were quoted instead.
+        by_others: a fallback group gave the answer, or a part of it, or worked on its question.
         usage: of the answer alone; `work_usage`: of the calls that worked on its question.
         cut: the model's own answer ends where it was allowed no more tokens.
         unsupported: the stretches of the answer that no source supports, as (start, end).
@@ -81,6 +82,7 @@ class Done:
     model: str | None
     deployment: str | None = None
     fallback: str | None = None
+    by_others: bool = False
     usage: Usage = field(default_factory=Usage)
     first_token_s: float | None = None
     cut: bool = False

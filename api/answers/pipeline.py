@@ -157,8 +157,10 @@ class Answerer:
         times.add("verify", teller.checked_s)
         late = _LATE if packed.late else None
         reasons = [reason for reason in (failure, late, teller.failure, result.degraded_reason) if reason]
+        done = written.done(teller.spoken, "; ".join(reasons) or None)
         yield replace(
-            written.done(teller.spoken, "; ".join(reasons) or None),
+            done,
+            by_others=done.by_others or asked.by_others,
             timings_ms=times.told(),
             work=asked.work,
             work_usage=asked.usage,

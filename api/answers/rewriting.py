@@ -26,11 +26,13 @@ class Asked:
     Attributes:
         work: what was made of it; None: nothing was asked for.
         usage: of the calls that did it.
+        by_others: a fallback group answered some of them.
     """
 
     question: Question
     work: QueryWork | None = None
     usage: Usage = field(default_factory=Usage)
+    by_others: bool = False
 
 
 class Rewriting:
@@ -62,7 +64,7 @@ class Rewriting:
         worker = QueryWorker(question, asker, self._clock, recipe.deadlines_s.rewrite, times.since)
         work = await worker.work(fields)
         searched = replace(question, text=work.question, filter=both(question.filter, work.filter))
-        return Asked(searched, work, asker.usage)
+        return Asked(searched, work, asker.usage, asker.by_others)
 
     async def _check(self, principal: Principal, question: Question) -> Mapping[str, FieldSummary]:
         """Find what is wrong with the question itself before a model is paid for it.

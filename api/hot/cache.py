@@ -85,10 +85,10 @@ class Copies:
             self._pieces.append(piece)
 
     def end(self, answer: Answer, metered: Metered) -> None:
-        """The answer has ended: keep what was sent, if it is whole."""
+        """The answer has ended: keep what was sent, if it is whole, and all of it of the group that was asked for."""
         if self._flight is None:
             return
-        if answer.broken or self._bytes > self._cache.bounds.entry_bytes:
+        if answer.broken or answer.by_others or self._bytes > self._cache.bounds.entry_bytes:
             self._flight.leave(barren=True)
             return
         try:

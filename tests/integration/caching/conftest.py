@@ -23,6 +23,7 @@ __all__ = ["servers"]
 
 QUESTION = "When does the pier open?"
 MODELS = ("words", "fragile")  # of one server; the first is the default, the second is for tests that break it
+HELPED = "helped"  # of the same server, too, as is its fallback `helper`
 UNLIMITED = {"rpm": None, "tpm": None, "parallel": None}
 
 
@@ -112,8 +113,10 @@ def opened(servers: Servers, folder: Path, **more: str) -> Iterator[House]:
         entry = f"{{model: hosted_vllm/words, api_base: '{server.base_url}'}}"
         priced = "model_info: {input_cost_per_token: 0.000001, output_cost_per_token: 0.000002}"
         configuration = "model_list:\n" + "".join(
-            f"  - model_name: {name}\n    litellm_params: {entry}\n    {priced}\n" for name in MODELS
+            f"  - model_name: {name}\n    litellm_params: {entry}\n    {priced}\n" for name in (*MODELS, HELPED)
         )
+        configuration += f"  - {{model_name: helper, litellm_params: {entry}}}\n"
+        configuration += f"litellm_settings: {{fallbacks: [{{{HELPED}: [helper]}}]}}\n"
         with gateway(folder, 1, settings=settings, configuration=configuration) as gate:
             worker = {**settings, "STOKER_DATA_DIR": str(gate.folder), "STOKER_REDIS_URL": gate.redis_url}
             with (

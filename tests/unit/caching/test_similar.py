@@ -2,7 +2,9 @@
 
 import pytest
 
-from api.caching.similar import Trust
+from api.caching import similar
+from api.caching.similar import Similar, Trust
+from monitoring import metrics
 
 
 def test_before_anything_was_seen_everything_is_possible() -> None:
@@ -28,3 +30,17 @@ def test_the_bound_of_what_is_possible_falls_with_what_was_seen() -> None:
         seen.append(trust.most)
     assert seen == sorted(seen, reverse=True)
     assert 0.008 < seen[-1] < 0.01  # z² / (n + z²) of 300
+
+
+async def test_of_collections_that_were_checked_long_ago_nothing_is_held_or_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(similar, "_MOST_CHECKED", 3)
+    found = Similar(None, None, 0.05, 0.02)  # type: ignore[arg-type]  # nothing is looked for
+    told = metrics.SEMANTIC_FALSE_SHARE
+    for number in range(100):
+        found.checked("often", same=True)
+        found.checked(f"col-{number}", same=True)
+    assert list(found._trust) == ["col-98", "often", "col-99"]
+    assert {name for (name,) in told._metrics if name == "often" or name.startswith("col-")} == set(found._trust)
+    assert found._trust["often"].most < 0.04, "what is checked again is remembered"
