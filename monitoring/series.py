@@ -24,7 +24,8 @@ Metric = Counter | Gauge | Histogram
 One = tuple[Metric, tuple[str, ...]]
 """A series, or those of one histogram: the values of its metric's labels."""
 
-_P, _T = ParamSpec("_P"), TypeVar("_T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _finders: list[Callable[[], None]] = []
 
 
@@ -103,7 +104,7 @@ def _passing() -> list[One]:
     """This process's series with names that come and go."""
     every = (metric for metric in vars(metrics).values() if isinstance(metric, Counter | Gauge | Histogram))
     some = [metric for metric in every if not KINDS.keys().isdisjoint(metric._labelnames)]
-    return [(metric, at) for metric in some for at in list(metric._metrics)]
+    return [(metric, at) for metric in some for at in map(tuple, list(metric._metrics))]
 
 
 def _names_of(series: Iterable[One]) -> set[tuple[Kind, str]]:
