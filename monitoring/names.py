@@ -126,12 +126,21 @@ class NamePage:
             return
         folder = Path(shared)
         with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _hold(lock.fileno())
             page = _read(folder)
             before = json.dumps(page)
             yield page
             if (text := json.dumps(page)) != before:
                 write_whole(folder / PAGE, text)
+
+
+def _hold(lock: int) -> None:
+    """Take the lock. Raises: OSError: another process has it for long, as one that was stopped may; ask again later."""
+    for pause_s in (0.01, 0.05, 0.2, 0.5):
+        with suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(pause_s)
+    return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _end(page: _Page, now_s: float) -> None:

@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -52,8 +53,14 @@ class Series:
     async def look(self) -> None:
         """Take away what is to go: gauges of names that are gone at once, counters when they are hidden.
 
-        Raises: OSError: the folder can't be written; what was to go stays until the next look.
+        What was to go stays until the next look where another process has the page for long.
+
+        Raises: OSError: the folder can't be written.
         """
+        with suppress(BlockingIOError):
+            await self._look()
+
+    async def _look(self) -> None:
         tally.flush()
         if self._there is None:
             before, self._counts = self._counts, {(metric, at): _count(metric, at) for metric, at in _passing()}
