@@ -89,6 +89,9 @@ async def read_ingest(body: Mapping[str, Any], principal: Principal, origins: Or
     for name in ("title", "limit"):
         if body.get(name) is not None and name != _GOES_WITH[where]:
             raise RequestInvalid(f"{name} does not go with {where}", name)
+    for name in _SAID:
+        if body.get(name) is not None and where == "documents":  # left out, readers would be more than was said
+            raise RequestInvalid(f"{name} does not go with documents: say it of each of them", name)
     if where == "documents":
         return Ingest(collection, tuple(read_documents(body["documents"], origins)))
     if where == "url":

@@ -33,7 +33,7 @@ class SearchRequest(WayRequest):
     collection: str = Field(min_length=1, max_length=200)
     top_k: int = Field(10, ge=1, le=100)
     filter: dict[str, Any] | None = None
-    score_threshold: float | None = None
+    score_threshold: float | None = Field(None, allow_inf_nan=False)
     rerank_top_n: int | None = Field(None, ge=1, le=100)
     facets: list[str] = Field(default_factory=list)
     fuzzy: bool = False
