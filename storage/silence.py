@@ -20,8 +20,6 @@ Key = tuple[Any, ...]
 Mark = tuple[int, float]  # fence and `lease_until`
 Free = Callable[[AsyncConnection, sa.Row[Any]], Awaitable[None]]
 
-_AT_ONCE = 1000  # in one transaction
-
 
 class Silence:
     """Looks at the leases of one table, and takes those back whose holders went silent.
@@ -64,23 +62,23 @@ class Silence:
             known = before.get(key)
             self._seen[key] = known if known is not None and known[0] == mark else (mark, looked_s)
         lost = {key: mark for key, (mark, since_s) in self._seen.items() if asked_s - since_s >= self._lease_s}
-        if not lost:  # nearly always: no write lock for that
-            return 0
-        return await self._database.write(partial(self._take, dict(list(lost.items())[:_AT_ONCE])))
+        taken = 0
+        for key, mark in lost.items():  # nearly always none; each by itself, since several rows may be locked for one
+            taken += await self._database.write(partial(self._take, key, mark))
+        return taken
 
     async def _look(self, connection: AsyncConnection) -> dict[Key, Mark]:
         names = sa.select(*self._table.primary_key, self._table.c.fence, self._table.c.lease_until).where(self._held)
         return {tuple(row[:-2]): (row.fence, row.lease_until) for row in await connection.execute(names)}
 
-    async def _take(self, lost: dict[Key, Mark], connection: AsyncConnection) -> int:
-        taken = 0
-        for key, (fence, until) in lost.items():
-            same = sa.and_(self._is(key), self._table.c.fence == fence, self._table.c.lease_until == until, self._held)
-            found = await connection.execute(sa.select(self._table).where(same).with_for_update(skip_locked=True))
-            if (row := found.one_or_none()) is not None:
-                await self._free(connection, row)
-                taken += 1
-        return taken
+    async def _take(self, key: Key, mark: Mark, connection: AsyncConnection) -> bool:
+        fence, until = mark
+        same = sa.and_(self._is(key), self._table.c.fence == fence, self._table.c.lease_until == until, self._held)
+        found = await connection.execute(sa.select(self._table).where(same).with_for_update(skip_locked=True))
+        if (row := found.one_or_none()) is None:
+            return False
+        await self._free(connection, row)
+        return True
 
     async def _let_go(self, connection: AsyncConnection, row: sa.Row[Any]) -> None:
         key = [row._mapping[column.name] for column in self._table.primary_key]

@@ -120,10 +120,10 @@ async def test_a_wall_clock_that_is_set_takes_nothing_from_the_living_and_keeps_
 
 async def test_a_lease_that_was_renewed_between_the_look_and_the_taking_stays(shop: Shop) -> None:
     class Late(Silence):
-        async def _take(self, lost: Any, connection: Any) -> int:
+        async def _take(self, key: Any, mark: Any, connection: Any) -> bool:
             until = shop.clock.time() + LEASE_S
             await connection.execute(TABLE.update().where(C.job == "late").values(lease_until=until))
-            return await super()._take(lost, connection)
+            return await super()._take(key, mark, connection)
 
     looker = Late(shop.database, shop.clock, TABLE, LEASE_S)
     await shop.hold("late")
