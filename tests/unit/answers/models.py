@@ -63,6 +63,7 @@ class Told:
         self.on_switch: Any = None
         self.finish_reason: str | None = None
         self.fallback = None
+        self.by_others = False
         self.first_token_s = 1.0
         self.frames = self._frames()
 

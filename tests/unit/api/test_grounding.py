@@ -60,7 +60,7 @@ class Model:
 
         return SimpleNamespace(
             frames=frames(), aclose=aclose, deployment=SimpleNamespace(name="d"), on_switch=None, tokens=1, over=True,
-            broken=False, refused=None, usage=None, finish_reason=self._finish_reason, fallback=None,
+            broken=False, refused=None, usage=None, finish_reason=self._finish_reason, fallback=None, by_others=False,
             first_token_s=None,
         )  # fmt: skip
 
