@@ -247,8 +247,8 @@ def _at(root: dict[str, Any], reference: str) -> Any:
     """What a pointer within the schema names; None: nothing. Source: RFC 6901."""
     if reference == "#":
         return root
-    _, *parts = unquote(reference).split("/")
-    if not parts or len(parts) > MAX_DEPTH:
+    head, *parts = unquote(reference).split("/")
+    if head != "#" or len(parts) > MAX_DEPTH:
         return None
     found: Any = root
     for part in parts:
