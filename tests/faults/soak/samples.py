@@ -86,6 +86,15 @@ def growth(first: Sample, last: Sample) -> dict[str, Any]:
     }
 
 
+def course(samples: Sequence[Sample], moments: int = 10) -> dict[str, list[float]]:
+    """Memory of each part in MiB at moments that are evenly spread, from the first to the last: a leak is a slope."""
+    steps = [round(at * (len(samples) - 1) / (moments - 1)) for at in range(moments)]
+    return {
+        name: [round(samples[step].memory_bytes.get(name, 0) / 2**20, 1) for step in steps]
+        for name in samples[0].memory_bytes
+    }
+
+
 @dataclass(frozen=True)
 class Bounds:
     """How much may grow.

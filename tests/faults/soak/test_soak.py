@@ -21,7 +21,7 @@ from tests.faults.chaos.audit import Books
 from tests.faults.chaos.house import PRICE, configured, models, settled
 from tests.faults.chaos.load import EXACT, Tenant, load
 from tests.faults.chaos.trial import examine
-from tests.faults.soak.samples import Bounds, Sample, grown, growth, median, take
+from tests.faults.soak.samples import Bounds, Sample, course, grown, growth, median, take
 from tests.support.exact.server import ExactServer
 from tests.support.stack import Stack, start_stack
 from tests.support.valkey import valkey_server
@@ -144,6 +144,7 @@ async def soak(house: House, seconds: float, every_s: float, figure: Figure, bou
     figure(
         f"{seconds:g} s, {len(samples)} looks, {dict(house.done)}; from {first.at_s:.0f} s on: {growth(first, last)}"
     )
+    figure(f"MiB from the first look to the last: {course(samples)}")
     there = json.loads(house.stack.cli("status", "--json").stdout)["processes"]
     milvus = next(one["port"] for one in there if one["name"] == "milvus")
     database = f"sqlite+aiosqlite:///{house.stack.data_dir / 'stoker.db'}"

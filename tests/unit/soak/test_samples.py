@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.soak.samples import Bounds, Sample, form_of, grown, growth, median, own_bytes
+from tests.faults.soak.samples import Bounds, Sample, course, form_of, grown, growth, median, own_bytes
 
 MIB = 2**20
 BEFORE = Sample(600.0, {"gateway": 200 * MIB, "valkey": 8 * MIB}, {"gateway": 50, "valkey": 20}, 1000, {"a:*": 3})
@@ -60,3 +60,8 @@ def test_a_process_that_holds_more_is_seen_to() -> None:
     held = bytearray(os.urandom(16 * MIB))
     assert own_bytes(os.getpid()) - before > 12 * MIB
     del held
+
+
+def test_the_course_of_memory_begins_and_ends_with_the_samples() -> None:
+    rising = [replace(BEFORE, at_s=at, memory_bytes={"gateway": at * MIB}) for at in range(101)]
+    assert course(rising, 5) == {"gateway": [0.0, 25.0, 50.0, 75.0, 100.0]}
