@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from cli import environments
-from cli.client import server_of
+from cli.client import server_of, sound_key
 from cli.errors import CliError
 from cli.settings import ROOT, CliSettings, Engine
 from cli.state import StackState
@@ -111,7 +111,8 @@ def bench_load(settings: CliSettings, url: str | None, mock: bool, arguments: Se
     if mock:
         _run([*command, "--mock"])
     elif url is not None:
-        key = settings.api_key.get_secret_value() if settings.api_key is not None else "none"
+        said = settings.api_key
+        key = "none" if said is None else sound_key(said.get_secret_value(), "STOKER_API_KEY")
         _run(command, {"LOAD_URL": url, "LOAD_API_KEY": key})
     else:
         server, key = server_of(settings)

@@ -18,6 +18,7 @@ _CONNECT_S = 5.0
 _READ_S = 60.0
 _STREAM_READ_S = 120.0  # the slowest first token of a CPU engine, and the answer's own deadline
 _UPLOAD_S = 600.0
+_KEY = re.compile(r"[\x21-\x7e]+")  # what a header may hold, but spaces
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # whether a last \r ends one or begins two signs, the next part says
 
 
@@ -34,13 +35,17 @@ class Client:
 
     def __init__(self, url: str, key: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"authorization": f"Bearer {key}"},
-            timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
-            transport=transport,
-            trust_env=not self.url.startswith("http://127.0.0.1"),  # a proxy has no business on the own machine
-        )
+        self._place = re.sub(r"//.*@", "//", self.url)  # for a person: without a password in it
+        try:
+            self._http = httpx.Client(
+                base_url=self.url,
+                headers={"authorization": f"Bearer {key}"},
+                timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S),
+                transport=transport,
+                trust_env=not self.url.startswith("http://127.0.0.1"),  # a proxy has no business on the own machine
+            )
+        except httpx.InvalidURL as error:
+            raise CliError(f"{self._place} is no address", "set STOKER_URL to one such as http://host:8080") from error
 
     def __enter__(self) -> "Client":
         return self
@@ -123,7 +128,7 @@ class Client:
         except ValueError:
             result = None
         if not isinstance(result, dict):
-            raise ApiUnreachable(f"what answers at {self.url} is no Stoker", "check STOKER_URL")
+            raise ApiUnreachable(f"what answers at {self._place} is no Stoker", "check STOKER_URL")
         return result
 
     @contextmanager
@@ -132,11 +137,18 @@ class Client:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise ApiUnreachable(f"{self.url} did not answer in time", "./stoker status shows what is slow") from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise ApiUnreachable(
+                f"{self._place} did not answer in time", "./stoker status shows what is slow"
+            ) from error
+        except httpx.LocalProtocolError as error:  # its text may hold a header, and so the key: nobody is shown it
+            raise ApiUnreachable(
+                f"cannot talk to {self._place}: the request is none that can be sent",
+                "check STOKER_API_KEY and STOKER_URL",
+            ) from error
+        except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise ApiUnreachable(
-                f"cannot talk to {self.url}: {reason}", "start the stack with ./stoker up, or set STOKER_URL"
+                f"cannot talk to {self._place}: {reason}", "start the stack with ./stoker up, or set STOKER_URL"
             ) from error
 
 
@@ -191,14 +203,32 @@ def server_of(settings: CliSettings) -> tuple[str, str]:
     """
     url = settings.url or _local_url(settings)
     if settings.api_key is not None:
-        return url, settings.api_key.get_secret_value()
+        return url, sound_key(settings.api_key.get_secret_value(), "STOKER_API_KEY")
     try:
-        return url, settings.admin_key_file.read_text().strip()
-    except OSError as error:
+        return url, sound_key(settings.admin_key_file.read_text(), str(settings.admin_key_file))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise CliError(
-            f"no key: STOKER_API_KEY is not set and {settings.admin_key_file} cannot be read ({error.strerror})",
+            f"no key: STOKER_API_KEY is not set and {settings.admin_key_file} cannot be read ({reason})",
             "set STOKER_API_KEY, or run ./stoker up, which makes the local admin key",
         ) from error
+
+
+def sound_key(text: str, source: str) -> str:
+    """A key as a header can carry it, without white space around it.
+
+    Args:
+        source: the variable or file that it was read from, which is named in its stead.
+
+    Raises: CliError: it is empty, or more than a key; the text itself is in no message.
+    """
+    key = text.strip()
+    if not key:
+        raise CliError(f"{source} is empty", "it is to be the key alone, one line")
+    if not _KEY.fullmatch(key):
+        wrong = "a line break or a space" if any(sign.isspace() for sign in key) else "signs that no key has"
+        raise CliError(f"{source} holds {wrong}", "it is to be the key alone, one line")
+    return key
 
 
 def _local_url(settings: CliSettings) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from cli import environments, modelfiles
-from cli.client import Client, open_client
+from cli.client import Client, open_client, sound_key
 from cli.console import Steps, err, out, short_bytes
 from cli.environments import inference
 from cli.errors import CliError
@@ -63,7 +63,10 @@ def serve(
     command = [str(environments.EDGE.python), "-m", "edge", "--folder", str(folder.resolve()), "--host", host]
     command += ["--port", str(port), *(["--central", central] if central else [])]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_EDGE_")}
-    secrets = {"STOKER_EDGE_KEY": key or "", "STOKER_EDGE_CENTRAL_KEY": os.environ.get("STOKER_API_KEY", "")}
+    upward = os.environ.get("STOKER_API_KEY", "")
+    if central and upward:
+        upward = sound_key(upward, "STOKER_API_KEY")
+    secrets = {"STOKER_EDGE_KEY": key or "", "STOKER_EDGE_CENTRAL_KEY": upward}
     sys.stdout.flush()
     os.chdir(ROOT)
     os.execve(command[0], command, {**kept, **secrets, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"})  # noqa: S606

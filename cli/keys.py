@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.client import open_client
-from cli.console import out
+from cli.console import err, out
 from cli.settings import load_settings
 
 app = typer.Typer(help="Make, list, revoke and rotate API keys.", no_args_is_help=True)
@@ -119,7 +119,7 @@ def _show_once(key: dict[str, Any], as_json: bool) -> None:
         out.print_json(json.dumps(key))
         return
     out.print(f"{key['key']}", markup=False)
-    out.print(f"[dim]id {key['id']}, role {key['role']}; the key is shown this once[/dim]")
+    err.print(f"[dim]id {key['id']}, role {key['role']}; the key is shown this once[/dim]")
 
 
 def _state(key: dict[str, Any], now: float) -> str:

@@ -165,11 +165,17 @@ export class Stoker {
   readonly #key: string;
   readonly #how: How;
 
-  /** @param url of the gateway, without `/v1`. */
+  /**
+   * @param url of the gateway, without `/v1`.
+   * @throws TypeError: the key is empty, or more than a key.
+   */
   constructor(url: string, key: string, how: How = {}) {
     this.#url = url.replace(/\/+$/, "");
-    this.#key = key;
+    this.#key = key.trim();
     this.#how = how;
+    if (!/^[\x21-\x7e]+$/.test(this.#key)) {
+      throw new TypeError("the key is empty, or holds a line break or a space: it is to be the key alone, one line");
+    }
   }
 
   /** The same client, whose calls a signal ends: `stoker.until(AbortSignal.timeout(5_000)).ask(...)`. */

@@ -65,4 +65,10 @@ check("stopped", (await thrown(() => answers(never).until(stop.signal).ask("q", 
 cancelled = 0;
 for await (const _ of answers(async () => new Response(body(token, token))).stream("q", "a")) break;
 check("cancelled", cancelled === 1);
+
+// A key is a key alone, and is shown to nobody.
+for (const key of ["", "sk-secret\nid key_1", "sk-secret sk-secret", "sk-secretä"]) {
+  const refused = await thrown(async () => new Stoker("http://gate", key));
+  check(`key ${key}`, refused instanceof TypeError && !refused.message.includes("sk-secret"));
+}
 console.log(JSON.stringify(faults));

@@ -193,6 +193,20 @@ def test_the_python_client_takes_any_refusal(body: bytes) -> None:
         stoker.collection("a")
 
 
+@pytest.mark.parametrize("key", ["", "sk-secret\nid key_1", "sk-secret sk-secret", "sk-secretä"])
+def test_the_python_client_takes_nothing_but_a_key_and_shows_none(key: str) -> None:
+    with pytest.raises(ValueError, match="the key alone, one line") as caught:
+        Stoker("http://gate", key)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_what_a_library_says_of_a_header_reaches_no_reader_of_the_python_client() -> None:
+    told = httpx.LocalProtocolError("Illegal header value b'Bearer sk-secret'")
+    with served(told) as stoker, pytest.raises(Unreachable) as caught:
+        stoker.job("job_1")
+    assert "sk-secret" not in str(caught.value)
+
+
 def test_waiting_for_a_job_keeps_its_last_state_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """It kept each state with all its documents: 10,000 documents took gigabytes."""
     kept: list[weakref.ref[dict[str, Any]]] = []

@@ -28,6 +28,7 @@ from stoker_client.shapes import (
 
 _CONNECT_S = 5.0
 _UPLOAD = httpx.Timeout(600.0, connect=_CONNECT_S)
+_KEY = re.compile(r"[\x21-\x7e]+")  # what a header may hold, but spaces
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # whether a last \r ends one or begins two signs, the next part says
 _MOST = 100  # items of one page
 
@@ -53,6 +54,7 @@ class Stoker:
         read_s: seconds without a byte after which an answer is given up.
         transport: in place of the network.
 
+    Raises: ValueError: the key is empty, or more than a key.
     Raises everywhere: Refused, Unreachable.
     """
 
@@ -61,7 +63,7 @@ class Stoker:
     ) -> None:
         self._http = httpx.Client(
             base_url=url.rstrip("/"),
-            headers={"authorization": f"Bearer {key}"},
+            headers={"authorization": f"Bearer {_sound(key)}"},
             timeout=httpx.Timeout(read_s, connect=_CONNECT_S),
             transport=transport,
         )
@@ -240,6 +242,8 @@ class Stoker:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except httpx.LocalProtocolError as error:  # its text may hold a header, and so the key
+            raise Unreachable(f"{self._http.base_url} was not asked: the request is none that can be sent") from error
         except httpx.TransportError as error:
             raise Unreachable(f"{self._http.base_url} did not answer: {str(error) or type(error).__name__}") from error
 
@@ -261,6 +265,14 @@ def _question(
 def _said(body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that were said; the others are as the gateway has them."""
     return {name: value for name, value in body.items() if value is not None and value != []}
+
+
+def _sound(key: str) -> str:
+    """A key as a header can carry it; the text itself is in no message."""
+    key = key.strip()
+    if not _KEY.fullmatch(key):
+        raise ValueError("the key is empty, or holds a line break or a space: it is to be the key alone, one line")
+    return key
 
 
 def _part(text: str) -> str:

@@ -1,12 +1,16 @@
 """The client against a transport that answers in memory."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from cli.client import Client, Event, parse_events
-from cli.errors import ApiRefused, ApiUnreachable
+from cli.client import Client, Event, open_client, parse_events, server_of
+from cli.errors import ApiRefused, ApiUnreachable, CliError
+from cli.settings import CliSettings
 
 
 def _client(answer: httpx.Response | Exception) -> Client:
@@ -78,3 +82,54 @@ def test_pages_are_followed_by_cursor() -> None:
 
     client = Client("http://stoker.test", "k", httpx.MockTransport(handle))
     assert [item["id"] for item in client.pages("/v1/things")] == ["a", "b", "c"]
+
+
+_SECRET = "sk-stoker-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (f"{_SECRET}\nid key_1, role member; the key is shown this once", "a line break or a space"),
+        (f"{_SECRET} {_SECRET}", "a line break or a space"),
+        (f"Bearer\t{_SECRET}", "a line break or a space"),
+        (f"{_SECRET}ä", "signs that no key has"),
+        (f"{_SECRET}\x00", "signs that no key has"),
+    ],
+)
+def test_a_key_that_is_more_than_a_key_is_refused_where_it_is_read_and_never_shown(text: str, wrong: str) -> None:
+    """`KEY=$(./stoker keys create NAME)` caught two lines, and the error of the HTTP library told the whole key."""
+    settings = CliSettings(url="http://stoker.test", api_key=SecretStr(text))
+    with pytest.raises(CliError, match=f"STOKER_API_KEY holds {wrong}") as caught:
+        open_client(settings)
+    assert "one line" in caught.value.remedy
+    assert _SECRET not in caught.value.message + caught.value.remedy
+
+
+def test_white_space_around_a_key_is_none_of_it(tmp_path: Path) -> None:
+    assert server_of(CliSettings(url="http://stoker.test", api_key=SecretStr(f" {_SECRET}\n")))[1] == _SECRET
+    (tmp_path / "admin.key").write_text(f"{_SECRET}\n")
+    assert server_of(CliSettings(url="http://stoker.test", api_key=None, data_dir=tmp_path))[1] == _SECRET
+    (tmp_path / "admin.key").write_text("")
+    with pytest.raises(CliError, match=r"admin\.key is empty"):
+        server_of(CliSettings(url="http://stoker.test", api_key=None, data_dir=tmp_path))
+
+
+def test_what_a_library_says_of_a_header_reaches_nobody() -> None:
+    told = httpx.LocalProtocolError(f"Illegal header value b'Bearer {_SECRET}'")
+    with pytest.raises(ApiUnreachable) as caught:
+        _client(told).get("/v1/models")
+    assert _SECRET not in caught.value.message + caught.value.remedy
+    assert "STOKER_API_KEY" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:hush@stoker.test:8080", "http://me:hu/sh@stoker.test", "http://me:hush@x:y"]
+)
+def test_a_password_in_the_address_is_not_shown(url: str) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(CliError) as caught:
+        Client(url, "k", httpx.MockTransport(refuse)).get("/v1/models")
+    assert "hu" not in caught.value.message + caught.value.remedy

@@ -64,6 +64,14 @@ def test_every_flag_is_sent_and_money_stays_text(sent: list[Any]) -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["create", "rotate"])
+def test_a_new_key_is_all_that_a_shell_catches(sent: list[Any], command: str) -> None:
+    """`KEY=$(./stoker keys create NAME)` caught a second line, which made it no key."""
+    result = CliRunner().invoke(keys.app, [command, "laptop"])
+    assert result.stdout == "sk-stoker-x\n"
+    assert "id key_1, role member; the key is shown this once" in result.stderr
+
+
 @pytest.mark.parametrize(("flags", "overlap_s"), [((), 0), (("--overlap", "12h"), 43_200), (("--overlap", "90"), 90)])
 def test_rotate_sends_the_overlap(sent: list[Any], flags: tuple[str, ...], overlap_s: int) -> None:
     run("rotate", "key_1", *flags)
