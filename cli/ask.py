@@ -8,6 +8,23 @@ from cli.client import Client
 from cli.console import err, out
 from cli.errors import CliError
 
+PLAIN = {
+    "the model's answer was not supported by its sources, so they are quoted": (
+        "the model's own words were not backed by your documents, so the documents are quoted instead"
+    ),
+    "no sentence of the model's answer is supported by its sources": (
+        "nothing of what the model said is backed by your documents"
+    ),
+    "no model is configured to answer": "no model is there to write an answer, so the documents are quoted instead",
+    "question and max_tokens leave no room for sources in the model's window": (
+        "the question is so long that the model has no room for documents, so the documents are quoted instead"
+    ),
+    "no passage matches the question": "nothing in the documents matches the question; `./stoker collections list` "
+    "shows what there is to ask",
+    "no passage speaks of the question": "nothing in the documents answers the question; ask with other words",
+}
+"""What the gateway says of an answer that is less than it could be, in words for whoever asked."""
+
 
 def ask(client: Client, question: str, collection: str, model: str | None, *, as_json: bool = False) -> None:
     """Print the answer and its numbered sources.
@@ -49,7 +66,8 @@ def _finish(answer: dict[str, Any], printed: str) -> None:
     else:
         out.print()
     if answer.get("degraded"):
-        err.print(f"[yellow]degraded:[/yellow] {escape(answer.get('degraded_reason') or 'no reason given')}")
+        reasons = str(answer.get("degraded_reason") or "this answer is less than it could be").split("; ")
+        err.print(f"[yellow]note:[/yellow] {escape('; '.join(PLAIN.get(reason, reason) for reason in reasons))}")
     citations = answer.get("citations") or []
     if citations:
         out.print("\nSources")

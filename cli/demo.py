@@ -11,6 +11,8 @@ from cli.ingest import Source, ingest
 from cli.settings import ROOT
 
 COLLECTION = "demo"
+FIRST_QUESTION = "Where are the logs?"
+"""That `up` proposes, as README does: a small model's answer to it stands up to the documents."""
 
 _PATTERNS = ("README.md", "docs/**/*.md", "CHANGELOG.md", "CONTRIBUTING.md")
 _MARK = {"source": "stoker-docs"}  # tells our documents from those that a person adds to the collection
@@ -27,7 +29,7 @@ def fill(client: Client, steps: Steps) -> None:
     live = {document["filename"]: document["sha256"] for document in known if document["status"] == "ready"}
     new = [source for source in files if live.get(source.name) != _sha256(source)]
     if new:
-        steps.say(f"demo: ingesting {len(new)} of {len(files)} documents")
+        steps.say(f"demo: reading Stoker's own documentation, {len(new)} of {len(files)} documents")
         failed = [each for each in ingest(client, COLLECTION, new, json.dumps(_MARK)) if each.status != "ready"]
         if failed:
             reasons = "; ".join(f"{each.filename}: {each.error or each.status}" for each in failed)
@@ -36,7 +38,7 @@ def fill(client: Client, steps: Steps) -> None:
     for document in known:
         if document["filename"] not in names and document["metadata"].get("source") == _MARK["source"]:
             client.delete(f"/v1/collections/{COLLECTION}/documents/{document['id']}")
-    steps.say(f"demo: {len(files)} documents, {len(files) - len(new)} of them unchanged")
+    steps.say(f"demo: Stoker's own documentation, {len(files)} documents, {len(files) - len(new)} of them unchanged")
 
 
 def _known(client: Client) -> list[dict[str, Any]]:

@@ -144,7 +144,7 @@ def _introduce(settings: CliSettings, plan: Plan, ready_s: float, choice: Choice
     key_file = settings.admin_key_file
     out.print(f"\nStoker is ready at [bold]{plan.url}[/bold] ({ready_s:.0f} s), engine {plan.engine}")
     out.print(f"The admin key is in {key_file}")
-    first = 'ask "Which port does the gateway listen on?"' if with_demo else "ingest FILE --collection NAME"
+    first = f'ask "{demo.FIRST_QUESTION}"' if with_demo else "ingest FILE --collection NAME"
     out.print(f"Try:  ./stoker {first}")
     out.print(
         f'      curl {plan.url}/v1/models -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})"', markup=False

@@ -1,14 +1,18 @@
 """What `ask` prints for what the server streams."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from cli.ask import ask
+from api.answers import ending
+from cli.ask import PLAIN, ask
 from cli.client import Client
+from cli.demo import FIRST_QUESTION
 from cli.errors import CliError
+from cli.settings import ROOT
 
 _ANSWER: dict[str, Any] = {
     "answer": "It is 8080.",
@@ -42,11 +46,34 @@ def test_brackets_in_an_answer_are_no_markup(capsys: pytest.CaptureFixture[str])
     assert "use [bold] here" in capsys.readouterr().out
 
 
-def test_a_degraded_answer_says_so_and_why(capsys: pytest.CaptureFixture[str]) -> None:
-    _ask(("done", {**_ANSWER, "degraded": True, "degraded_reason": "no model is available"}))
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("no model is available", "no model is available"),
+        (
+            f"{ending._UNSUPPORTED}; facets could not be counted",
+            "the model's own words were not backed by your documents, so the documents are quoted instead; "
+            "facets could not be counted",
+        ),
+    ],
+)
+def test_an_answer_that_is_less_than_it_could_be_says_so_in_plain_words(
+    capsys: pytest.CaptureFixture[str], reason: str, told: str
+) -> None:
+    """ "degraded: the model's answer was not supported by its sources" told a newcomer nothing."""
+    _ask(("done", {**_ANSWER, "degraded": True, "degraded_reason": reason}))
     captured = capsys.readouterr()
     assert "It is 8080." in captured.out
-    assert "degraded: no model is available" in captured.err
+    assert captured.err == f"note: {told}\n"
+
+
+def test_plain_words_are_for_what_the_gateway_says() -> None:
+    said = Path(ending.__file__).read_text()
+    assert [reason for reason in PLAIN if f'"{reason}"' not in said] == []
+
+
+def test_the_first_question_is_the_same_wherever_it_is_shown() -> None:
+    assert f'./stoker ask "{FIRST_QUESTION}"' in (ROOT / "README.md").read_text().partition("```\n")[0]
 
 
 def test_an_error_event_is_a_failure() -> None:
