@@ -1,6 +1,8 @@
 """`./stoker status`: the processes as the machine sees them, and what the gateway says of itself."""
 
 import json
+import re
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +14,9 @@ from cli.errors import CliError
 from cli.process import memory_bytes
 from cli.settings import CliSettings
 from cli.state import PartState, PartStatus, StackState
+from cli.top.frame import BREAKERS
+
+_REDIS, _VALKEY = "redis", "valkey"  # the gateway knows what it speaks to, the machine what runs
 
 
 def show_status(settings: CliSettings, *, as_json: bool) -> bool:
@@ -40,7 +45,7 @@ def show_status(settings: CliSettings, *, as_json: bool) -> bool:
         out.print(f"{state.url}, engine {state.engine}, running for {uptime}, data in {settings.data_dir}\n")
         out.print(_table(state))
         if gateway is not None:
-            _print_gateway(gateway)
+            _print_gateway(gateway, {part.name for part in state.parts})
         if problem:
             err.print(f"[yellow]the gateway does not say how it is: {problem}[/yellow]")
     return state.is_ready()
@@ -80,21 +85,24 @@ def _ask_gateway(settings: CliSettings) -> tuple[dict[str, Any] | None, str]:
         return None, error.message
 
 
-def _print_gateway(gateway: dict[str, Any]) -> None:
+def _print_gateway(gateway: dict[str, Any], processes: Collection[str]) -> None:
+    """Args: processes: by name; a part that is one of them is called as it is."""
     out.print()
-    for name, word in gateway.get("parts", {}).items():
+    for part, said in gateway.get("parts", {}).items():
+        name, word = part, said
+        if part == _REDIS and _VALKEY in processes:
+            name, word = _VALKEY, re.sub(rf"^{_REDIS}\b", _VALKEY, said)
         colour = "green" if word == "ok" else "red"
         out.print(f"  [{colour}]{name}[/]: {word}")
-    table = Table("deployment", "model", "lane", "state", box=None)
+    table = Table("deployment", "model", "state", box=None)
     for each in gateway.get("deployments", []):
-        table.add_row(each["name"], each["model_group"], each["lane"], _state_of(each))
+        table.add_row(each["name"], each["model_group"], _state_of(each))
     out.print(table if table.row_count else "  no deployments")
 
 
 def _state_of(deployment: dict[str, Any]) -> str:
-    """Its breaker's state, unless something else keeps calls from it."""
+    """What keeps calls from it, as `./stoker top` calls it."""
     if deployment["draining"]:
         return "draining"
-    if reason := deployment["ejected"]:
-        return f"[red]ejected: {reason}[/]"
-    return str(deployment["state"])
+    reason = deployment["ejected"] or BREAKERS.get(deployment["state"])
+    return f"[red]{reason}[/]" if reason else "ok"

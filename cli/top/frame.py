@@ -8,6 +8,8 @@ from monitoring.counting import Growth, Scrape
 from monitoring.gpus.engines import GENERATED, PROMPT
 from monitoring.gpus.readings import Gpu
 
+BREAKERS = {"open": "resting", "half_open": "on trial"}  # closed: all is well
+"""What a person calls the states of a breaker."""
 _LOOKING_ON = ("/v1/admin/", "/v1/usage")
 
 
@@ -176,10 +178,10 @@ def _state(name: str, now: Look) -> str:
     listed = next((each for each in now.deployments or () if each["id"] == name), None)
     if listed is not None:
         found = [] if listed["state"] == "active" else [listed["state"]]
-        found += [f"breaker {listed['breaker']}"] if listed.get("breaker", "closed") != "closed" else []
+        found += [BREAKERS[listed["breaker"]]] if listed.get("breaker") in BREAKERS else []
         found += [listed["ejected"]] if listed.get("ejected") else []
     else:
-        found = ["breaker open"] if now.gateway.most("stoker_deployment_breaker_open", deployment=name) else []
+        found = [BREAKERS["open"]] if now.gateway.most("stoker_deployment_breaker_open", deployment=name) else []
         ejected = "stoker_deployment_ejected"
         found += [
             reason

@@ -113,8 +113,8 @@ def test_an_engines_figures_stand_beside_its_deployment() -> None:
     ("listed", "state"),
     [
         ({}, "ok"),
-        ({"breaker": "open"}, "breaker open"),
-        ({"breaker": "half_open", "ejected": "wedged"}, "breaker half_open, wedged"),
+        ({"breaker": "open"}, "resting"),
+        ({"breaker": "half_open", "ejected": "wedged"}, "on trial, wedged"),
         ({"state": "draining"}, "draining"),
         ({"state": "disabled", "breaker": None}, "disabled"),
     ],
@@ -133,7 +133,7 @@ def test_without_an_admins_key_the_metrics_say_what_they_know() -> None:
     )
     kept = "\n".join(line for line in _NOW.splitlines() if "_breaker_open" not in line and "_ejected" not in line)
     (row,) = frame_of(look(_BEFORE, 1.0), look(_BEFORE, 1.0), look(f"{kept}\n{more}", 2.0)).deployments
-    assert row.state == "breaker open, away"
+    assert row.state == "resting, away"
 
 
 def test_a_frame_says_all_of_it_in_plain_words() -> None:
