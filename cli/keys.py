@@ -9,13 +9,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cli.client import open_client
+from cli.client import Client, open_client
 from cli.console import err, out
+from cli.errors import CliError
 from cli.settings import load_settings
 
 app = typer.Typer(help="Make, list, revoke and rotate API keys.", no_args_is_help=True)
 
 _PATH = "/v1/admin/keys"
+_ID = re.compile(r"key_[0-9a-z]+")
+_GIVE_ID = "give the id, from `./stoker keys list`"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -27,6 +30,7 @@ def seconds(text: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
+Which = Annotated[str, typer.Argument(metavar="ID|NAME", help="Its id, or the name of one standing key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the server's answer as JSON.")]
 Usd = Annotated[str | None, typer.Option(metavar="USD", help="US dollars, such as 12.50.")]  # text: no digit is lost
 Scopes = Annotated[list[str] | None, typer.Option("--scope", help="A word such as chat; may be given many times.")]
@@ -84,34 +88,53 @@ def list_keys(
         return
     table = Table(box=None)
     table.add_column("id", no_wrap=True, min_width=30)  # whole: it is what revoke and rotate want
-    for title in ("name", "key", "role", "made", "state"):
+    for title in ("name", "key", "role", "limits", "made", "state"):
         table.add_column(title)
     now = datetime.now(UTC).timestamp()
     for key in keys:
-        table.add_row(
-            key["id"], escape(key["name"]), f"{key['prefix']}…", key["role"], _day(key["created_at"]), _state(key, now)
-        )
+        about = (escape(key["name"]), f"{key['prefix']}…", key["role"], _limits(key.get("limits") or {}))
+        table.add_row(key["id"], *about, _day(key["created_at"]), _state(key, now))
     out.print(table)
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def revoke(key: Which, as_json: AsJson = False) -> None:
     """End a key at once."""
     with open_client(load_settings()) as client:
+        key_id = _id_of(client, key)
         answer = client.delete(f"{_PATH}/{key_id}")
     if as_json:
         out.print_json(json.dumps(answer))
     else:
-        out.print(f"revoked {key_id}")
+        out.print(f"revoked {key_id}" if key == key_id else f"revoked {escape(key)} ({key_id})")
 
 
 @app.command()
-def rotate(
-    key_id: Annotated[str, typer.Argument(metavar="ID")], overlap: Overlap = None, as_json: AsJson = False
-) -> None:
+def rotate(key: Which, overlap: Overlap = None, as_json: AsJson = False) -> None:
     """Replace a key by a new one; the old one ends at once, or after the overlap."""
     with open_client(load_settings()) as client:
-        _show_once(client.post(f"{_PATH}/{key_id}/rotate", {"overlap_s": overlap or 0}), as_json)
+        path = f"{_PATH}/{_id_of(client, key)}/rotate"
+        _show_once(client.post(path, {"overlap_s": overlap or 0}), as_json)
+
+
+def _id_of(client: Client, key: str) -> str:
+    """The id that was given, or that of the one standing key of this name. Raises: CliError: there are none or more."""
+    if _ID.fullmatch(key):
+        return key
+    now = datetime.now(UTC).timestamp()
+    found = [one for one in client.pages(_PATH, name=key) if one["name"] == key]
+    standing = [one["id"] for one in found if not one.get("revoked_at") and (one.get("expires_at") or now + 1) > now]
+    if len(standing) == 1:
+        return str(standing[0])
+    if standing:
+        raise CliError(f"{len(standing)} standing keys are called {key}: {', '.join(standing)}", _GIVE_ID)
+    raise CliError(f"no standing key is called {key}", _GIVE_ID)
+
+
+def _limits(limits: dict[str, Any]) -> str:
+    """Those that are set, such as `60 rpm, 12.50 usd_per_month`: the words of the flags."""
+    found = {name: value for name, value in limits.items() if value not in (None, False)}
+    return ", ".join(name if value is True else f"{value} {name}" for name, value in found.items())
 
 
 def _show_once(key: dict[str, Any], as_json: bool) -> None:

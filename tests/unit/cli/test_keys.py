@@ -1,6 +1,7 @@
 """`./stoker keys`: what is sent for which flags."""
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -10,7 +11,17 @@ from typer.testing import CliRunner
 
 from cli import keys
 from cli.client import Client
+from cli.errors import CliError
 
+NOW = time.time()
+KEPT: list[dict[str, Any]] = [
+    {"id": "key_9", "name": "laptop", "revoked_at": None, "expires_at": None, "limits": {"rpm": 60, "tpm": None, "strict": False}},
+    {"id": "key_8", "name": "laptop", "revoked_at": 5, "expires_at": None, "limits": None},
+    {"id": "key_7", "name": "laptop", "revoked_at": None, "expires_at": int(NOW) - 5, "limits": None},
+    {"id": "key_6", "name": "laptop 2", "revoked_at": None, "expires_at": int(NOW) + 900, "limits": None},
+    {"id": "key_5", "name": "twin", "revoked_at": None, "expires_at": None, "limits": None},
+    {"id": "key_4", "name": "twin", "revoked_at": None, "expires_at": None, "limits": {"usd_per_month": "12.50", "strict": True}},
+]
 MADE = {"id": "key_1", "role": "member", "key": "sk-stoker-x", "name": "n"}
 
 
@@ -21,7 +32,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
 
     def handle(request: httpx.Request) -> httpx.Response:
         found.append((request.method, request.url.raw_path.decode(), json.loads(request.content or b"null")))
-        return httpx.Response(200, json=MADE if request.method != "GET" else {"data": [], "has_more": False})
+        kept = [{**one, "prefix": "sk", "role": "member", "created_at": 1} for one in KEPT]
+        named = [one for one in kept if request.url.params.get("name", "") in one["name"]]
+        return httpx.Response(200, json=MADE if request.method != "GET" else {"data": named, "has_more": False})
 
     def client(_: object) -> Client:
         return Client("http://stoker.test", "k", httpx.MockTransport(handle))
@@ -64,10 +77,46 @@ def test_every_flag_is_sent_and_money_stays_text(sent: list[Any]) -> None:
     }
 
 
+def test_a_key_is_ended_and_replaced_by_its_name_where_one_standing_key_has_it(sent: list[Any]) -> None:
+    result = CliRunner().invoke(keys.app, ["revoke", "laptop"])
+    assert (result.exit_code, result.stdout) == (0, "revoked laptop (key_9)\n")
+    run("rotate", "laptop 2")
+    run("revoke", "key_5")
+    assert [path for method, path, _ in sent if method != "GET"] == [
+        "/v1/admin/keys/key_9",
+        "/v1/admin/keys/key_6/rotate",
+        "/v1/admin/keys/key_5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("twin", "2 standing keys are called twin: key_5, key_4"),
+        ("lap", "no standing key is called lap"),
+        ("../x", "no standing key is called ../x"),
+    ],
+)
+@pytest.mark.parametrize("command", ["revoke", "rotate"])
+def test_a_name_that_is_not_one_keys_leads_to_the_ids(sent: list[Any], name: str, said: str, command: str) -> None:
+    failure = CliRunner().invoke(keys.app, [command, name]).exception
+    assert isinstance(failure, CliError)
+    assert (failure.message, failure.remedy) == (said, "give the id, from `./stoker keys list`")
+    assert [method for method, *_ in sent] == ["GET"]
+
+
+def test_the_list_shows_limits(sent: list[Any]) -> None:
+    lines = CliRunner().invoke(keys.app, ["list"]).stdout.splitlines()
+    assert "60 rpm " in lines[1]
+    assert "None" not in lines[1] + lines[2]
+    assert "strict" not in lines[1]
+    assert "12.50 usd_per_month, strict" in lines[6]
+
+
 @pytest.mark.parametrize("command", ["create", "rotate"])
 def test_a_new_key_is_all_that_a_shell_catches(sent: list[Any], command: str) -> None:
     """`KEY=$(./stoker keys create NAME)` caught a second line, which made it no key."""
-    result = CliRunner().invoke(keys.app, [command, "laptop"])
+    result = CliRunner().invoke(keys.app, [command, "laptop 2"])
     assert result.stdout == "sk-stoker-x\n"
     assert "id key_1, role member; the key is shown this once" in result.stderr
 
