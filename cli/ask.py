@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from cli.client import Client
+from cli.client import Client, remedy_of
 from cli.console import err, out
 from cli.errors import CliError
 
@@ -34,6 +34,8 @@ def ask(client: Client, question: str, collection: str, model: str | None, *, as
 
     Raises: CliError: the server reported an error, or the stream ended before the answer did.
     """
+    if not question.strip():
+        raise CliError("the question is empty", 'ask something, such as ./stoker ask "Where are the logs?"')
     body: dict[str, Any] = {"query": question, "collection": collection, "stream": True}
     if model is not None:
         body["model"] = model
@@ -81,4 +83,5 @@ def _finish(answer: dict[str, Any], printed: str) -> None:
 def _failure(data: Any) -> CliError:
     error = data.get("error", data) if isinstance(data, dict) else {}
     message = error.get("message") if isinstance(error, dict) else None
-    return CliError(str(message or data), "./stoker status shows which part is away")
+    remedy = remedy_of(error.get("code") if isinstance(error, dict) else None)
+    return CliError(str(message or data), remedy or "./stoker status shows which part is away")

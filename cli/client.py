@@ -252,9 +252,16 @@ _REMEDIES = {
     401: "set STOKER_API_KEY to a live key (./stoker keys create NAME makes one)",
     403: "use a key with the role that this needs, such as the admin key",
     404: "check the name",
+    409: "choose another name, or wait until what the message names has ended",
     413: "send smaller files",
     429: "wait a little and run it again",
     503: "./stoker status shows which part is away",
+}
+
+_REMEDIES_BY_CODE = {
+    "collection_not_found": "`./stoker collections list` shows them",
+    "key_not_found": "give the id, from `./stoker keys list`",
+    "model_not_found": "`./stoker status` shows the models",
 }
 
 
@@ -264,7 +271,15 @@ def _refused(answer: httpx.Response) -> ApiRefused:
         message, code = str(error["message"]), error.get("code")
     except (ValueError, KeyError, TypeError):
         message, code = f"HTTP {answer.status_code}: {answer.text[:200]}", None
-    remedy = _REMEDIES.get(
-        answer.status_code, "./stoker logs gateway may say more" if answer.status_code >= 500 else ""
-    )
-    return ApiRefused(answer.status_code, message, code, remedy)
+    return ApiRefused(answer.status_code, message, code, remedy_of(code) or _remedy_of_status(answer.status_code))
+
+
+def remedy_of(code: object) -> str:
+    """What to do about an error of this `code`; empty: that goes by its status."""
+    return _REMEDIES_BY_CODE.get(code, "") if isinstance(code, str) else ""
+
+
+def _remedy_of_status(status: int) -> str:
+    if status >= 500:
+        return _REMEDIES.get(status, "./stoker logs gateway may say more")
+    return _REMEDIES.get(status, "mend what the message names; --help says what the command takes")

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from cli.client import open_client
@@ -47,7 +48,7 @@ def show_status(settings: CliSettings, *, as_json: bool) -> bool:
         if gateway is not None:
             _print_gateway(gateway, {part.name for part in state.parts})
         if problem:
-            err.print(f"[yellow]the gateway does not say how it is: {problem}[/yellow]")
+            err.print(f"[yellow]the gateway does not say how it is:[/yellow] {escape(problem)}")
     return state.is_ready()
 
 
@@ -82,7 +83,7 @@ def _ask_gateway(settings: CliSettings) -> tuple[dict[str, Any] | None, str]:
         with open_client(local) as client:
             return client.get("/status"), ""
     except CliError as error:
-        return None, error.message
+        return None, "\n  what to do: ".join(part for part in (error.message, error.remedy) if part)
 
 
 def _print_gateway(gateway: dict[str, Any], processes: Collection[str]) -> None:

@@ -81,6 +81,15 @@ def test_an_error_event_is_a_failure() -> None:
         _ask(("token", {"text": "It"}), ("error", {"error": {"message": "the index is away"}}))
 
 
+def test_an_unknown_collection_and_an_empty_question_have_remedies_of_their_own() -> None:
+    with pytest.raises(CliError) as unknown:
+        _ask(("error", {"error": {"message": "There is no collection 'x'.", "code": "collection_not_found"}}))
+    assert unknown.value.remedy == "`./stoker collections list` shows them"
+    with pytest.raises(CliError, match="the question is empty") as empty:
+        ask(Client("http://stoker.test", "k"), " ", "demo", None)
+    assert empty.value.remedy
+
+
 def test_a_stream_that_breaks_off_is_a_failure() -> None:
     with pytest.raises(CliError, match="broke off"):
         _ask(("token", {"text": "It"}))

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from cli.client import Client, Event, open_client, parse_events, server_of
 from cli.errors import ApiRefused, ApiUnreachable, CliError
-from cli.settings import CliSettings
+from cli.settings import ROOT, CliSettings
 
 
 def _client(answer: httpx.Response | Exception) -> Client:
@@ -51,6 +51,28 @@ def test_an_error_envelope_becomes_its_message_code_and_a_remedy() -> None:
         _client(httpx.Response(401, json=body)).get("/v1/models")
     assert (caught.value.status, caught.value.code, caught.value.message) == (401, "invalid_api_key", "no such key")
     assert "STOKER_API_KEY" in caught.value.remedy
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504])
+def test_every_refusal_has_a_remedy(status: int) -> None:
+    with pytest.raises(ApiRefused) as caught:
+        _client(httpx.Response(status, json={"error": {"message": "no", "code": None}})).get("/v1/models")
+    assert len(caught.value.remedy) > 10
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("collection_not_found", "`./stoker collections list` shows them"),
+        ("key_not_found", "give the id, from `./stoker keys list`"),
+        ("model_not_found", "`./stoker status` shows the models"),
+    ],
+)
+def test_what_is_not_found_is_looked_up_where_it_is_listed(code: str, remedy: str) -> None:
+    with pytest.raises(ApiRefused) as caught:
+        _client(httpx.Response(404, json={"error": {"message": "no", "code": code}})).get("/v1/models")
+    assert caught.value.remedy == remedy
+    assert f'"{code}"' in (ROOT / "api" / "errors.py").read_text()
 
 
 def test_an_error_without_envelope_is_still_told() -> None:

@@ -15,12 +15,24 @@ from cli.errors import CliError
 
 NOW = time.time()
 KEPT: list[dict[str, Any]] = [
-    {"id": "key_9", "name": "laptop", "revoked_at": None, "expires_at": None, "limits": {"rpm": 60, "tpm": None, "strict": False}},
+    {
+        "id": "key_9",
+        "name": "laptop",
+        "revoked_at": None,
+        "expires_at": None,
+        "limits": {"rpm": 60, "tpm": None, "strict": False},
+    },
     {"id": "key_8", "name": "laptop", "revoked_at": 5, "expires_at": None, "limits": None},
     {"id": "key_7", "name": "laptop", "revoked_at": None, "expires_at": int(NOW) - 5, "limits": None},
     {"id": "key_6", "name": "laptop 2", "revoked_at": None, "expires_at": int(NOW) + 900, "limits": None},
     {"id": "key_5", "name": "twin", "revoked_at": None, "expires_at": None, "limits": None},
-    {"id": "key_4", "name": "twin", "revoked_at": None, "expires_at": None, "limits": {"usd_per_month": "12.50", "strict": True}},
+    {
+        "id": "key_4",
+        "name": "twin",
+        "revoked_at": None,
+        "expires_at": None,
+        "limits": {"usd_per_month": "12.50", "strict": True},
+    },
 ]
 MADE = {"id": "key_1", "role": "member", "key": "sk-stoker-x", "name": "n"}
 
