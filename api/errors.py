@@ -396,10 +396,22 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
     param = ".".join(str(part) for part in first["loc"][1:]) or None
     if first["type"] == "json_invalid":
         param, message = None, "the body is no JSON"
+    elif first["type"] in _NO_OBJECT and param is None:
+        message = _why_no_object(request)
     else:
         message = f"{param}: {first['msg']}" if param else str(first["msg"])
     record_of(request).error_code = "invalid_request"
     return JSONResponse(envelope(message, _INVALID, "invalid_request", param), 400)
+
+
+_NO_OBJECT = ("model_attributes_type", "dict_type")  # pydantic's words for what is neither an object nor a mapping
+
+
+def _why_no_object(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.partition("/")[0] == "application" and kind.rpartition("/")[2].rpartition("+")[2] == "json":
+        return "the body is to be a JSON object"
+    return "the body is not read as JSON: send the header `Content-Type: application/json`"
 
 
 def _retry_header(error: Exception) -> dict[str, str]:
