@@ -14,6 +14,7 @@ from cli.settings import CliSettings
 from cli.state import PartState, PartStatus, StackState
 
 _EVERY_S = 0.2
+_SAY_EVERY_S = 15.0
 _TOO_OFTEN = 3
 _COLOURS = {PartState.READY: "green", PartState.DONE: "green", PartState.RESTARTING: "red", PartState.WAITING: "dim"}
 _SETTLED = (PartState.READY, PartState.DONE)
@@ -34,6 +35,7 @@ def until_ready(
     Raises: CliError: the supervisor ended, or a part that is not optional failed three times in a row before it was
         ready.
     """
+    waiting = Waiting(steps)
     with Live(console=err, auto_refresh=False, transient=True) as live:
         while True:
             state = current(settings, run_id)
@@ -41,6 +43,7 @@ def until_ready(
                 live.update(_table(state, steps), refresh=True)
             else:
                 say_changes(state, shown, steps)
+                waiting.say(state)
             _refuse_hopeless(state, settings)
             if all(part.is_settled for part in state.parts if names is None or part.name in names):
                 break
@@ -64,6 +67,28 @@ def say_changes(state: StackState, shown: dict[str, PartState], steps: Steps) ->
             shown[part.name] = part.state
             if part.state is not PartState.WAITING:
                 steps.say(_line(part))
+
+
+class Waiting:
+    """Says every 15 s which parts are still starting: a large model loads for minutes."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._said: dict[str, int] = {}
+
+    def say(self, state: StackState) -> None:
+        for part in state.parts:
+            seconds = int(_age_s(part) // _SAY_EVERY_S * _SAY_EVERY_S) if part.state is PartState.STARTING else 0
+            if seconds > self._said.get(part.name, 0):
+                doing = "loading the model" if part.name == "vllm" else "starting"
+                self._steps.say(f"{part.name}: still {doing} ({seconds} s); log: ./stoker logs {part.name}")
+            self._said[part.name] = seconds
+
+
+def _age_s(part: PartStatus) -> float:
+    """Seconds since its process began; 0: there is none."""
+    process = part.process
+    return 0.0 if process is None else process.uptime_s()
 
 
 def _line(part: PartStatus) -> str:
