@@ -29,13 +29,14 @@ class Verdict(StrEnum):
     """How a check came out."""
 
     OK = "ok"
+    INFO = "info"  # not there, and nobody needs it who does not know that he does
     WARN = "warn"
     FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line; `remedy` is empty for `ok`."""
+    """One line; `remedy` is empty for `ok`, and may be for `info`."""
 
     verdict: Verdict
     about: str
@@ -45,7 +46,7 @@ class Finding:
 
 def doctor(settings: CliSettings, *, as_json: bool = False) -> bool:
     """Print all findings. Returns: whether nothing failed."""
-    colours = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    colours = {Verdict.OK: "green", Verdict.INFO: "dim", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
     findings = list(examine(settings))
     if as_json:
         out.print_json(data=[asdict(finding) for finding in findings])
@@ -62,8 +63,9 @@ def examine(settings: CliSettings) -> Iterator[Finding]:
     look = hub.Look()
     yield _python()
     yield _system()
-    for environment, command in ((inference(engine), "up"), (TEST, "test"), (SDK, "test"), (SDK_NODE, "test")):
-        yield _environment(environment, command)
+    yield _environment(inference(engine), "up")
+    for environment in (TEST, SDK, SDK_NODE):
+        yield _environment(environment, "test", for_developers=True)
     yield _gateway_port(settings)
     yield _folder(settings.data_dir)
     yield _memory()
@@ -91,11 +93,15 @@ def _system() -> Finding:
     return Finding(Verdict.OK, "system", name)
 
 
-def _environment(environment: Environment | NodeEnvironment, command: str) -> Finding:
+def _environment(environment: Environment | NodeEnvironment, command: str, *, for_developers: bool = False) -> Finding:
     about = f"environment {environment.name}"
     if environment.is_current():
         return Finding(Verdict.OK, about, "installed and current")
     state = "made from other lock files, or not finished" if environment.folder.exists() else "not installed"
+    if for_developers:
+        return Finding(
+            Verdict.INFO, about, f"{state}; only who changes Stoker needs it (./stoker {command} installs it)"
+        )
     return Finding(Verdict.WARN, about, state, f"./stoker {command} installs it: {environment.about}")
 
 
@@ -184,9 +190,7 @@ def _models(settings: CliSettings, engine: Engine, look: hub.Look) -> Iterator[F
     if settings.model is not None:
         return
     in_reach = look.in_reach()
-    yield Finding(
-        Verdict.OK, "hub", f"{hub.endpoint()} is {'in reach' if in_reach else 'not in reach or switched off'}"
-    )
+    yield _hub(in_reach)
     if engine is Engine.VLLM_CPU and not in_reach:
         return
     about = "model to try"
@@ -196,6 +200,13 @@ def _models(settings: CliSettings, engine: Engine, look: hub.Look) -> Iterator[F
         yield _fit(found.default, about, hopeless=Verdict.WARN)
     elif engine is Engine.VLLM:
         yield Finding(Verdict.OK, about, "none of the table fits these GPUs: up serves SmolLM2-135M")
+
+
+def _hub(in_reach: bool) -> Finding:
+    if in_reach:
+        return Finding(Verdict.OK, "hub", f"{hub.endpoint()} is in reach")
+    remedy = "to fetch models, set HF_ENDPOINT or HTTPS_PROXY; without it, the default model and those in folders work"
+    return Finding(Verdict.INFO, "hub", f"{hub.endpoint()} is not in reach, or switched off", remedy)
 
 
 def _memory_for_models(engine: Engine) -> tuple[int, int] | None:
