@@ -76,10 +76,14 @@ class NoDeployment(RouterError):
     Attributes:
         group: the group that was asked for.
         retry_after_s: seconds after which a new try makes sense; at least 1.
+
+    Args:
+        reason: without a full stop.
+        remedy: a sentence that says what to do.
     """
 
-    def __init__(self, group: str, reason: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(f"No deployment of {group!r} can answer now: {reason}.")
+    def __init__(self, group: str, reason: str, retry_after_s: float = 1.0, remedy: str = "") -> None:
+        super().__init__(f"No deployment of {group!r} can answer now: {reason}.{remedy and f' {remedy}'}")
         self.group = group
         self.retry_after_s = max(1.0, retry_after_s)
 

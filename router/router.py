@@ -53,6 +53,7 @@ from router.watch import Watches
 from storage.redis import RedisClient
 
 _LOOK_S = 0.1
+_LOOK = "It may just be starting again: try again in a minute, and look at `./stoker status` if that does not help."
 
 __all__ = ["Answer", "Bound", "Call", "Counted", "DeploymentStatus", "ModelInfo", "Outlook", "Router", "open_router"]
 
@@ -510,7 +511,8 @@ class Router:
             return last
         wait_s = asked.retry_after_s(reach=call.reach)
         if isinstance(last, UpstreamUnavailable):
-            return NoDeployment(call.group, f"{last.deployment} {last.reason}", max(wait_s, last.retry_after_s or 0))
+            wait_s = max(wait_s, last.retry_after_s or 0)
+            return NoDeployment(call.group, f"{last.deployment} {last.reason}", wait_s, _LOOK)
         if call.native_only and all(member.deployment.lane is not LaneName.NATIVE for member in asked.members):
             return _wrong_kind(call, "hosted")
         if not asked.may_have(call.reach):
@@ -519,7 +521,7 @@ class Router:
             return NoDeployment(call.group, "it is being drained", wait_s)
         if {member.health.ejected for member in self._members_for(call)} == {"asleep"}:
             return NoDeployment(call.group, "it is asleep", wait_s)
-        return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s)
+        return NoDeployment(call.group, "all of them have been failing and are being rested", wait_s, _LOOK)
 
 
 async def _entered(group: Group, call: Call) -> Place:

@@ -138,6 +138,9 @@ async def test_a_server_that_is_away_is_no_deployment_then_rested_then_back(serv
             with pytest.raises(NoDeployment) as caught:
                 await router.open(chat())
             assert caught.value.retry_after_s >= 1
+            assert str(caught.value).endswith(
+                ": try again in a minute, and look at `./stoker status` if that does not help."
+            )
         assert router.status()[0].state == "open"
 
 
