@@ -20,19 +20,23 @@ from cli.settings import Engine, load_settings
 if TYPE_CHECKING:
     from cli.ingest import Outcome
 
+# Headings under which `--help` lists the commands.
+_EVERYDAY, _DOCUMENTS, _MODELS = "Every day", "Documents", "Models"
+_UPKEEP, _DEVELOPERS = "Upkeep", "For those who change Stoker"
+
 app = typer.Typer(
     help="Your own GPUs as one OpenAI-compatible endpoint, with answers from your documents that can be checked.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(keys.app, name="keys")
-app.add_typer(models.app, name="models")
-app.add_typer(edge.app, name="edge")
+app.add_typer(keys.app, name="keys", rich_help_panel=_EVERYDAY)
+app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
+app.add_typer(edge.app, name="edge", rich_help_panel=_DOCUMENTS)
 collections = typer.Typer(help="Collections of documents: list, back up, bring back, index anew.", no_args_is_help=True)
-app.add_typer(collections, name="collections")
+app.add_typer(collections, name="collections", rich_help_panel=_DOCUMENTS)
 benches = typer.Typer(help="Measure, beside what it is compared with.", no_args_is_help=True)
-app.add_typer(benches, name="bench")
+app.add_typer(benches, name="bench", rich_help_panel=_DEVELOPERS)
 
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of everything that the stack keeps.", show_default=".stoker")
@@ -40,7 +44,7 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once the stack is ready, and leave it running.")
@@ -63,7 +67,7 @@ def up(
     bring_up(settings, detach=detach, with_demo=not no_demo, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_MODELS)
 def cost(
     requests: Annotated[int, typer.Option(min=1, help="Requests a month.")],
     gpu_usd_per_hour: Annotated[float, typer.Option(min=0, help="Price of one GPU.")],
@@ -102,7 +106,7 @@ def cost(
     show(load, gpu, priced(hosted, *named), as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """End everything that runs."""
     from cli.down import end_stack
@@ -115,7 +119,7 @@ def down(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         out.print("ended; nothing is left running" if was_running else f"nothing was running on {settings.data_dir}")
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show processes, deployments and health; exit code 1 unless all is ready."""
     from cli.status import show_status
@@ -124,7 +128,7 @@ def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def top(
     interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two frames.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print one frame as plain text, after one interval.")] = False,
@@ -137,7 +141,7 @@ def top(
     show(load_settings(data_dir=data_dir), interval, once=once, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def logs(
     process: Annotated[str | None, typer.Argument(help="Such as gateway; all when left out.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
@@ -150,7 +154,7 @@ def logs(
     show_logs(load_settings(data_dir=data_dir), process, count, follow=follow)
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def doctor(
     data_dir: DataDir = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535)] = None,
@@ -165,7 +169,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=_EVERYDAY)
 def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
     collection: Annotated[str, typer.Option(help="The documents to ask.")] = "demo",
@@ -181,7 +185,7 @@ def ask(
         put_question(client, question, collection, model, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_DOCUMENTS)
 def ocr() -> None:
     """Install text recognition for scans and pictures; the next `up` uses it."""
     from cli import environments
@@ -190,7 +194,7 @@ def ocr() -> None:
     out.print("text recognition is installed; `./stoker down` and `./stoker up` make a running stack use it")
 
 
-@app.command()
+@app.command(rich_help_panel=_DOCUMENTS)
 def warm(
     collection: Annotated[str, typer.Argument(help="The collection.")],
     questions: Annotated[Path, typer.Argument(help="One in each line, or JSON lines with `text`.")],
@@ -209,7 +213,7 @@ def warm(
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=_DOCUMENTS)
 def ingest(
     collection: Annotated[str, typer.Option(help="Where they go; made when it is missing.")],
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.")] = None,
@@ -256,7 +260,7 @@ def ingest(
     _tell(collection, outcomes, as_json=as_json)
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=_DOCUMENTS)
 def evaluate(
     collection: Annotated[str, typer.Argument(help="The collection.")],
     queries: Annotated[Path, typer.Option(help="Questions: queries.jsonl, as in BEIR.")],
@@ -374,7 +378,7 @@ def reindex_collection(
             reindex(client, name, model, chunking, wait=wait, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
 def backup(
     to: Annotated[Path, typer.Option(help="Folder in which the new backup gets a folder of its own.")],
     keep: Annotated[
@@ -394,7 +398,7 @@ def backup(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
 def restore(
     folder: Annotated[Path | None, typer.Argument(help="What ./stoker backup has written.")] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take away what an interrupted restore has brought.")] = False,
@@ -415,7 +419,9 @@ def restore(
         tell_restored(settings, folder.resolve(), fill(settings, folder.resolve()))
 
 
-@app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    "test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, rich_help_panel=_DEVELOPERS
+)
 def run_suite(
     context: typer.Context,
     fast: Annotated[bool, typer.Option("--fast", help="Everything without vLLM.")] = False,
@@ -554,7 +560,7 @@ def _tell(collection: str, outcomes: "Sequence[Outcome]", *, as_json: bool) -> N
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=_UPKEEP)
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell that is to complete.")]) -> None:
     """Print a script by which a shell completes commands and flags; docs/cli.md says where it goes."""
     out.print(script(shell), markup=False, end="")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,28 @@ def test_every_command_prints_json_or_is_listed_with_the_reason() -> None:
     assert len(found) > 25
     without = sorted(name for name, flags in found.items() if "--json" not in flags)
     assert without == sorted(EXCEPTIONS)
+
+
+def test_what_readme_has_people_type_is_a_command_with_these_flags() -> None:
+    known = dict(commands())
+    text = (ROOT / "README.md").read_text()
+    typed = re.findall(r"\./stoker ((?:[^`\n|)#\"]|\"[^\"]*\")+)", text)
+    assert len(typed) > 15
+    for line in typed:
+        words = shlex.split(line)
+        name = next((found for n in (2, 1) if (found := " ".join(words[:n])) in known), None)
+        if words == ["--help"]:
+            continue
+        assert name is not None, line
+        assert {word for word in words if word.startswith("--")} <= known[name], line
+
+
+def test_help_lists_every_command_under_a_heading() -> None:
+    found: Any = typer.main.get_command(app)
+    headings = {name: command.rich_help_panel for name, command in found.commands.items()}
+    assert [name for name, heading in headings.items() if not isinstance(heading, str)] == []
+    assert headings["ask"] == "Every day"
+    assert headings["bench"] == "For those who change Stoker"
 
 
 @pytest.mark.parametrize(
