@@ -6,6 +6,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from decimal import ROUND_UP, Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,6 +29,7 @@ from router.health import HealthPolicy
 from router.litellm_form import Form, ModelEntry, StokerSection, unknown_keys
 from router.strategy import Name as Strategy
 
+_NEAR = 0.8  # of difflib: how like another word a misspelt one is
 _log = logger(__name__)
 
 LOCAL_SOURCE = "STOKER_LOCAL_DEPLOYMENTS"
@@ -434,11 +436,15 @@ def _posted(use: str, options: Mapping[str, Any], old: list[Posted]) -> Posted:
 
 
 def _unsupported(form: Form, document: yamlfile.Document) -> list[str]:
+    """Raises: ConfigInvalid: there is no `model_list`, and what stands there is nearly called so."""
     found = []
     for place in unknown_keys(form):
-        key = ".".join(str(part) for part in place)
-        found.append(f"{document.where(place)}: {key}")
-        _log.warning("a key is not supported and has no effect", where=document.where(place), key=key)
+        key, where = ".".join(str(part) for part in place), document.where(place)
+        meant = get_close_matches(key, Form.model_fields, 1, _NEAR) if len(place) == 1 else []
+        if meant == ["model_list"] and "model_list" not in document.data:
+            raise ConfigInvalid(f"{where}: {key}: did you mean model_list?")
+        found.append(f"{where}: {key}" + "".join(f" (did you mean {name}?)" for name in meant))
+        _log.warning("a key is not supported and has no effect", where=where, key=key, meant=meant)
     return found
 
 

@@ -30,7 +30,25 @@ def test_without_a_file_the_local_deployments_are_all_there_is() -> None:
     assert one.deadlines.first_token_s == 60  # what `up` starts may run on a CPU
 
 
-def test_the_shipped_file_loads_without_the_key_and_the_fallback_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key", ["model_lst", "modellist", "Model_list", "model-list"])
+def test_a_list_of_models_that_is_misspelt_is_refused(tmp_path: Path, key: str) -> None:
+    """It was a warning, and the stack started without the models."""
+    with pytest.raises(ConfigInvalid, match=rf"stoker\.yaml:2: {key}: did you mean model_list\?"):
+        load(_file(tmp_path, f"router_settings: {{}}\n{key}:\n  - model_name: a\n"), [LOCAL])
+
+
+def test_another_key_that_is_misspelt_is_told_with_what_was_meant(tmp_path: Path) -> None:
+    text = "model_list: []\nmodel_lst: []\nrouter_setings: {}\nsomething: {}\nguardrails: []\ncredential_list: []\n"
+    assert list(load(_file(tmp_path, text), [LOCAL]).unsupported) == [
+        "stoker.yaml:2: model_lst (did you mean model_list?)",
+        "stoker.yaml:3: router_setings (did you mean router_settings?)",
+        "stoker.yaml:4: something",
+        "stoker.yaml:5: guardrails",
+        "stoker.yaml:6: credential_list",
+    ]
+
+
+def test_the_shipped_file_loads_and_the_fallback_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     config = load(ROOT / "stoker.yaml", [LOCAL])
     assert [deployment.name for deployment in config.deployments] == ["tiny-1"]
