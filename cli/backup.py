@@ -30,6 +30,7 @@ from cli.filed import send_filed
 from cli.ingest import Outcome, send, shown_progress
 
 FORMAT = 1
+_MOST_FAILED = 100  # documents that are counted for a list
 _COLLECTION, _END = "collection.json", "end.json"
 _OF_COLLECTION = (
     "description",
@@ -106,11 +107,22 @@ def listed(client: Client, *, as_json: bool) -> None:
     if as_json:
         out.print_json(data=found)
         return
-    table = Table("name", "documents", "chunks", "description", box=None)
+    table = Table("name", "documents", "failed", "chunks", "description", box=None)
     for each in found:
-        about = (str(each["documents"]), str(each["chunks"]), escape(each["description"]))
+        failed = _failed(client, each["name"]) if each["documents"] else ""
+        about = (str(each["documents"]), failed, str(each["chunks"]), escape(each["description"]))
         table.add_row(escape(each["name"]), *about)
     out.print(table)
+
+
+def _failed(client: Client, name: str) -> str:
+    """How many of its documents failed, as far as one page tells; empty: none, or the key may not see them."""
+    try:
+        page = client.get(f"/v1/collections/{quote(name, safe='')}/documents", status="failed", limit=_MOST_FAILED)
+    except ApiRefused:  # it is gone by now, or the key lists collections alone
+        return ""
+    count = len(page["data"])
+    return f"{count} or more" if page.get("has_more") else str(count or "")
 
 
 @dataclass(frozen=True, slots=True)
