@@ -21,7 +21,7 @@ from retrieval.collections import Collection
 from retrieval.errors import InputInvalid, LeaseLost, ReindexNotFound, ReindexRunning, SpaceMismatch
 from retrieval.index import Place
 from retrieval.intake import NewFile
-from retrieval.leases import Lease, Leases, expire
+from retrieval.leases import Lease, Leases, LostTasks
 from retrieval.milvus import owner_of
 from retrieval.open import open_retrieval
 from retrieval.orphans import Orphans
@@ -377,8 +377,10 @@ async def test_a_twin_whose_worker_dies_is_made_by_another(house: House, parser:
     assert lease is not None
     with pytest.raises(KeyboardInterrupt):
         await house.pipeline(dying, parser).run(lease)
-    clock.advance(31)
-    assert await expire(house.database, clock, 3) == 1
+    lost = LostTasks(house.database, clock, 30, 3)
+    assert await lost.take_back() == 0
+    clock.advance(30)
+    assert await lost.take_back() == 1
     await work_off(house, parser)
     assert await generations.advance(house.database, SystemClock()) == 1
     await sweep(house)
