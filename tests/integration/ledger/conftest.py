@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.migrate import migrate
-from storage.schema import budget_alerts, ledger, limits, tenants
+from storage.schema import metadata
 from storage.sql import Database
 from tests.support.database import fresh_sqlite
 from tests.support.postgres import postgres_server
@@ -34,8 +34,12 @@ def url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
     opened = Database(url, 10.0)
-    for table in (ledger, budget_alerts, limits, tenants):
-        await opened.write(lambda connection, table=table: connection.execute(delete(table)))
+
+    async def empty(connection: AsyncConnection) -> None:
+        for table in reversed(metadata.sorted_tables):
+            await connection.execute(table.delete())
+
+    await opened.write(empty)
     yield opened
     await opened.close()
 
