@@ -5,7 +5,8 @@ waits.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from types import ModuleType
 from typing import Any, cast
 
@@ -26,21 +27,40 @@ from retrieval.lifecycle import NewRevision
 from retrieval.rows import fetch
 from retrieval.sources.errands import Errand, Errands, ErrandStatus, Kind
 from retrieval.status import JobStatus, Status
+from storage.migrate import migrate
 from storage.schema import documents, errands, generations, revisions, tasks
 from storage.sql import Database
 from tests.integration.retrieval.conftest import until
 from tests.support.catalog import NAME, Catalog, new_catalog
+from tests.support.postgres import Postgres, postgres_server
 
 pytestmark = pytest.mark.slow  # PostgreSQL is started
 
+_numbers = itertools.count()
 WAITING = sa.text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        server.execute("CREATE DATABASE migrated")
+        migrate(server.url("migrated"))
+        yield server
+
+
 @pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[Database]:
-    opened = Database(postgres_url, 30.0)
+def own_url(postgres: Postgres) -> str:
+    """Of each test's own: documents that are left half made, or whose time is up, are others' business as well."""
+    name = f"test{next(_numbers)}"
+    postgres.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+    return postgres.url(name)
+
+
+@pytest.fixture
+async def database(own_url: str) -> AsyncIterator[Database]:
+    opened = Database(own_url, 30.0)
     yield opened
     await opened.close()
 

@@ -158,7 +158,7 @@ class ReindexWalk(Walk):
         if self.chance.random() < 0.3:
             self.cancel_reindex()
         while self.model.next_cut is not None:
-            self.clock.advance(LEASE_S + 1)
+            self.pass_time(LEASE_S + 1)
             self.tidy()
             self.work_all_off()
         super().settle()
