@@ -6,13 +6,16 @@ there.
 """
 
 import argparse
+import ctypes
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _UNFINISHED = {"schema.json.tmp"}
+_M_ARENA_MAX = -8  # glibc's name for how many pools `malloc` may have
 
 
 def remove_half_made(data_dir: Path) -> list[str]:
@@ -36,6 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     # A search is too short for several threads. Graphs are built in the background, and leave half of the cores alone.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    # Of what is freed, pools for each thread keep twice as much as is in use, and ever more.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with suppress(AttributeError):  # another C library has none
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
     # After the look: they take seconds to import.
     from milvus_lite.cmdline import main as serve
 

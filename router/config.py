@@ -240,9 +240,8 @@ class _Reader:
         )
 
     def _parts_tenants(self, entry: ModelEntry) -> bool:
-        """Servers of vectors and reranking that are no vLLM may refuse a field that they don't know."""
-        knows = entry.model_info.mode == "chat" or entry.model_info.engine is not None
-        return knows and self._stoker.prefix_cache == "tenant"
+        """Servers of vectors and of reranking, Stoker's own among them, refuse a field that they don't know."""
+        return entry.model_info.mode == "chat" and self._stoker.prefix_cache == "tenant"
 
     def _deadlines(self, values: dict[str, Any], on_cpu: bool) -> Deadlines:
         wanted, routing = self._stoker.deadlines, self._form.router_settings

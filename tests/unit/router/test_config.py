@@ -105,15 +105,15 @@ def test_engines_keep_prompts_apart_by_tenant_unless_told_otherwise(tmp_path: Pa
     vllm = "litellm_params: {model: hosted_vllm/x, api_base: 'http://h:1/v1'}"
     entries = (
         f"- {{model_name: chat, {vllm}}}",
-        f"- {{model_name: unnamed, {vllm}, model_info: {{mode: embedding}}}}",
-        f"- {{model_name: vectors, {vllm}, model_info: {{mode: embedding, engine: vllm}}}}",
+        f"- {{model_name: vectors, {vllm}, model_info: {{mode: embedding, engine: vllm-cpu}}}}",
+        f"- {{model_name: orders, {vllm}, model_info: {{mode: rerank}}}}",
         "- {model_name: hosted, litellm_params: {model: openai/x, api_key: k, api_base: 'http://h:1/v1'}}",
         "- {model_name: lite, litellm_params: {model: x, custom_llm_provider: hosted_vllm, api_base: 'http://h:1/v1'}}",
     )
     text = "model_list:\n" + "\n".join(entries) + (f"\nstoker: {{prefix_cache: {said}}}" if said else "")
     found = {one.group: one.salted for one in load(_file(tmp_path, text)).deployments}
-    # Of servers that give vectors only vLLM is known to take the field.
-    assert found == {"chat": parted, "unnamed": False, "vectors": parted, "hosted": False, "lite": parted}
+    # Stoker's own server of vectors, which `./stoker up` calls a vllm-cpu like any other, refuses the field.
+    assert found == {"chat": parted, "vectors": False, "orders": False, "hosted": False, "lite": parted}
     (own,) = load(None, [LOCAL]).deployments
     assert own.salted
 
