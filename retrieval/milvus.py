@@ -16,6 +16,7 @@ import grpc  # type: ignore[import-untyped]  # has no stubs
 import numpy as np
 from numpy.typing import NDArray
 from pymilvus import AsyncMilvusClient, DataType, MilvusClient
+from pymilvus.client.cache import CollectionTsCache, GlobalCache, SchemaCache
 from pymilvus.exceptions import MilvusException
 
 from core.dependency import Dependency
@@ -41,6 +42,7 @@ _LOOKED_AT = 256  # rows by a search of the graph: with 64, one of eight of the 
 _FEW_ROWS = 32  # cost a search no more than a segment of their own would
 _DELETED_AT_ONCE = 100  # revisions in one expression
 _COMPARED_AT_ONCE = 500
+_REMEMBERED = 256  # collections whose schema pymilvus keeps; another one costs an insert a call more
 _ANSWERED_AT_ONCE = 1000  # rows
 
 
@@ -68,6 +70,8 @@ class VectorIndex:
         # pymilvus logs each refused call with a traceback; what it raises is logged where it is handled.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._uri = uri
+        # For 4096 collections it keeps 20 MB, most of them deleted long ago.
+        GlobalCache.schema, GlobalCache.collection_ts = SchemaCache(_REMEMBERED), CollectionTsCache(_REMEMBERED)
         # pymilvus pings each 10 s; servers that allow one in 5 minutes close the connection in the middle of a call.
         options = {"grpc.keepalive_time_ms": 330_000}
         self._client = AsyncMilvusClient(uri=uri, timeout=deadline_s, dedicated=True, grpc_options=options)
