@@ -65,7 +65,7 @@ from api.vectorstores import routes as vector_stores
 from core.clock import SystemClock
 from core.version import VERSION
 from monitoring.logs import configure_logs
-from monitoring.metrics import fill_holes, forget_dead
+from monitoring.metrics import forget_dead
 from monitoring.sentry import report_errors
 from monitoring.tally import tally
 from monitoring.tracing import traced
@@ -99,7 +99,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         forget_dead()
-        fill_holes()
         with traced("gateway", **settings.tracing()):
             async with open_state(settings) as state, batches_running(state):
                 app.state.stoker = state

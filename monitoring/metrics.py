@@ -11,7 +11,6 @@ sends ever makes a series.
 import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -29,11 +28,14 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from monitoring.mapped import count_without_holes
 from monitoring.names import PAGE, hidden
 from monitoring.replaced import FILES, ReplacedGauge
 
 FOLDER_ID = "made"
 """A file of the shared folder: another one once the folder was cleared."""
+
+count_without_holes()
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -267,18 +269,6 @@ def forget_dead() -> None:
     for file in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db"):
         if not Path("/proc", file.stem.rpartition("_")[2]).exists():
             file.unlink(missing_ok=True)
-
-
-def fill_holes() -> None:
-    """Give this process's files of metrics all the room that they are long; without that, a full disk is a SIGBUS.
-
-    A file that grows later has holes again. Where there is no room even now, all stays as it is.
-    """
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return
-    for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob(f"*_{os.getpid()}.db"):
-        with suppress(OSError), path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def clear_folder(folder: Path) -> None:

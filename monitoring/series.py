@@ -5,7 +5,6 @@ process writes its own anew, so that who reads one sees it whole, before or afte
 """
 
 import asyncio
-import inspect
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -14,10 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram, values
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.mmap_dict import MmapedDict
 
-from monitoring import metrics
+from monitoring import mapped, metrics
+from monitoring.mapped import rewrite, written
 from monitoring.names import KINDS, Hidden, Kind, NamePage, Names, named
 from monitoring.tally import tally
 
@@ -61,6 +61,7 @@ class Series:
             await self._look()
 
     async def _look(self) -> None:
+        mapped.come_back()
         tally.flush()
         if self._there is None:
             before, self._counts = self._counts, {(metric, at): _count(metric, at) for metric, at in _passing()}
@@ -138,9 +139,7 @@ def _values(child: Any) -> Iterator[Any]:
 
 def _out_of_files(gone: Collection[Any]) -> None:
     """Raises: OSError: nothing has gone."""
-    # Its lock, and the list by which it holds every value for ever, prometheus_client keeps to itself.
-    inside = inspect.getclosurevars(values.ValueClass.close_all_files).nonlocals
-    lock, held = inside["lock"], inside["values"]
+    lock, held = mapped.inside()["lock"], mapped.inside()["values"]
     keys: dict[int, set[str]] = {}
     files: dict[int, Any] = {}
     for value in gone:
@@ -148,34 +147,9 @@ def _out_of_files(gone: Collection[Any]) -> None:
         files[id(value._file)] = value._file
     with lock:
         for at, file in files.items():
-            _rewrite(file, keys[at])
+            rewrite(file, keys[at])
         those = {id(value) for value in gone}
         held[:] = [value for value in held if id(value) not in those]
-
-
-def _rewrite(file: Any, without: set[str]) -> None:
-    """Write a file that this process has open anew, in the same place. Raises: OSError: it stays as it was."""
-    fresh = _written(file._fname, [entry for entry in file.read_all_values() if entry[0] not in without])
-    try:
-        os.posix_fallocate(fresh._f.fileno(), 0, fresh._capacity)  # a hole is a SIGBUS where the disk is full
-        os.replace(fresh._fname, file._fname)
-    except OSError:
-        fresh.close()
-        Path(fresh._fname).unlink(missing_ok=True)
-        raise
-    file.close()
-    file._f, file._m = fresh._f, fresh._m
-    file._capacity, file._used, file._positions = fresh._capacity, fresh._used, fresh._positions
-
-
-def _written(name: str, entries: Iterable[tuple[str, float, float]]) -> Any:
-    """A new file with these entries, beside the one of this name."""
-    beside = Path(f"{name}.{os.getpid()}.new")
-    beside.unlink(missing_ok=True)
-    made: Any = MmapedDict(str(beside))  # type: ignore[no-untyped-call]
-    for key, count, at_s in entries:
-        made.write_value(key, count, at_s)
-    return made
 
 
 def _files_of_the_dead() -> Iterator[Path]:
@@ -196,7 +170,7 @@ def _rewrite_dead(file: Path, hidden: Hidden) -> None:
     kept = [entry for entry in entries if not hidden.has(_labels(entry[0]))]
     if len(kept) == len(entries):
         return
-    fresh = _written(str(file), kept)
+    fresh = written(str(file), kept)
     try:
         os.truncate(fresh._fname, fresh._used)
         if _is_dead(file):  # its number may have been given again

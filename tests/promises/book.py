@@ -4,6 +4,7 @@ import ast
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +43,56 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise, in words that a user understands, with the tests that show it."""
+    """One promise, in words that a user understands, with the tests that show it.
+
+    Attributes:
+        headlines: what it helps to keep.
+    """
 
     says: str
     tests: tuple[str, ...]
     defects: tuple[Defect, ...]
+    headlines: tuple[str, ...] = ()
 
     def concerns(self, words: Sequence[str]) -> bool:
-        """Whether it speaks of all words, or its tests or defects lie there."""
+        """Whether it or a headline of it speaks of all words, or its tests or defects lie there."""
         places = [*self.tests, *(edit.file for defect in self.defects for edit in defect.edits)]
-        text = "\n".join((self.says, *places)).lower()
+        text = "\n".join((self.says, *self.headlines, *places)).lower()
         return all(word.lower() in text for word in words)
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What Stoker as a whole promises, kept by several promises of the book.
+
+    Attributes:
+        measured_by: commands that print the figure.
+        figure: what they printed last.
+        seen: when.
+        kept_by: what the promises say, whose defects turn red.
+    """
+
+    says: str
+    measured_by: tuple[str, ...]
+    figure: str
+    seen: date
+    kept_by: tuple[str, ...]
 
 
 def read(root: Path) -> list[Promise]:
     """Read the file below a repository's root. Raises: ValueError: it is malformed; KeyError: something is missing."""
+    headlines = read_headlines(root)
+    return [_promise(one, headlines) for one in _book(root)["promise"]]
+
+
+def read_headlines(root: Path) -> list[Headline]:
+    """Read what stands above the promises. Raises: as `read`."""
+    return [_headline(one) for one in _book(root)["headline"]]
+
+
+def _book(root: Path) -> dict[str, list[dict[str, Any]]]:
     with (root / BOOK).open("rb") as file:
-        return [_promise(one) for one in tomllib.load(file)["promise"]]
+        return tomllib.load(file)
 
 
 def names_of(file: Path) -> set[str]:
@@ -68,10 +102,16 @@ def names_of(file: Path) -> set[str]:
     return {name for name in names if name.startswith("test_")}
 
 
-def _promise(raw: Mapping[str, Any]) -> Promise:
+def _headline(raw: Mapping[str, Any]) -> Headline:
+    _only(raw, {"says", "measured_by", "figure", "seen", "kept_by"})
+    return Headline(raw["says"], _texts(raw["measured_by"]), raw["figure"], raw["seen"], tuple(raw["kept_by"]))
+
+
+def _promise(raw: Mapping[str, Any], headlines: Sequence[Headline]) -> Promise:
     _only(raw, {"says", "test", "defect"})
     tests = _texts(raw["test"])
-    return Promise(raw["says"], tests, tuple(_defect(one, tests) for one in raw["defect"]))
+    above = tuple(headline.says for headline in headlines if raw["says"] in headline.kept_by)
+    return Promise(raw["says"], tests, tuple(_defect(one, tests) for one in raw["defect"]), above)
 
 
 def _defect(raw: Mapping[str, Any], tests: tuple[str, ...]) -> Defect:

@@ -1,11 +1,14 @@
 """The file of promises speaks of tests and texts that are there; `./stoker test --promises` plants its defects."""
 
+import re
 from collections import Counter
+from datetime import date
 
-from tests.promises.book import names_of, read
+from tests.promises.book import names_of, read, read_headlines
 from tests.support.process import ROOT
 
 PROMISES = read(ROOT)
+HEADLINES = read_headlines(ROOT)
 DEFECTS = [defect for promise in PROMISES for defect in promise.defects]
 
 
@@ -14,6 +17,34 @@ def test_no_promise_is_made_twice_and_each_has_a_defect() -> None:
     assert [says for says, count in Counter(promise.says for promise in PROMISES).items() if count > 1] == []
     assert [promise.says for promise in PROMISES if not promise.defects] == []
     assert [defect.edits for defect, count in Counter(DEFECTS).items() if count > 1] == []
+
+
+def test_every_headline_has_a_figure_a_day_and_promises_that_keep_it() -> None:
+    assert [headline.says for headline in HEADLINES] == [
+        "The stack is invisible",
+        "Streams don't break",
+        "Money is exact",
+        "Nothing is lost",
+        "Nothing leaks",
+        "Citations hold",
+        "Retrieval is good",
+        "It saves money",
+        "GPU and model are one picture",
+        "A newcomer is served",
+    ]
+    said = {promise.says for promise in PROMISES}
+    for headline in HEADLINES:
+        assert headline.kept_by, headline.says
+        assert [one for one in headline.kept_by if one not in said] == []
+        assert re.search(r"\d", headline.figure), headline.says
+        assert date(2026, 11, 1) < headline.seen <= date.today(), headline.says
+        assert all(command.startswith("./stoker ") for command in headline.measured_by), headline.says
+
+
+def test_words_of_a_headline_choose_the_promises_that_keep_it() -> None:
+    for headline in HEADLINES:
+        chosen = [promise.says for promise in PROMISES if promise.concerns([headline.says])]
+        assert sorted(chosen) == sorted(headline.kept_by)
 
 
 def test_every_text_that_a_defect_replaces_stands_once_in_its_file() -> None:
