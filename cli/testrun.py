@@ -162,6 +162,7 @@ _LANES = {
     ),
     "tests of routes": (
         "tests/integration/router",
+        "tests/integration/batches",
         "tests/answers",
         "tests/conformance",
         "tests/integration/api",
@@ -173,15 +174,8 @@ _LANES = {
 # What kills and starts servers all the time is felt by others, and often waits: what only computes goes beside it.
 _KILLS = ("tests/faults/ingestion", "tests/faults/chaos", "tests/faults/soak")
 _COMPUTES = ("tests/unit", "tests/simulation")
-_CARRIED = (  # what is built, deployed, shown or carried away
-    "tests/deploy",
-    "tests/console",
-    "tests/clients",
-    "tests/integration/cli",
-    "tests/integration/edge",
-    "tests/integration/sources",
-    "tests/security",
-)
+_DEPLOYED = ("tests/deploy", "tests/integration/edge", "tests/integration/sources", "tests/security")
+_SHOWN = ("tests/console", "tests/clients", "tests/integration/cli")
 _PACED = ("tests/integration/load",)  # what keeps time to the millisecond has the machine to itself
 _PREPARE = (str(environments.inference(Engine.VLLM_CPU).python), "-m", "inference.models", "prepare")
 
@@ -205,18 +199,18 @@ def _plan(extent: Extent, arguments: Sequence[str]) -> list[list[Step]]:
         return Step(name, (*pytest, without_model, *folders))
 
     computing = [lane("tests of single parts", _COMPUTES), types]
-    elsewhere = (*itertools.chain(*_LANES.values()), *_KILLS, *_COMPUTES, *_CARRIED, *_PACED)
+    elsewhere = (*itertools.chain(*_LANES.values()), *_KILLS, *_COMPUTES, *_DEPLOYED, *_SHOWN, *_PACED)
     lanes = [
         *(lane(name, folders) for name, folders in _LANES.items()),
         lane("all other tests", [f"--ignore={folder}" for folder in elsewhere]),
     ]
-    carried = "tests of what is deployed and shown", _CARRIED
+    carried = [lane("tests of what is deployed", _DEPLOYED), lane("tests of what is shown", _SHOWN)]
     paced = "tests of load", _PACED
     if extent is Extent.FAST:
-        return [*static, [*lanes, lane(*carried), *computing], [lane(*paced)]]
+        return [*static, [*lanes, *carried, *computing], [lane(*paced)]]
     # What the model server loads is made beside tests that don't need it.
     made = Step("model files", (*_PREPARE, "--models-dir", str(MODELS_DIR), "llm"))
-    killed = [lane(*carried), lane("tests of killed parts", _KILLS), *computing, made]
+    killed = [*carried, lane("tests of killed parts", _KILLS), *computing, made]
     # The model server takes all cores that there are: nothing runs beside it.
     with_model = [Step("tests with vLLM", (*pytest, f"({extent.selection}) and vllm"))]
     return [*static, lanes, killed, [lane(*paced)], with_model]

@@ -25,7 +25,7 @@ _PARTITION = "_partition"
 
 
 class Rows:
-    """The rows of one segment, or of one batch that is in no segment yet.
+    """The rows of one segment, or of batches that are in no segment yet.
 
     Attributes:
         pks: their primary keys.
@@ -47,8 +47,8 @@ class Rows:
         self._values: OrderedDict[Any, filters.Values] = OrderedDict()
 
     @classmethod
-    def of_batch(cls, batch: pa.RecordBatch, pk_field: str) -> "Rows":
-        return cls(pa.Table.from_batches([batch]), pk_field)
+    def of_batches(cls, batches: Sequence[pa.RecordBatch], pk_field: str) -> "Rows":
+        return cls(pa.Table.from_batches(batches).combine_chunks(), pk_field)
 
     @classmethod
     def of_segment(cls, segment: Segment, pk_field: str) -> "Rows":

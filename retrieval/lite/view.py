@@ -17,6 +17,9 @@ from retrieval.lite.filters import Mask
 from retrieval.lite.rows import Rows
 
 Seqs = dict[Any, int]
+Batches = tuple[Any, ...]
+
+_TOGETHER = 64  # rows: each of many small batches would cost a search, and memory, as much as all of them together
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class View:
         self._collection = collection
         self._pk_field = collection.pk_field
         self._segments: dict[int, tuple[Any, Rows]] = {}
-        self._batches: dict[int, tuple[Any, Rows]] = {}
+        self._batches: dict[tuple[int, int], tuple[Batches, Rows]] = {}
         self._flushing: tuple[MemTable, ...] = ()
         self._published: _Published | None = None
 
@@ -81,16 +84,21 @@ class View:
         published = self._latest()
         newer: Seqs = {}
         parts: list[Part] = []
-        batches: dict[int, tuple[Any, Rows]] = {}
+        batches: dict[tuple[int, int], tuple[Batches, Rows]] = {}
         for table in tables:
             with table._lock:
                 inserted, placed, gone = tuple(table._insert_batches), dict(table._pk_index), dict(table._delete_index)
             shown = _shown(placed, newer, published)
-            for number, batch in enumerate(inserted):
-                known = self._batches.get(id(batch)) or (batch, Rows.of_batch(batch, self._pk_field))
-                batches[id(batch)] = known
+            number = 0
+            for group in _grouped(inserted):
+                name = (id(group[0]), len(group))
+                known = self._batches.get(name) or (group, Rows.of_batches(group, self._pk_field))
+                batches[name] = known
                 seen = np.zeros(len(known[1].pks), np.bool_)
-                seen[shown.get(number, [])] = True
+                before = 0
+                for batch in group:
+                    seen[[before + row for row in shown.get(number, ())]] = True
+                    number, before = number + 1, before + batch.num_rows
                 if seen.any():
                     parts.append(Part(known[1], None if seen.all() else seen))
             _add(newer, {pk: seq for pk, (_, _, seq) in placed.items()})
@@ -108,6 +116,19 @@ class View:
                 self.publish()
         assert self._published is not None
         return self._published
+
+
+def _grouped(batches: Batches) -> Iterator[Batches]:
+    """Those that are looked at as one, in their order; of the newest each by itself, as more are to come."""
+    group: list[Any] = []
+    rows = 0
+    for batch in batches:
+        group.append(batch)
+        rows += batch.num_rows
+        if rows >= _TOGETHER:
+            yield tuple(group)
+            group, rows = [], 0
+    yield from ((batch,) for batch in group)
 
 
 def _add(newer: Seqs, more: Seqs) -> None:

@@ -45,8 +45,8 @@ def gate(server: ExactServer, tmp_path: Path) -> Iterator[Gateway]:
 @pytest.mark.parametrize(
     ("lines", "kills"),
     [
-        pytest.param(150, 4, marks=pytest.mark.light, id="few"),
-        pytest.param(250, 8, marks=pytest.mark.heavy, id="some"),
+        pytest.param(150, 4, id="few"),
+        pytest.param(250, 8, marks=pytest.mark.long, id="some"),
     ],
 )
 def test_killed_workers_lose_and_double_no_line(

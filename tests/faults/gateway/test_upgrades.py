@@ -204,7 +204,7 @@ async def _drained(load: Load, port: int, process: "subprocess.Popen[bytes]") ->
     return running_
 
 
-@pytest.mark.parametrize("which", ["this and the next", "an earlier and this"])
+@pytest.mark.parametrize("which", [pytest.param("this and the next", marks=pytest.mark.long), "an earlier and this"])
 async def test_an_upgrade_under_load_loses_no_request(
     tmp_path: Path, which: str, figure: Callable[[str], None]
 ) -> None:
@@ -248,6 +248,7 @@ async def test_an_upgrade_under_load_loses_no_request(
         assert told.json()["version"] == ("9.0.0" if which == "this and the next" else "0.1.0")
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_of_many_workers_cuts_no_stream(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """Each of two gateways with three workers is replaced in turn, as a rolling update does."""
     with _host(tmp_path / "host") as host:

@@ -286,3 +286,19 @@ def _filter(chance: random.Random, depth: int) -> expression.Filter:
         return expression.Comparison(kind, key, tuple(chance.sample(values, 2)))
     ordered = [value for value in values if not isinstance(value, bool)]
     return expression.Comparison(kind, key, chance.choice(values if kind in ("eq", "ne") else ordered))
+
+
+def test_rows_that_come_one_by_one_are_looked_at_together(pair: Pair) -> None:
+    chance = random.Random(21)
+    found = 0
+    for number in range(400):
+        pair.collection.insert([row(chance.randrange(300), chance, chance.choice(_METADATA))])
+        if number % 7 == 0:
+            pair.collection.delete([f"row{chance.randrange(300)}"])
+        if number % 20 == 0:
+            for vectors in ("dense", "sparse"):
+                fast, slow = pair.both([row(0, chance)[vectors]], vectors, chance.choice(_EXPRESSIONS), limit=50)
+                _same(fast[0], slow[0], f"{number}, {vectors}")
+                found += len(fast[0])
+    assert found > 200
+    assert len(installing.view_of(pair.collection).parts()) < 80, "each part costs a search as much as a row of 64"
