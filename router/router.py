@@ -193,7 +193,8 @@ class Router:
             groups[name] = group
         self._config, self._groups, self._bounds = config, groups, {}
         known = {member.health for member in self.members()}
-        self._leaving += [member for member in before if member.health not in known]
+        left = [member for member in before if member.health not in known]
+        self._leaving = [*(member for member in self._leaving if member.health.in_flight), *left]
         self._probes.listen(self.members())
         self._guarded = guards.of_groups(config.guards, config.others, groups)
         self._experiments.follow(tuple(one for one in config.experiments if one.group in groups and one.to in groups))

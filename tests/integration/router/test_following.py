@@ -1,6 +1,8 @@
 """A router that works by another configuration while calls run: what is known stays known, and no call is lost."""
 
 import asyncio
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -179,3 +181,23 @@ async def test_a_group_that_is_drained_is_no_matter_of_policy(server: OpenAiServ
         with pytest.raises(NoDeployment, match="drained") as refused:
             await router.open(chat(group="hosted"))
         assert not isinstance(refused.value, LeavesTheHouse)
+
+
+async def test_nothing_is_left_of_deployments_that_came_and_went(server: OpenAiServer) -> None:
+    """Also where nobody asks how many calls each one has."""
+    stays = native(server, "a")
+    async with open_router(config(stays)) as router:
+        gone = []
+        for number in range(20):
+            await router.follow(config(stays, native(server, f"b{number}", group=f"g{number}")))
+            gone += [
+                weakref.ref(member.health) for member in router.members() if member.health is not health_of(router, "a")
+            ]
+            await router.open(chat(group=f"g{number}"))
+        await router.follow(config(stays))
+        await asyncio.sleep(1.0)  # watches end with their next look
+        await router.follow(config(stays))
+        gc.collect()
+        left = [health for each in gone if (health := each()) is not None]
+        assert len(gone) == 20
+        assert left == []
